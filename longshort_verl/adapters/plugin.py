@@ -1,0 +1,58 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Entry point ``verl.plugins``: loaded at the end of ``import verl`` in every process, so it imports nothing heavy.
+
+The trainer and the agent loop register themselves when the module of verl that holds their registry is imported.
+verl logs a plugin's failure at DEBUG only, and the job then dies with "Unknown trainer"; so a failure is logged here
+at ERROR, with its cause, before it goes on.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from types import ModuleType
+
+logger = logging.getLogger(__name__)
+
+_REGISTERS_WITH = {
+    "verl.trainer.ppo.v1": "longshort_verl.adapters.trainer",
+    "verl.experimental.agent_loop": "longshort_verl.adapters.agent_loop",
+}
+"""Module of verl → our module that registers a class in it when imported."""
+
+
+def _load() -> None:
+    from longshort_verl.adapters import compat
+
+    if compat.on_cpu():
+        importlib.import_module("longshort_verl.adapters.cpu_platform")
+        compat.install_cpu_shims()
+    for host, ours in _REGISTERS_WITH.items():
+
+        def register(module: ModuleType, ours: str = ours) -> None:
+            _loudly(lambda: importlib.import_module(ours))
+
+        compat.after_import(host, register)
+
+
+def _loudly(load) -> None:  # noqa: ANN001
+    try:
+        load()
+    except BaseException:
+        logger.exception("longshort_verl could not be loaded into verl; its trainer and agent loop are missing")
+        raise
+
+
+_loudly(_load)

@@ -1,0 +1,70 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""verl's reward manager for a dialogue: grades the final answer and hands on what the trainer needs.
+
+verl gives one score to all rows of a session. The score returned here is the pair's, without the terms that are
+relative to a group; it is what validation reports. The trainer, which knows the groups, computes each role's own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from verl import DataProto
+from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
+
+from longshort_verl.adapters.agent_loop import ROW
+from longshort_verl.adapters.preflight import long_short_settings
+from longshort_verl.grading import grade
+from longshort_verl.types import Role, StopReason
+
+
+class LongShortRewardManager(RewardManagerBase):
+    """Scores one dialogue from the record that its rows carry (``reward.reward_manager.name``)."""
+
+    def __init__(self, config, tokenizer, compute_score, reward_router_address=None, reward_model_tokenizer=None):  # noqa: ANN001
+        super().__init__(config, tokenizer, compute_score)
+        self.settings = long_short_settings(config)
+
+    async def run_single(self, data: DataProto) -> dict[str, Any]:
+        """Pair score and its parts; every value is a number or a string, as verl's validation demands."""
+        record = data[-1].non_tensor_batch["tool_extra_fields"][ROW]
+        answered = record["stop_reason"] == StopReason.ANSWERED.value
+        # Grading is bounded in time but not instant: it must not hold up the worker's other sessions.
+        verdict = (
+            await self.loop.run_in_executor(None, grade, record["answer"], record["gold"], self.settings.grading)
+            if answered
+            else None
+        )
+        accuracy = float(verdict is not None and verdict.correct)
+        formats = [record[f"format_{role.value}"] for role in Role if record[f"num_turns_{role.value}"]]
+        weights = self.settings.reward
+        pair_format = sum(formats) / len(formats) if formats else 0.0
+        info = {
+            "acc": accuracy,
+            "format": pair_format,
+            **{f"format_{role.value}": record[f"format_{role.value}"] for role in Role},
+            **{f"num_tokens_{role.value}": record[f"num_tokens_{role.value}"] for role in Role},
+            **{f"num_turns_{role.value}": record[f"num_turns_{role.value}"] for role in Role},
+            "num_tokens": sum(record[f"num_tokens_{role.value}"] for role in Role),
+            "num_rethinks": record["num_rethinks"],
+            "stop_reason": record["stop_reason"],
+            "detail": record["detail"],
+            "answer": (verdict.extracted or "") if verdict else "",
+            "graded": verdict.reason if verdict else "no answer to grade",
+        }
+        return {
+            "reward_score": weights.accuracy * accuracy + weights.format * pair_format,
+            "reward_extra_info": info,
+        }

@@ -1,0 +1,136 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Chat templates: whether one keeps a dialogue whole, and the tokens between two turns of one role.
+
+Some templates rewrite history: R1-Distill's deletes everything before ``</think>`` in earlier assistant turns, which
+would silently empty the long role's transcript. :func:`check_chat_template` renders a small dialogue and refuses such
+a template before anything is trained or served; :func:`text_after_turn` gives what the template puts between a
+generated turn and the next one, so that generated token ids are kept and never re-encoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from longshort_verl.dialogue import PROTOCOL_TAGS
+from longshort_verl.types import Message, Role
+
+Render = Callable[[Sequence[Message], bool], str]
+"""``render(messages, add_generation_prompt) -> text`` of one tokenizer's chat template."""
+
+_TURNS = {
+    Role.LONG: ("<think>7 < 8 first</think>", "<answer>not yet</rethink>", "<think>8 > 7 second</think>"),
+    Role.SHORT: ("<answer>not yet</rethink>", "<think>8 > 7 second</think>", "<answer>7 < 8 third</answer>"),
+}
+_MARK = "0"
+"""Stands for a generated turn where only what follows it matters; one character that every tokenizer knows."""
+
+
+class ChatTemplateError(ValueError):
+    """A chat template that would damage a dialogue."""
+
+
+def hf_render(tokenizer) -> Render:  # noqa: ANN001
+    """The chat template of a Hugging Face tokenizer."""
+
+    def render(messages: Sequence[Message], add_generation_prompt: bool) -> str:
+        return tokenizer.apply_chat_template(
+            [message.as_dict() for message in messages],
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+        )
+
+    return render
+
+
+def check_chat_template(role: Role, render: Render, *, system_prompt: str, name: str) -> None:
+    """Refuse a template that drops turns or tags of a dialogue, or writes tags of its own.
+
+    Args:
+        role: whose transcript the template will render.
+        render: the template.
+        system_prompt: the role's system prompt; "" where it has none.
+        name: what to call the model in the message, its path.
+
+    Raises:
+        ChatTemplateError: with what is lost and the cure.
+    """
+    own, peer, own_again = _TURNS[role]
+    problem = "What is 7?"
+    opening = problem if role is Role.LONG else f"{problem}\n\n{_TURNS[Role.LONG][0]}"
+    messages = [Message(role="system", content=system_prompt)] if system_prompt else []
+    messages += [
+        Message(role="user", content=opening),
+        Message(role="assistant", content=own),
+        Message(role="user", content=peer),
+        Message(role="assistant", content=own_again),
+    ]
+    cure = (
+        f"Give {name} a chat template that renders every turn as it is (tokenizer.chat_template, or "
+        "model.custom_chat_template in the recipe)."
+    )
+    try:
+        whole = render(messages, False)
+        prefixes = [(render(turns, False), render(turns, True)) for turns in (messages[:-3], messages[:-1])]
+    except Exception as error:  # a template is a program of its own and may raise anything
+        raise ChatTemplateError(f"the chat template of {name} cannot render a dialogue: {error!r}. {cure}") from error
+    for message in messages:
+        if message.content.strip() not in whole:
+            raise ChatTemplateError(
+                f"the chat template of {name} does not keep the {message.role} turn {message.content!r}: a dialogue "
+                f"of the {role.value} role renders as {whole!r}. {cure}"
+            )
+    for closed, prompt in prefixes:
+        added = prompt[len(closed) :] if prompt.startswith(closed) else prompt
+        written = [tag for tag in PROTOCOL_TAGS if added.rstrip().endswith(tag)]
+        if written:
+            raise ChatTemplateError(
+                f"the chat template of {name} ends its generation prompt with {written[0]}, so the model's own turn "
+                f"would begin without it and break the protocol. {cure}"
+            )
+        if not whole.startswith(prompt):
+            raise ChatTemplateError(
+                f"the chat template of {name} renders earlier turns differently later on ({prompt!r} does not begin "
+                f"{whole!r}): training would see other tokens than generation. {cure}"
+            )
+
+
+def check_tokens(encode: Callable[[str], list[int]], decode: Callable[[list[int]], str], *, name: str) -> None:
+    """Refuse a tokenizer that cannot write the tags of the protocol.
+
+    Raises:
+        ChatTemplateError: naming the tag that comes back changed.
+    """
+    for tag in PROTOCOL_TAGS:
+        back = decode(encode(tag))
+        if back != tag:
+            raise ChatTemplateError(
+                f"the tokenizer of {name} turns {tag!r} into {back!r}; add the tag to its vocabulary as a token that "
+                "is not special, or choose another tokenizer"
+            )
+
+
+def text_after_turn(render: Render, before: Sequence[Message], appended: Message) -> str:
+    """What the template writes between a generated turn and the next: end of turn, the user's turn, the next prompt.
+
+    Args:
+        render: the template.
+        before: the transcript up to and without the generated turn.
+        appended: the user message that follows it.
+    """
+    whole = render([*before, Message(role="assistant", content=_MARK), appended], True)
+    start = render(before, True)
+    if not whole.startswith(start + _MARK):
+        raise ChatTemplateError("the chat template renders earlier turns differently later on")
+    return whole[len(start) + len(_MARK) :]

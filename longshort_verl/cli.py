@@ -1,0 +1,75 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The command ``longshort``: one subcommand a stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Long⊗Short for verl.")
+report_app = typer.Typer(no_args_is_help=True, help="Tables and pictures of what was run.")
+app.add_typer(report_app, name="report")
+
+
+@app.command()
+def problems(
+    file: Annotated[Path, typer.Argument(help="JSON, JSONL or Parquet with the columns problem and answer.")],
+    out: Annotated[Path, typer.Option(help="Folder for train.parquet and val.parquet.")],
+    num_val: Annotated[int, typer.Option(help="Problems held out for validation.")],
+    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
+) -> None:
+    """Check a problem file, row by row, and split it into verl's own format."""
+    from longshort_verl.data.problems import check_answers, read_problems, split_problems, write_problems
+    from longshort_verl.grading import check_gold
+
+    try:
+        rows = read_problems(file)
+        check_answers(rows, check_gold, path=file)
+        train, val = split_problems(rows, num_validation=num_val, seed=seed)
+    except ValueError as error:
+        raise _failure(error) from error
+    settings = {"num_val": num_val, "seed": seed}
+    for split, part in (("train", train), ("val", val)):
+        path = write_problems(part, out / f"{split}.parquet", split=split, inputs={"file": file}, settings=settings)
+        typer.echo(f"{len(part)} problems in {path}")
+
+
+@report_app.command("rl")
+def report_rl(
+    log: Annotated[Path, typer.Argument(help="metrics.jsonl of verl's file logger.")],
+    out: Annotated[Path, typer.Option(help="PNG to write.")],
+) -> None:
+    """Show a training run: first and last validation as a table, all curves as a PNG."""
+    from longshort_verl.evaluation.curves import plot_curves, read_run, summary_table
+
+    try:
+        run = read_run(log)
+        Console().print(summary_table(run))
+    except (ValueError, FileNotFoundError) as error:
+        raise _failure(error) from error
+    plot_curves([("", run)], out, title=str(log.parent))
+    typer.echo(f"curves: {out}")
+
+
+def _failure(error: Exception) -> typer.Exit:
+    Console(stderr=True, soft_wrap=True).print(f"longshort: {error}", markup=False, highlight=False)
+    return typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()

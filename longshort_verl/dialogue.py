@@ -1,0 +1,252 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The dialogue protocol: tags, parser, transcripts, state machine and stop reasons, with no engine in it.
+
+Used by cold-start data, rollout, reward and evaluation alike, so tags and turn order are defined here and
+nowhere else. A long turn is ``<think>…</think>``; a short turn is ``<answer>…</answer>`` and ends the dialogue,
+or ``<answer>…</rethink>`` and asks the long role for another thought (paper, section 3; the authors' code).
+
+Each role keeps its own chat transcript: system = who it is, user = the problem and later the peer's turns,
+assistant = its own turns. So a transcript only grows at its end (prefix caches hit), and a dialogue yields one
+training sequence per role. What a model writes is hostile input: nothing here raises on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from longshort_verl.types import (
+    Dialogue,
+    FinishReason,
+    Generation,
+    Message,
+    ParsedTurn,
+    Problem,
+    Role,
+    Sampling,
+    StopReason,
+    Turn,
+    TurnKind,
+)
+
+if TYPE_CHECKING:
+    from longshort_verl.generation import Generator
+
+OPENING_TAG: Mapping[Role, str] = {Role.LONG: "<think>", Role.SHORT: "<answer>"}
+CLOSING_TAGS: Mapping[Role, Mapping[str, TurnKind]] = {
+    Role.LONG: {"</think>": TurnKind.THOUGHT},
+    Role.SHORT: {"</answer>": TurnKind.ANSWER, "</rethink>": TurnKind.RETHINK},
+}
+PROTOCOL_TAGS = ("<think>", "</think>", "<answer>", "</answer>", "</rethink>")
+"""Every tag that a model has to be able to write; a chat template must pass them through."""
+
+_SEPARATOR = "\n\n"
+"""Between parts of one user message: the problem, the peer's turns, the notice of the last turn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DialogueSettings:
+    """Limits and wording of a dialogue; the defaults live in ``config/longshort_rl.yaml``."""
+
+    opening_role: Role
+    """Who speaks first: ``long`` as in the paper, or ``short``, which may then answer without any thought."""
+    max_short_turns: int
+    """Most turns of the short role; it is told in the last one that it must answer. Long turns follow from it."""
+    max_turn_tokens: Mapping[Role, int]
+    """Most tokens of one turn, per role."""
+    max_dialogue_tokens: int
+    """Most generated tokens of a whole dialogue, both roles summed."""
+    system_prompt: Mapping[Role, str]
+    """What each role is told about itself; an empty one means no system message."""
+    must_answer_notice: str
+    """What the short role is told, after the peer's turn, in its last allowed turn."""
+
+    def __post_init__(self) -> None:
+        for name, value in [
+            ("max_short_turns", self.max_short_turns),
+            ("max_dialogue_tokens", self.max_dialogue_tokens),
+            *((f"max_turn_tokens.{role.value}", self.max_turn_tokens[role]) for role in Role),
+        ]:
+            if value < 1:
+                raise ValueError(f"long_short.dialogue.{name} is {value}; set it to at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnRequest:
+    """What to ask whom for the next turn."""
+
+    role: Role
+    """Who speaks."""
+    messages: tuple[Message, ...]
+    """The role's whole transcript so far; the last message is from the user."""
+    max_tokens: int
+    """Token limit of this turn: the turn's own cap or what is left of the dialogue's budget."""
+    stop: tuple[str, ...]
+    """The role's closing tags."""
+
+
+def parse_turn(role: Role, text: str) -> ParsedTurn:
+    """Read one reply as a turn of ``role``; never raises, linear in the length of ``text``.
+
+    The first closing tag of the role ends the turn and whatever follows is dropped: an engine that stops at the tag
+    may still return the rest of its last token. A "<" that is not one of the five tags is ordinary text.
+    """
+    opening, stripped = OPENING_TAG[role], text.lstrip()
+    if not stripped.startswith(opening):
+        written = stripped[: len(opening)]
+        fault = f"does not begin with {opening}"
+        if written.lower() == opening:
+            fault += f" (wrong case: {written})"
+        return _malformed(text, fault)
+    start = len(opening)
+    found = [(stripped.find(tag, start), tag) for tag in CLOSING_TAGS[role]]
+    found = [(at, tag) for at, tag in found if at >= 0]
+    if not found:
+        return _malformed(text, f"has no closing {' or '.join(CLOSING_TAGS[role])}")
+    at, closing = min(found)
+    body = stripped[start:at]
+    lowered = body.lower()
+    nested = [tag for tag in PROTOCOL_TAGS if tag in lowered]
+    if nested:
+        return _malformed(text, f"has {nested[0]} inside the turn")
+    if not body.strip():
+        return _malformed(text, "is empty")
+    return ParsedTurn(kind=CLOSING_TAGS[role][closing], text=stripped[: at + len(closing)], body=body.strip(), fault="")
+
+
+def _malformed(text: str, fault: str) -> ParsedTurn:
+    return ParsedTurn(kind=None, text=text, body="", fault=fault)
+
+
+def transcript(problem: str, turns: Sequence[Turn], role: Role, settings: DialogueSettings) -> list[Message]:
+    """The chat of ``role`` before its next turn: system, user (problem and peer), assistant (own), user (peer), …
+
+    Roles alternate strictly after the system message, as most chat templates demand. The transcript of a later turn
+    begins with the transcript of an earlier one, own turns in between.
+    """
+    messages = []
+    if settings.system_prompt[role]:
+        messages.append(Message(role="system", content=settings.system_prompt[role]))
+    pending = [problem]
+    for turn in turns:
+        if turn.role is role:
+            messages.append(Message(role="user", content=_SEPARATOR.join(pending)))
+            messages.append(Message(role="assistant", content=turn.parsed.text))
+            pending = []
+        else:
+            pending.append(turn.parsed.text)
+    if role is Role.SHORT and _num_turns(turns, Role.SHORT) == settings.max_short_turns - 1:
+        pending.append(settings.must_answer_notice)
+    messages.append(Message(role="user", content=_SEPARATOR.join(filter(None, pending))))
+    return messages
+
+
+def next_request(problem: str, turns: Sequence[Turn], settings: DialogueSettings) -> TurnRequest | StopReason:
+    """Who speaks next and with what, after well-formed ``turns`` that did not end the dialogue.
+
+    Returns ``StopReason.TOKEN_BUDGET`` when the dialogue's budget is spent.
+    """
+    role = turns[-1].role.peer if turns else settings.opening_role
+    left = settings.max_dialogue_tokens - sum(turn.num_tokens for turn in turns)
+    if left < 1:
+        return StopReason.TOKEN_BUDGET
+    return TurnRequest(
+        role=role,
+        messages=tuple(transcript(problem, turns, role, settings)),
+        max_tokens=min(settings.max_turn_tokens[role], left),
+        stop=tuple(CLOSING_TAGS[role]),
+    )
+
+
+def read_turn(role: Role, reply: Generation, forbidden: Sequence[str] = ()) -> Turn:
+    """One reply as a turn.
+
+    ``forbidden`` are strings that would become control tokens in the peer's chat template (``<|im_end|>`` and the
+    like); a turn that writes one is malformed, so that no model can forge the other's transcript.
+    """
+    parsed = parse_turn(role, reply.text)
+    smuggled = [text for text in forbidden if text in parsed.text]
+    if parsed.kind is not None and smuggled:
+        parsed = _malformed(reply.text, f"has the control token {smuggled[0]} inside the turn")
+    return Turn(
+        role=role,
+        parsed=parsed,
+        raw=reply.text,
+        finish=reply.finish,
+        num_prompt_tokens=reply.num_prompt_tokens,
+        num_tokens=reply.num_tokens,
+    )
+
+
+def ending(turns: Sequence[Turn], settings: DialogueSettings) -> tuple[StopReason, str] | None:
+    """Why the dialogue ends after the last of ``turns``, with the detail in words; None when it goes on."""
+    last = turns[-1]
+    if last.parsed.kind is TurnKind.ANSWER:
+        return StopReason.ANSWERED, ""
+    if last.parsed.kind is None and last.finish is FinishReason.LENGTH:
+        if last.num_tokens >= settings.max_turn_tokens[last.role]:
+            return StopReason.TRUNCATED, f"{last.role.value} turn reached its {last.num_tokens} tokens"
+        return StopReason.TOKEN_BUDGET, f"no room left in the middle of a {last.role.value} turn"
+    if last.parsed.kind is None:
+        reason = StopReason.MALFORMED_LONG if last.role is Role.LONG else StopReason.MALFORMED_SHORT
+        return reason, f"{last.role.value} turn {last.parsed.fault}"
+    if last.role is Role.SHORT and _num_turns(turns, Role.SHORT) == settings.max_short_turns:
+        return StopReason.TURN_CAP, f"asked for another thought in its last of {settings.max_short_turns} turns"
+    return None
+
+
+async def run_dialogue(
+    problem: Problem,
+    generators: Mapping[Role, Generator],
+    settings: DialogueSettings,
+    *,
+    temperature: float,
+    top_p: float = 1.0,
+    seed: int | None = None,
+    forbidden: Sequence[str] = (),
+) -> Dialogue:
+    """Let the two roles take turns until the dialogue ends; every ending has a name.
+
+    Sessions are independent: callers run as many at once as their engines batch. ``forbidden`` as in
+    :func:`read_turn`.
+    """
+    turns: list[Turn] = []
+    while True:
+        request = next_request(problem.prompt, turns, settings)
+        if isinstance(request, StopReason):
+            return Dialogue(problem=problem, turns=tuple(turns), stop_reason=request, detail="budget spent")
+        reply = await generators[request.role].generate(
+            request.messages,
+            Sampling(
+                max_tokens=request.max_tokens,
+                temperature=temperature,
+                top_p=top_p,
+                stop=request.stop,
+                # Turns must not repeat each other's random numbers.
+                seed=None if seed is None else seed + len(turns),
+            ),
+        )
+        if reply.finish is FinishReason.ERROR:
+            detail = f"{request.role.value}: {reply.error}"
+            return Dialogue(problem=problem, turns=tuple(turns), stop_reason=StopReason.ENGINE_ERROR, detail=detail)
+        turns.append(read_turn(request.role, reply, forbidden))
+        end = ending(turns, settings)
+        if end is not None:
+            return Dialogue(problem=problem, turns=tuple(turns), stop_reason=end[0], detail=end[1])
+
+
+def _num_turns(turns: Sequence[Turn], role: Role) -> int:
+    return sum(turn.role is role for turn in turns)

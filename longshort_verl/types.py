@@ -1,0 +1,223 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What flows between the stages: the one contract of the package.
+
+Plain, frozen, keyword-only dataclasses and the enums that name how things ended. No stage passes anything
+looser; a dict appears only as a row of a file or at the border of another library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Role(str, Enum):
+    """Which of the two models speaks (paper, section 3)."""
+
+    LONG = "long"
+    SHORT = "short"
+
+    @property
+    def peer(self) -> Role:
+        """The other role."""
+        return Role.SHORT if self is Role.LONG else Role.LONG
+
+
+class TurnKind(str, Enum):
+    """What a well-formed turn is."""
+
+    THOUGHT = "thought"
+    """A long turn: ``<think>…</think>``."""
+    RETHINK = "rethink"
+    """A short turn that asks the long role for another thought: ``<answer>…</rethink>``."""
+    ANSWER = "answer"
+    """A short turn that ends the dialogue: ``<answer>…</answer>``."""
+
+
+class FinishReason(str, Enum):
+    """Why an engine stopped writing one reply."""
+
+    STOP = "stop"
+    """A stop string or the end-of-turn token."""
+    LENGTH = "length"
+    """The token limit of the request."""
+    ERROR = "error"
+    """The engine failed; ``Generation.error`` says how."""
+
+
+class StopReason(str, Enum):
+    """Why a dialogue ended. Every ending is one of these, never an exception and never a guess."""
+
+    ANSWERED = "answered"
+    """The short role closed its turn with ``</answer>``."""
+    TURN_CAP = "turn_cap"
+    """The short role asked for another thought in its last allowed turn."""
+    TOKEN_BUDGET = "token_budget"
+    """The dialogue's token budget, or the model's context, left no room to finish a turn."""
+    TRUNCATED = "truncated"
+    """A turn reached its own token limit before it closed."""
+    MALFORMED_LONG = "malformed_long"
+    """The long role's turn broke the protocol."""
+    MALFORMED_SHORT = "malformed_short"
+    """The short role's turn broke the protocol."""
+    ENGINE_ERROR = "engine_error"
+    """An engine failed while it wrote a turn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One problem with its gold answer."""
+
+    prompt: str
+    """What is asked, as text."""
+    answer: str
+    """The gold answer, in the form in which it is graded."""
+    source: str
+    """Name of the data set, verl's ``data_source``."""
+    index: int
+    """Row in its file, from 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """One chat message of a role's own transcript."""
+
+    role: str
+    """``system``, ``user`` or ``assistant``, as chat templates name them."""
+    content: str
+    """Text."""
+
+    def as_dict(self) -> dict[str, str]:
+        """The form in which chat templates and chat-completions endpoints take it."""
+        return {"role": self.role, "content": self.content}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How one reply is sampled."""
+
+    max_tokens: int
+    """Most tokens the reply may have."""
+    temperature: float
+    """0 is greedy."""
+    top_p: float = 1.0
+    """Nucleus mass."""
+    stop: tuple[str, ...] = ()
+    """Strings that end the reply; the matched one is part of its text."""
+    seed: int | None = None
+    """Seed of this request, where the engine takes one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """One reply of an engine."""
+
+    text: str
+    """What was written, the stop string included, the end-of-turn token not."""
+    finish: FinishReason
+    """Why it ended."""
+    num_prompt_tokens: int
+    """Tokens of the request."""
+    num_tokens: int
+    """Tokens generated."""
+    error: str = ""
+    """What failed, when ``finish`` is ERROR."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParsedTurn:
+    """What the protocol makes of one reply."""
+
+    kind: TurnKind | None
+    """None when the reply breaks the protocol."""
+    text: str
+    """The turn as the peer sees it: from its opening to its closing tag; the raw reply when malformed."""
+    body: str
+    """What stands between the tags, stripped; empty when malformed."""
+    fault: str
+    """Why it is malformed, in words; empty when well formed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """One turn of a dialogue."""
+
+    role: Role
+    """Who wrote it."""
+    parsed: ParsedTurn
+    """What the protocol makes of it."""
+    raw: str
+    """The reply as generated."""
+    finish: FinishReason
+    """Why the engine stopped."""
+    num_prompt_tokens: int
+    """Tokens of the request that led to it."""
+    num_tokens: int
+    """Tokens generated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialogue:
+    """All turns on one problem, and how it ended."""
+
+    problem: Problem
+    """What was asked."""
+    turns: tuple[Turn, ...]
+    """In the order in which they were written."""
+    stop_reason: StopReason
+    """Why it ended."""
+    detail: str = ""
+    """What exactly went wrong, in words, where something did."""
+
+    def num_tokens(self, role: Role | None = None) -> int:
+        """Generated tokens of one role, or of both."""
+        return sum(turn.num_tokens for turn in self.turns if role is None or turn.role is role)
+
+    def num_turns(self, role: Role) -> int:
+        """Turns that a role wrote, malformed ones included."""
+        return sum(turn.role is role for turn in self.turns)
+
+    @property
+    def num_rethinks(self) -> int:
+        """Well-formed requests for another thought."""
+        return sum(turn.parsed.kind is TurnKind.RETHINK for turn in self.turns)
+
+    @property
+    def answer_text(self) -> str:
+        """Body of the answering turn; empty unless the dialogue was answered."""
+        return self.turns[-1].parsed.body if self.stop_reason is StopReason.ANSWERED else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grade:
+    """What grading says of one answer."""
+
+    correct: bool
+    """Whether it equals the gold answer."""
+    extracted: str | None
+    """The answer that was found, as text; None when there is none."""
+    reason: str = ""
+    """Why it is wrong where that is not plain: no answer found, too long, out of time, …"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reward:
+    """A weighted sum with its breakdown."""
+
+    total: float
+    """Sum of ``weight · value`` over the terms."""
+    terms: Mapping[str, float] = field(default_factory=dict)
+    """Unweighted value of each term by name."""

@@ -1,0 +1,89 @@
+"""The toy task: chains of one-digit arithmetic, left to right, modulo 10, and dialogues that solve them.
+
+``8+2+2*6-5`` is ((((8+2)+2)*6)-5) mod 10, one step at a time. The long role works a few steps a turn and, like a
+reasoning model that wastes tokens, repeats about half of them as a check; the short role asks for another thought
+until all steps are there and then answers. Everything that knows the task is in this folder.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+STEPS_PER_THOUGHT = 3
+"""Most steps that the long role works in one turn."""
+CHECK_SHARE = 0.5
+"""Share of steps that the long role's cold-start data repeats as a check."""
+
+_OPERATIONS = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b}
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One problem with its worked steps."""
+
+    problem: str
+    """``8+2+2*6-5``."""
+    steps: tuple[str, ...]
+    """``8+2=0``, ``0+2=2``, …: each begins with the result of the one before."""
+    answer: str
+    """Result of the last step, one digit."""
+
+
+def solve(problem: str) -> Chain:
+    """Work a chain step by step."""
+    value, steps = int(problem[0]), []
+    for operation, digit in zip(problem[1::2], problem[2::2], strict=True):
+        result = _OPERATIONS[operation](value, int(digit)) % 10
+        steps.append(f"{value}{operation}{digit}={result}")
+        value = result
+    return Chain(problem=problem, steps=tuple(steps), answer=str(value))
+
+
+def sample_problem(rng: random.Random, min_steps: int, max_steps: int) -> str:
+    """One random chain of ``min_steps`` to ``max_steps`` operations."""
+    digits = "0123456789"
+    rest = (rng.choice("+-*") + rng.choice(digits) for _ in range(rng.randint(min_steps, max_steps)))
+    return rng.choice(digits) + "".join(rest)
+
+
+def distinct_problems(rng: random.Random, number: int, min_steps: int, max_steps: int) -> list[str]:
+    """``number`` different chains."""
+    problems: dict[str, None] = {}
+    while len(problems) < number:
+        problems[sample_problem(rng, min_steps, max_steps)] = None
+    return list(problems)
+
+
+def thoughts(chain: Chain, rng: random.Random) -> Iterator[str]:
+    """The long role's turns: a few steps each, some of them repeated as a check (``?8+2=0``)."""
+    for first in range(0, len(chain.steps), STEPS_PER_THOUGHT):
+        written = []
+        for step in chain.steps[first : first + STEPS_PER_THOUGHT]:
+            written.append(step)
+            if rng.random() < CHECK_SHARE:
+                written.append(f"?{step}")
+        yield f"<think>{' '.join(written)}</think>"
+
+
+def dialogue(problem: str, rng: random.Random) -> dict[str, list[dict[str, str]]]:
+    """One dialogue as each role's own transcript, in verl's ``messages`` schema: ``{"long": […], "short": […]}``.
+
+    The transcripts are what ``longshort_verl.dialogue.transcript`` builds; a test holds the two together.
+    """
+    chain = solve(problem)
+    long = [{"role": "user", "content": problem}]
+    short = []
+    turns = list(thoughts(chain, rng))
+    for number, thought in enumerate(turns, start=1):
+        done = min(number * STEPS_PER_THOUGHT, len(chain.steps))
+        result = chain.steps[done - 1][-1]
+        last = number == len(turns)
+        reply = f"<answer>\\boxed{{{result}}}</answer>" if last else f"<answer>{result}</rethink>"
+        long.append({"role": "assistant", "content": thought})
+        short.append({"role": "user", "content": f"{problem}\n\n{thought}" if number == 1 else thought})
+        short.append({"role": "assistant", "content": reply})
+        if not last:
+            long.append({"role": "user", "content": reply})
+    return {"long": long, "short": short}

@@ -1,0 +1,82 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Reward terms and their sum, with numbers worked by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longshort_verl.rewards import Outcome, RewardWeights, group_rewards, length_terms, weighted_sum
+from longshort_verl.types import Role
+
+WEIGHTS = RewardWeights(accuracy=1.0, format=0.5, length=2.0)
+
+
+def test_length_terms():
+    # lengths 10, 20, 30: (l - 10) / 20 = 0, 0.5, 1, so 0.5 - that is 0.5, 0, -0.5
+    assert length_terms([10, 20, 30], [True, True, True]) == [0.5, 0.0, -0.5]
+    # wrong answers are never rewarded for brevity
+    assert length_terms([10, 20, 30], [False, False, False]) == [0.0, 0.0, -0.5]
+    assert length_terms([7, 7], [True, False]) == [0.0, 0.0]
+
+
+@given(st.lists(st.tuples(st.integers(1, 10**6), st.booleans()), min_size=1))
+def test_length_terms_stay_in_their_range(rows):
+    terms = length_terms([tokens for tokens, _ in rows], [right for _, right in rows])
+    for (tokens, right), term in zip(rows, terms, strict=True):
+        assert -0.5 <= term <= 0.5
+        assert right or term <= 0
+        assert all(term >= other for (t, r), other in zip(rows, terms, strict=True) if r == right and t > tokens)
+
+
+def test_weighted_sum():
+    reward = weighted_sum({"accuracy": 1.0, "format": 0.5, "length": -0.25}, WEIGHTS)
+    # 1 * 1 + 0.5 * 0.5 - 2 * 0.25 = 0.75
+    assert reward.total == 0.75
+    assert reward.terms == {"accuracy": 1.0, "format": 0.5, "length": -0.25}
+
+
+@pytest.mark.parametrize("terms", [{"accuracy": 1.0, "format": 1.0}, {"accuracy": math.nan, "format": 1, "length": 0}])
+def test_a_missing_or_broken_term_stops_the_run(terms):
+    with pytest.raises(ValueError, match="reward term"):
+        weighted_sum(terms, WEIGHTS)
+
+
+def test_a_term_of_weight_zero_may_be_missing():
+    assert weighted_sum({"accuracy": 1.0}, RewardWeights(accuracy=2, format=0, length=0)).total == 2
+
+
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
+def test_bad_weights_are_refused(value):
+    with pytest.raises(ValueError, match="long_short.reward.format"):
+        RewardWeights(accuracy=1, format=value, length=0)
+
+
+def test_all_weights_zero_are_refused():
+    with pytest.raises(ValueError, match="all weights"):
+        RewardWeights(accuracy=0, format=0, length=0)
+
+
+def test_groups_and_roles_do_not_mix():
+    def row(group, role, tokens, accuracy=1.0):
+        return Outcome(group=group, role=role, accuracy=accuracy, format=1.0, num_tokens=tokens)
+
+    rows = [row("a", Role.LONG, 10), row("b", Role.LONG, 99), row("a", Role.SHORT, 5), row("a", Role.LONG, 20)]
+    rewards = group_rewards(rows, RewardWeights(accuracy=1, format=0, length=1))
+    # group a, long: lengths 10 and 20 give 0.5 and -0.5; the other two are alone in theirs: 0
+    assert [reward.total for reward in rewards] == [1.5, 1.0, 1.0, 0.5]
