@@ -41,7 +41,7 @@ class ChatTemplateError(ValueError):
     """A chat template that would damage a dialogue."""
 
 
-def hf_render(tokenizer) -> Render:  # noqa: ANN001
+def hf_render(tokenizer) -> Render:
     """The chat template of a Hugging Face tokenizer."""
 
     def render(messages: Sequence[Message], add_generation_prompt: bool) -> str:

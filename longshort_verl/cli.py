@@ -51,18 +51,23 @@ def problems(
 
 @report_app.command("rl")
 def report_rl(
-    log: Annotated[Path, typer.Argument(help="metrics.jsonl of verl's file logger.")],
+    metrics: Annotated[Path, typer.Argument(help="metrics.jsonl of verl's file logger.")],
     out: Annotated[Path, typer.Option(help="PNG to write.")],
+    follow: Annotated[int | None, typer.Option(help="Process id of the run: show its progress until it ends.")] = None,
+    log: Annotated[Path | None, typer.Option(help="What the run prints; its end is shown where the run fails.")] = None,
 ) -> None:
     """Show a training run: first and last validation as a table, all curves as a PNG."""
     from longshort_verl.evaluation.curves import plot_curves, read_run, summary_table
+    from longshort_verl.evaluation.progress import follow_run
 
+    if follow is not None and not follow_run(metrics, follow, log):
+        raise typer.Exit(1)
     try:
-        run = read_run(log)
+        run = read_run(metrics)
         Console().print(summary_table(run))
     except (ValueError, FileNotFoundError) as error:
         raise _failure(error) from error
-    plot_curves([("", run)], out, title=str(log.parent))
+    plot_curves([("", run)], out, title=str(metrics.parent))
     typer.echo(f"curves: {out}")
 
 

@@ -155,7 +155,6 @@ class VLLMGenerator:
         )
         self._max_model_len = self._engine.model_config.max_model_len
         self._request_ids = map(str, itertools.count())
-        self._in_flight: set[str] = set()
         self._loop = _OneLoop("VLLMGenerator")
 
     async def generate(self, messages: Sequence[Message], sampling: Sampling) -> Generation:
@@ -183,15 +182,12 @@ class VLLMGenerator:
             skip_special_tokens=False,  # the protocol's tags may be special tokens
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        request_id = next(self._request_ids)
-        self._in_flight.add(request_id)
+        prompt = TokensPrompt(prompt_token_ids=prompt_ids)
         try:
-            results = self._engine.generate(TokensPrompt(prompt_token_ids=prompt_ids), params, request_id)
+            results = self._engine.generate(prompt, params, next(self._request_ids))
             outputs = [result.outputs[0] async for result in results]
         except (EngineDeadError, EngineGenerateError) as error:
             return _failure(f"vLLM failed: {error.__cause__ or error}")
-        finally:
-            self._in_flight.discard(request_id)
         (output,) = outputs  # FINAL_ONLY
         finish = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}.get(output.finish_reason or "")
         if finish is None:
@@ -222,8 +218,8 @@ class VLLMGenerator:
         """End the engine's processes; calls still waiting return ERROR. May be called again."""
         engine, self._engine = self._engine, None
         if engine is not None:
-            await engine.abort(list(self._in_flight))
-            # vLLM's default of 5 s kills an engine core that is still waiting for its worker, which leaks memory.
+            # In a thread, because vLLM hands out what waits while its processes end. Its default time of 5 s kills an
+            # engine core that still waits for its worker, which leaks shared memory.
             await asyncio.to_thread(engine.shutdown, _SHUTDOWN_S)
             await asyncio.sleep(0)  # vLLM's own tasks take their cancellation before the loop may close
 
@@ -248,7 +244,8 @@ class EndpointSettings:
     max_concurrency: int
     """Most requests in flight, over all servers."""
     vllm_extensions: bool
-    """The servers are vLLM: special tokens are kept in the text, and an assistant's message can be continued."""
+    """The servers are vLLM: an assistant's message can be continued, and special tokens are kept in the text. Without
+    it a vLLM server drops tags that are special tokens of its model."""
 
     def __post_init__(self) -> None:
         for name, smallest in (("timeout_s", 0.001), ("max_retries", 0), ("max_concurrency", 1)):
@@ -387,7 +384,7 @@ class EndpointGenerator:
         return cut if isinstance(cut, str) and not text.endswith(cut) else ""
 
     def _failure(self, server: _Server, error: str) -> Generation:
-        return _failure(" ".join(f"{server.name}: {error}".split()).replace(self._api_key, "***"))
+        return _failure(f"{server.name}: {error}".replace(self._api_key, "***"))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -420,6 +417,5 @@ class _OneLoop:
 
 
 def _failure(error: str) -> Generation:
-    return Generation(
-        text="", finish=FinishReason.ERROR, num_prompt_tokens=0, num_tokens=0, error=error[:_MAX_ERROR_CHARS]
-    )
+    error = " ".join(error.split())[:_MAX_ERROR_CHARS]
+    return Generation(text="", finish=FinishReason.ERROR, num_prompt_tokens=0, num_tokens=0, error=error)

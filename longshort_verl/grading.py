@@ -59,8 +59,8 @@ from typing import Any
 
 from longshort_verl.types import Grade
 
-MAX_NESTING = 32
-"""Most brackets open at once in an answer. Gold answers of MATH-500 reach 2; parsing time grows fast with it."""
+MAX_NESTING = 12
+"""Most brackets open at once in an answer. Gold answers of MATH-500 reach 2; parsing time is exponential in it."""
 _START_TIMEOUT_S = 120.0
 """A worker that is not ready after this has failed. Importing sympy takes 1 to 2 s on an idle core."""
 _MEMORY_BYTES = 1 << 30
@@ -386,17 +386,12 @@ class _Worker:
                 env={**os.environ, "PYTHONHASHSEED": "0"},
             )
 
-    def wait_until_ready(self) -> None:
-        """Importing counts against nobody's time limit."""
-        if self._ready:
-            return
-        with contextlib.suppress(EOFError, OSError):
-            self._ready = self._connection.poll(_START_TIMEOUT_S) and self._connection.recv_bytes() == b"ready"
+    def is_ready(self) -> bool:
+        """Waits until it has imported what it needs, which counts against nobody's time limit; False if it failed."""
         if not self._ready:
-            raise RuntimeError(
-                "a grading process did not start (its own message is on standard error); "
-                f"try: {sys.executable} -c 'import math_verify'"
-            )
+            with contextlib.suppress(EOFError, OSError):
+                self._ready = self._connection.poll(_START_TIMEOUT_S) and self._connection.recv_bytes() == b"ready"
+        return self._ready
 
     def ask(self, request: bytes, timeout_s: float) -> bytes | None:
         """The reply, or None where none came in time. Raises EOFError or OSError where the process died."""
@@ -425,12 +420,15 @@ class _Workers:
     def judge(self, answer: str, gold: str, settings: GradingSettings) -> str:
         """The verdict on one answer."""
         request = json.dumps([answer, gold, settings.timeout_s]).encode()
-        # Twice, since a worker may have died while it was idle (out-of-memory killer, an operator).
+        started = False
+        # Twice, since a worker may have been killed for no fault of this answer (out-of-memory killer, an operator).
         for _ in range(2):
             worker = self._take(settings.max_workers)
             after: Callable[[_Worker], None] = self._drop
             try:
-                worker.wait_until_ready()
+                started = worker.is_ready()
+                if not started:
+                    continue
                 after = self._replace
                 reply = worker.ask(request, settings.timeout_s)
                 if reply is None:
@@ -443,6 +441,11 @@ class _Workers:
                 continue
             finally:
                 after(worker)
+        if not started:
+            raise RuntimeError(
+                "grading processes do not start (their own message is on standard error); "
+                f"try: {sys.executable} -c 'import math_verify'"
+            )
         return Fault.DIED.value
 
     def close(self) -> None:
@@ -471,13 +474,13 @@ class _Workers:
         with self._changed:
             if worker in self._all:  # not closed meanwhile
                 self._idle.append(worker)
-            self._changed.notify()
+            self._changed.notify_all()
 
     def _drop(self, worker: _Worker) -> None:
         worker.kill()
         with self._changed:
             self._all.discard(worker)
-            self._changed.notify()
+            self._changed.notify_all()
 
     def _replace(self, worker: _Worker) -> None:
         worker.kill()
@@ -487,7 +490,7 @@ class _Workers:
                 fresh = _Worker()  # begins to import now, so that the next answer waits less
                 self._all.add(fresh)
                 self._idle.append(fresh)
-            self._changed.notify()
+            self._changed.notify_all()
 
 
 _workers = _Workers()

@@ -348,8 +348,9 @@ def test_a_conversation_stays_on_one_server_and_new_ones_go_where_less_is_going_
 
     async def main() -> None:
         async with EndpointGenerator([server.url for server in servers], "tiny", KEY, SETTINGS) as generator:
-            for num_turns in range(3):
-                await asyncio.gather(*(generator.generate(conversation(i, num_turns), GREEDY) for i in range(8)))
+            # In another order each time, so that load alone would send them elsewhere.
+            for num_turns, order in enumerate(["01234567", "02461357", "76543210"]):
+                await asyncio.gather(*(generator.generate(conversation(int(i), num_turns), GREEDY) for i in order))
 
     asyncio.run(main())
     # 8 new conversations at once: alternately one each. 3 requests of each conversation, all on its first server.

@@ -280,7 +280,7 @@ def test_right(answer: str, gold: str) -> None:
         ("５", "5", Fault.UNREADABLE),  # a full-width digit is not what was asked for
         ("\ud800", "5", Fault.UNREADABLE),  # half of a surrogate pair
         ("😀" * 100, "5", Fault.UNREADABLE),
-        ("{" * 33 + "5" + "}" * 33, "5", Fault.TOO_DEEP),
+        ("{" * 13 + "5" + "}" * 13, "5", Fault.TOO_DEEP),
         ("{" * 900 + "5" + "}" * 900, "5", Fault.TOO_DEEP),
         ("(" * 1500, "5", Fault.TOO_DEEP),
         ("{" * 10_000 + "5" + "}" * 10_000, "5", Fault.TOO_LONG),
@@ -308,8 +308,9 @@ def test_length_limit_is_exact_and_cuts_what_is_kept() -> None:
 
 
 def test_nesting_limit_is_exact() -> None:
-    assert is_right("{" * MAX_NESTING + "5" + "}" * MAX_NESTING, "5.0")
-    assert not is_right("{" * (MAX_NESTING + 1) + "5" + "}" * (MAX_NESTING + 1), "5.0")
+    for depth, reason in ((MAX_NESTING, ""), (MAX_NESTING + 1, Fault.TOO_DEEP.value)):
+        answer = "\\frac{1}{" * depth + "2" + "}" * depth
+        assert grade(boxed(answer), "7", PATIENT).reason == reason
 
 
 def test_gold_that_is_no_mathematics_is_compared_as_text() -> None:
@@ -322,12 +323,11 @@ def test_gold_that_is_no_mathematics_is_compared_as_text() -> None:
 # --- multiple choice ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "answer",
-    "C|c|(C)|C.|C)|[C]|$C$|{C}| C |**C**|\\text{C}|\\text{(C)}|\\text{(C) }|\\textbf{(C)}|\\textbf{C}.|\\mathrm{C}".split(
-        "|"
-    ),
-)
+PLAIN_C = ["C", "c", "(C)", "C.", "C)", "[C]", "$C$", "{C}", " C ", "**C**", "\\left(C\\right)"]
+LATEX_C = ["\\text{C}", "\\text{(C)}", "\\text{(C) }", "\\textbf{(C)}", "\\textbf{C}.", "\\mathrm{C}"]
+
+
+@pytest.mark.parametrize("answer", [*PLAIN_C, *LATEX_C])
 def test_choice_right(answer: str) -> None:
     assert grade_choice(boxed(answer), "C", PATIENT) == Grade(correct=True, extracted=answer.strip())
     assert grade(boxed(answer), "\\text{(C)}", PATIENT).correct
@@ -371,8 +371,9 @@ def test_choice_takes_the_last_box_and_needs_one() -> None:
 def test_letter_golds_are_choices_and_others_are_mathematics() -> None:
     assert grade(boxed("(E)"), "E", PATIENT).correct
     assert not grade(boxed("2.718281828459045"), "E", PATIENT).correct  # E is no number here
-    assert grade(boxed("K+0"), "K", PATIENT).correct  # beyond J
-    assert grade(boxed("a+0"), "a", PATIENT).correct  # a small letter is a variable
+    assert grade(boxed("5"), "J", PATIENT).reason == Fault.NOT_A_LETTER.value
+    assert grade(boxed("5"), "K", PATIENT).reason == ""  # beyond J it is a variable
+    assert grade(boxed("5"), "a", PATIENT).reason == ""  # so is a small letter
     with pytest.raises(ValueError, match="not one letter A to J"):
         grade_choice(boxed("K"), "K", PATIENT)
 
@@ -469,8 +470,8 @@ def test_math500_gold_answers_are_right_by_math_verify_alone() -> None:
 def test_math500_another_problems_answer_is_wrong() -> None:
     golds = [row["answer"] for row in rows("math500")]
     pairs = [(golds[i], golds[(i + 1) % 500]) for i in range(500)]
-    # Where two neighbours share an answer, they share its text: by eye none is the other written differently.
-    different = [(answer, gold) for answer, gold in pairs if answer != gold]
+    # Looked through by eye: neighbours of equal value share their text, but for one where a 5 meets an x=5.
+    different = [(answer, gold) for answer, gold in pairs if answer != gold and (answer, gold) != ("5", "x=5")]
     assert len(different) > 480
     with ThreadPoolExecutor(2) as threads:
         right = list(threads.map(lambda pair: is_right(*pair), different))
@@ -493,85 +494,105 @@ def test_competition_answers_are_right(name: str, count: int) -> None:
 BOMBS = {
     "tower": "9^{9^{9^{9}}}",
     "factorial": "100000000!",
-    "factorials": "((9!)!)!",
     "exponent": "10^{1000000000000}",
-    "digits": "9" * 1000 + "^{" + "9" * 900 + "}",
-    "binomial": "\\binom{10^{9}}{5\\cdot 10^{8}}",
     "sum": "\\sum_{k=1}^{1000000000} \\frac{1}{k}",
-    "power": "(a+b+c+d+e+f)^{200}",
-    "nested": "\\sin(" * 20 + "x" + ")" * 20,
     "polynomial": "+".join(f"{i}x^{{{i}}}" for i in range(200)),
 }
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(120)
 def test_bombs_are_wrong_in_time_and_grading_goes_on() -> None:
     reasons = {}
     for name, answer in BOMBS.items():
-        warm_up(PATIENT)
+        warm_up(PATIENT)  # raises where grading does not work
         start = time.perf_counter()
         result = grade(boxed(answer), "5", HASTY)
         took = time.perf_counter() - start
         assert not result.correct, name
         assert took < HASTY.timeout_s + SLACK_S, (name, took)
-        assert is_right("2/4", "\\frac{1}{2}"), name
         reasons[name] = result.reason
-    # These three cannot be computed on any machine, so only the limit can have ended them.
-    assert {reasons["tower"], reasons["factorials"], reasons["exponent"]} == {Fault.TIMED_OUT.value}
+    # No machine computes these two, so only the limit can have ended them.
+    assert (reasons["tower"], reasons["exponent"]) == (Fault.TIMED_OUT.value, Fault.TIMED_OUT.value)
 
 
-def test_worker_is_replaced_and_the_old_one_gone(fresh_workers: grading._Workers) -> None:
+def test_a_late_or_dead_worker_is_replaced_and_reaped(fresh_workers: grading._Workers) -> None:
     one = GradingSettings(timeout_s=0.8, max_answer_chars=2000, max_workers=1)
     warm_up(PATIENT)
-    (before,) = [worker._process for worker in fresh_workers._all]
+    (late,) = [worker._process for worker in fresh_workers._all]
     assert grade(boxed(BOMBS["tower"]), "5", one).reason == Fault.TIMED_OUT.value
-    (after,) = [worker._process for worker in fresh_workers._all]
-    assert before.pid != after.pid
-    assert before.returncode == -signal.SIGKILL
-    assert not psutil.pid_exists(before.pid)
+    (dead,) = [worker._process for worker in fresh_workers._all]
+    assert late.returncode == -signal.SIGKILL
+    assert not psutil.pid_exists(late.pid)
+    os.kill(dead.pid, signal.SIGKILL)  # in its idle time, as an out-of-memory killer would
+    assert grade(boxed("2/4"), "\\frac{1}{2}", PATIENT).correct
+    assert dead.returncode == -signal.SIGKILL
+    assert len(fresh_workers._all) == 1
 
 
-def test_a_worker_that_died_idle_is_replaced(fresh_workers: grading._Workers) -> None:
-    warm_up(PATIENT)
-    (worker,) = fresh_workers._all
-    os.kill(worker._process.pid, signal.SIGKILL)
-    assert is_right("2/4", "\\frac{1}{2}")
+class ScriptedWorker:
+    """Stands for a process: each asks for the next scripted reply, None is a late one, an exception a death."""
+
+    replies: list[bytes | Exception | None]
+    alive: int
+
+    def __init__(self) -> None:
+        type(self).alive += 1
+
+    def is_ready(self) -> bool:
+        return True
+
+    def ask(self, request: bytes, timeout_s: float) -> bytes | None:
+        reply = self.replies.pop(0)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def kill(self) -> None:
+        type(self).alive -= 1
 
 
-def test_an_answer_that_kills_workers_is_wrong(
-    fresh_workers: grading._Workers, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("replies", "reason", "kept"),
+    [
+        ([b'["equal", false]'], "", True),
+        ([b'["equal", true]'], "", False),  # worn: its memory is used up
+        ([None], Fault.TIMED_OUT.value, False),
+        ([EOFError(), b'["equal", false]'], "", False),
+        ([BrokenPipeError(), EOFError()], Fault.DIED.value, False),
+    ],
+)
+def test_which_workers_are_kept(
+    fresh_workers: grading._Workers, monkeypatch: pytest.MonkeyPatch, replies: list, reason: str, kept: bool
 ) -> None:
-    def die(self: grading._Worker, request: bytes, timeout_s: float) -> bytes | None:
-        raise EOFError
-
-    monkeypatch.setattr(grading._Worker, "ask", die)
-    assert grade(boxed("x+x"), "2x", PATIENT).reason == Fault.DIED.value
-
-
-def test_a_worn_worker_is_replaced(fresh_workers: grading._Workers, monkeypatch: pytest.MonkeyPatch) -> None:
-    warm_up(PATIENT)
+    monkeypatch.setattr(grading, "_Worker", ScriptedWorker)
+    monkeypatch.setattr(ScriptedWorker, "replies", [b'["equal", false]', *replies], raising=False)
+    monkeypatch.setattr(ScriptedWorker, "alive", 0, raising=False)
+    one = GradingSettings(timeout_s=1.0, max_answer_chars=2000, max_workers=1)
+    assert grade(boxed("x+x"), "2x", one).correct
     (before,) = fresh_workers._all
-    monkeypatch.setattr(grading._Worker, "ask", lambda *_: b'["equal", true]')
-    assert is_right("x+x", "2x")
+    result = grade(boxed("x+x"), "2x", one)
+    assert (result.correct, result.reason) == (not reason, reason)
     (after,) = fresh_workers._all
-    assert before is not after
-    assert not psutil.pid_exists(before._process.pid)
+    assert (before is after) is kept
+    assert ScriptedWorker.alive == 1
+    assert fresh_workers._idle == [after]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory of a process can be limited on Linux only")
-def test_workers_memory_is_limited(fresh_workers: grading._Workers) -> None:
+def test_workers_memory_is_limited() -> None:
     warm_up(PATIENT)
-    (worker,) = fresh_workers._all
-    process = psutil.Process(worker._process.pid)
-    assert process.rlimit(psutil.RLIMIT_AS) == (2**30, 2**30)
-    assert process.memory_info().vms < 2**29  # else every worker would be worn from the start
+    for child in children():
+        if child.rlimit(psutil.RLIMIT_AS) == (2**30, 2**30):  # another may still be starting
+            assert child.memory_info().vms < 2**29  # else it would be worn from the start
+            return
+    pytest.fail("no worker has a limit")
 
 
 def test_environment_in_which_no_worker_starts_is_an_error(
     fresh_workers: grading._Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(RuntimeError, match="did not start"):
+    with pytest.raises(RuntimeError, match="do not start"):
         warm_up(PATIENT)
     assert not fresh_workers._all
 
@@ -622,10 +643,10 @@ def test_daemonic_spawned_process() -> None:
 # --- a process of its own: what it imports, and what it leaves behind -------------------------------------------------
 
 PRELUDE = f"""
-import os, sys, threading, time
+import json, os, sys, threading, time
 import psutil
 from longshort_verl.grading import GradingSettings, grade
-PATIENT, HASTY = {PATIENT}, {HASTY}
+PATIENT, HASTY, BOMBS = {PATIENT}, {HASTY}, {BOMBS}
 def workers():
     return [child.pid for child in psutil.Process().children(recursive=True) if "_serve()" in " ".join(child.cmdline())]
 def judge(answer, gold, how):
@@ -659,70 +680,61 @@ def gone_after(pids: list[int], limit_s: float) -> float:
         time.sleep(0.02)
 
 
-def test_nothing_is_left_and_nothing_hangs_at_exit(tmp_path: Path) -> None:
+def test_exit_amid_grading_leaves_nothing_and_does_not_hang(tmp_path: Path) -> None:
     process = launch(
         tmp_path,
         """
         right = judge("x+x", "2x", PATIENT)
-        late = judge("9^{9^{9^{9}}}", "5", HASTY)
+        late = judge(BOMBS["tower"], "5", HASTY)
         again = judge("x+x", "2x", PATIENT)
-        print(right, late, again, *workers(), flush=True)
-        """,
-    )
-    out, _ = process.communicate(timeout=60)
-    right, late, again, *pids = out.split()
-    assert (right, late, again) == ("True", "False", "True")
-    assert len(pids) == 1
-    assert process.returncode == 0
-    gone_after([int(pid) for pid in pids], 3.0)
-
-
-@pytest.mark.parametrize("daemon", [False, True])
-def test_exit_while_a_thread_grades(tmp_path: Path, daemon: bool) -> None:
-    process = launch(
-        tmp_path,
-        f"""
-        judge("x+x", "2x", PATIENT)
-        threading.Thread(target=judge, args=("9^{{9^{{9^{{9}}}}}}", "5", HASTY), daemon={daemon}).start()
+        heavy = {"sympy", "math_verify", "torch", "ray", "verl", "transformers", "numpy", "vllm"}
+        here = sorted(heavy & set(sys.modules))
+        threading.Thread(target=judge, args=(BOMBS["tower"], "5", PATIENT), daemon=True).start()
         time.sleep(0.3)
-        print(*workers(), flush=True)
+        pids = workers()
+        from longshort_verl import grading
+        grading._load_judge()  # all that a worker imports
+        print(json.dumps([right, late, again, pids, here, sorted(heavy & set(sys.modules))]), flush=True)
         """,
     )
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=100)
+    right, late, again, pids, here, in_worker = json.loads(out)
+    assert (right, late, again) == (True, False, True)
+    assert len(pids) == 1
+    assert here == []  # sympy stays out of the trainer's processes …
+    assert in_worker == ["math_verify", "sympy"]  # … and torch, ray and verl out of the workers
     assert process.returncode == 0
-    gone_after([int(pid) for pid in out.split()], 3.0)
+    gone_after(pids, 3.0)
 
 
-@pytest.mark.parametrize(
-    ("busy", "limit_s"),
-    [
-        ("", 3.0),
-        ("\\\\sum_{k=1}^{1000000000} \\\\frac{1}{k}", 3.0),
-        # One multiplication inside C lets no other thread run: the alarm ends it, 1 s after the limit of 5 s.
-        ("9^{9^{9^{9}}}", 5.0 + 1.0 + 3.0),
-    ],
-    ids=["idle", "python", "c"],
-)
-def test_workers_die_with_a_killed_parent(tmp_path: Path, busy: str, limit_s: float) -> None:
+def test_workers_die_with_a_killed_parent(tmp_path: Path) -> None:
     process = launch(
         tmp_path,
-        f"""
-        judge("x+x", "2x", PATIENT)
-        if "{busy}":
-            limit = GradingSettings(timeout_s=5.0, max_answer_chars=2000, max_workers=1)
-            threading.Thread(target=judge, args=("{busy}", "5", limit)).start()
-            time.sleep(0.5)
-        print(*workers(), flush=True)
+        """
+        three = GradingSettings(timeout_s=5.0, max_answer_chars=2000, max_workers=3)
+        together = threading.Barrier(4)
+        def run(answer):
+            together.wait()
+            judge("x+x", "2x", three)
+            together.wait()
+            judge(answer, "5", three)
+        # Plain numbers leave their worker idle; the sum runs in Python; the tower is one multiplication inside C that
+        # lets no other thread run, so that its worker notices nothing and only the alarm can end it, after 5 + 1 s.
+        for answer in ("1", BOMBS["sum"], BOMBS["tower"]):
+            threading.Thread(target=run, args=(answer,)).start()
+        together.wait()
+        together.wait()
+        time.sleep(0.5)
+        print(json.dumps(workers()), flush=True)
         time.sleep(60)
         """,
     )
     assert process.stdout is not None
-    pids = [int(pid) for pid in process.stdout.readline().split()]
-    assert len(pids) == 1
-    assert psutil.Process(pids[0]).is_running()
+    pids = json.loads(process.stdout.readline())
+    assert len(pids) == 3
     process.kill()
     process.communicate()
-    gone_after(pids, limit_s)
+    gone_after(pids, 9.0)
 
 
 def test_forked_process_has_workers_of_its_own(tmp_path: Path) -> None:
@@ -755,23 +767,6 @@ def test_forked_process_has_workers_of_its_own(tmp_path: Path) -> None:
         os.kill(int(child), signal.SIGKILL)
     gone_after([its], 3.0)
     process.communicate()
-
-
-def test_what_is_imported_where(tmp_path: Path) -> None:
-    process = launch(
-        tmp_path,
-        """
-        from longshort_verl import grading
-        judge("x+x", "2x", PATIENT)
-        heavy = {"sympy", "math_verify", "torch", "ray", "verl", "transformers", "numpy", "vllm"}
-        print(*sorted(heavy & set(sys.modules)), "|", end=" ")
-        grading._load_judge()("x+x", "2x")
-        print(*sorted(heavy & set(sys.modules)), flush=True)
-        """,
-    )
-    out, _ = process.communicate(timeout=60)
-    assert out.split("|")[0].split() == []  # the process that asks
-    assert out.split("|")[1].split() == ["math_verify", "sympy"]  # a worker
 
 
 # --- anything at all ------------------------------------------------------------------------------------------------

@@ -147,9 +147,15 @@ class PlatformCPU(PlatformBase):
         return False
 
     def rollout_env_vars(self) -> dict[str, str]:
-        # vLLM otherwise takes half of the machine's memory for its cache and binds one core per worker; both engines
-        # would fight for the same ones.
-        defaults = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
+        defaults = {
+            # vLLM otherwise takes half of the machine's memory for its cache …
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            # … and binds each engine to the same cores.
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "OMP_NUM_THREADS": "1",
+            # Compiling the sampler costs the better part of a minute per engine, even with enforce_eager.
+            "TORCHDYNAMO_DISABLE": "1",
+        }
         return {name: os.environ.get(name, value) for name, value in defaults.items()}
 
     def cudart(self) -> Any:

@@ -47,7 +47,7 @@ def _load() -> None:
         compat.after_import(host, register)
 
 
-def _loudly(load) -> None:  # noqa: ANN001
+def _loudly(load) -> None:
     try:
         load()
     except BaseException:

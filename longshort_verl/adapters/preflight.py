@@ -177,7 +177,7 @@ def _check_platform(config: DictConfig) -> None:
         raise ConfigError("trainer.device is 'cpu', but VERL_PLATFORM is not; start with VERL_PLATFORM=cpu")
     if compat.on_cpu() and config.trainer.device != "cpu":
         raise ConfigError(
-            f"VERL_PLATFORM is cpu, but trainer.device is {config.trainer.device!r}; inherit longshort_rl_cpu instead of longshort_rl, "
+            f"VERL_PLATFORM is cpu, but trainer.device is {config.trainer.device!r}; inherit longshort_rl_cpu, "
             "or unset VERL_PLATFORM"
         )
 

@@ -33,7 +33,7 @@ from longshort_verl.types import Role, StopReason
 class LongShortRewardManager(RewardManagerBase):
     """Scores one dialogue from the record that its rows carry (``reward.reward_manager.name``)."""
 
-    def __init__(self, config, tokenizer, compute_score, reward_router_address=None, reward_model_tokenizer=None):  # noqa: ANN001
+    def __init__(self, config, tokenizer, compute_score, reward_router_address=None, reward_model_tokenizer=None):
         super().__init__(config, tokenizer, compute_score)
         self.settings = long_short_settings(config)
 

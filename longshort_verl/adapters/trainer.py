@@ -136,7 +136,7 @@ class LongShortTrainer(PPOTrainerSync):
 
     # ------------------------------------------------------------------ set-up
 
-    def _build_replay_buffer(self):  # noqa: ANN202
+    def _build_replay_buffer(self):
         buffer = super()._build_replay_buffer()
         # verl polls every 2 s, which would be most of a short step.
         buffer.poll_interval = min(buffer.poll_interval, 0.05)
@@ -182,6 +182,7 @@ class LongShortTrainer(PPOTrainerSync):
             device_name=config.trainer.device,
         ).spawn(prefix_set={SHORT_GROUP})[SHORT_GROUP]
         group.init_model()
+        logger.info("the short policy's actor is ready")
         gaps = [None] * (first_replica * _replica_size(config.actor_rollout_ref.rollout))
         servers = LLMServerManager.create(
             config=config,

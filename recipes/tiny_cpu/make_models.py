@@ -96,7 +96,7 @@ def train(role: str, steps: int, seed: int, work: Path) -> Path:
         f"trainer.seed={seed}",
         f"hydra.run.dir={out}/hydra",
     ]
-    environment = {**os.environ, "VERL_PLATFORM": "cpu", "OMP_NUM_THREADS": "2", "TOKENIZERS_PARALLELISM": "false"}
+    environment = {**os.environ, "VERL_PLATFORM": "cpu", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     subprocess.run(command, env=environment, check=True)
     return out / f"global_step_{steps}" / "huggingface"
 

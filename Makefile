@@ -1,0 +1,55 @@
+# make quickstart   two agents train in one verl job, on a laptop
+# make test         everything that needs no GPU; make check is its fast part alone
+# CONTRIBUTING.md has the rest.
+.DEFAULT_GOAL := help
+.PHONY: help quickstart check test test-slow models lock clean
+
+PYTHON ?= python3
+UV_VERSION := 0.13.8
+# The user's own problems for the quick start: JSON, JSONL or Parquet with the columns problem and answer.
+PROBLEMS ?=
+# Which role learns in the quick start: long_only or short_only.
+SCHEDULE ?= long_only
+OUT ?= outputs/quickstart
+
+# One OpenMP thread per process: a job has a dozen processes on two cores.
+export OMP_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM := false
+
+help: ## Show this list.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.venv/.ready: requirements/cpu.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; assert (3, 10) <= sys.version_info[:2] < (3, 13), \
+	  f"Python {sys.version.split()[0]} is not in the range of verl, 3.10 to 3.12: make PYTHON=python3.12 …"'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet uv==$(UV_VERSION)
+	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps -r requirements/cpu.txt
+	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps -e .
+	@touch $@
+
+quickstart: .venv/.ready ## Train one of two agents on a laptop; SCHEDULE=, PROBLEMS= and OUT= may be set.
+	@SCHEDULE='$(SCHEDULE)' PROBLEMS='$(PROBLEMS)' OUT='$(OUT)' examples/quickstart.sh
+
+check: .venv/.ready ## Lint, types and unit tests: under two minutes.
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/pyright
+	.venv/bin/python -m pytest -q -m "not job and not slow and not gpu"
+
+test: check ## Everything that needs no GPU, the real job included: under twenty minutes.
+	.venv/bin/python -m pytest -q -m "job and not slow"
+
+test-slow: .venv/.ready ## What takes longer.
+	.venv/bin/python -m pytest -q -m slow
+
+models: .venv/.ready ## Rebuild the tiny role models of the quick start: fifteen minutes.
+	.venv/bin/python recipes/tiny_cpu/make_models.py --out recipes/tiny_cpu/models
+
+lock: .venv/.ready ## Pin requirements/cpu.txt anew.
+	.venv/bin/uv pip compile --quiet requirements/cpu.in pyproject.toml --extra cpu --extra dev --universal \
+	  --override requirements/overrides.txt --python-version 3.10 --no-annotate \
+	  --custom-compile-command "make lock" --output-file requirements/cpu.txt
+
+clean: ## Remove the environment and everything that was run.
+	rm -rf .venv outputs .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

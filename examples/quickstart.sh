@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Two tiny agents take turns on arithmetic chains (or on your own problems) and one of them learns, in one verl job
+# with a real FSDP2 actor and real vLLM servers. Run it through `make quickstart`, which sets the environment up.
+#   SCHEDULE  which role learns: long_only (default) or short_only
+#   PROBLEMS  JSON, JSONL or Parquet with the columns problem and answer, instead of the generated ones
+#   OUT       folder for everything that the run writes
+#   further arguments are overrides of the recipe, such as trainer.total_training_steps=10
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+out=${OUT:-outputs/quickstart}
+schedule=${SCHEDULE:-long_only}
+python=.venv/bin/python
+
+export VERL_PLATFORM=cpu OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+export VERL_FILE_LOGGER_PATH="$out/metrics.jsonl"
+rm -f "$VERL_FILE_LOGGER_PATH"
+
+if [ -n "${PROBLEMS:-}" ]; then
+  .venv/bin/longshort problems "$PROBLEMS" --out "$out/problems" --num-val 32
+  set -- long_short.dialogue.max_dialogue_tokens=256 data.max_prompt_length=4096 "$@"
+else
+  "$python" recipes/tiny_cpu/make_problems.py --out "$out/problems"
+fi
+
+# verl's own main; its output is long, so it goes to a file and a progress bar shows the run.
+"$python" -m verl.trainer.main_ppo --config-dir recipes/tiny_cpu --config-name rl \
+  long_short.schedule="$schedule" trainer.default_local_dir="$out" hydra.run.dir="$out/hydra" "$@" \
+  >"$out/run.log" 2>&1 &
+job=$!
+trap 'kill -INT $job 2>/dev/null; wait $job' INT TERM
+.venv/bin/longshort report rl "$out/metrics.jsonl" --out "$out/curves.png" --follow "$job" --log "$out/run.log"
+wait $job
+echo "everything: $out"

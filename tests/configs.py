@@ -1,0 +1,45 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Composed configs for tests, as verl's main would see them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+SEARCH = "hydra.searchpath=[pkg://longshort_verl.config,pkg://verl.trainer.config]"
+
+
+def compose_config(name: str, folder: Path, *overrides: str) -> DictConfig:
+    """The config ``name`` of ``folder`` with command-line overrides."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(folder), version_base=None):
+        return compose(config_name=name, overrides=[SEARCH, *overrides])
+
+
+def tiny_config(models: dict[str, Path], problems: Path, *overrides: str) -> DictConfig:
+    """The recipe tiny_cpu on given models and problems."""
+    return compose_config(
+        "rl",
+        ROOT / "recipes" / "tiny_cpu",
+        f"actor_rollout_ref.model.path={models['long']}",
+        f"long_short.short.model.path={models['short']}",
+        f"data.train_files={problems}/train.parquet",
+        f"data.val_files={problems}/val.parquet",
+        *overrides,
+    )

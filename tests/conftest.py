@@ -1,0 +1,68 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Fixtures shared by the whole suite."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+# Tests run real jobs on a CPU; the variable must be there before verl is first imported.
+os.environ["VERL_PLATFORM"] = "cpu"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+ROOT = Path(__file__).resolve().parents[1]
+# The recipe's own modules, as its scripts see them.
+sys.path.insert(0, str(ROOT / "recipes" / "tiny_cpu"))
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Public benchmark files beside the checkout; never part of it."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is absent: the benchmark files are not part of the repository")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory) -> dict[str, Path]:
+    """Folders of the recipe's two models with random weights, by role."""
+    import make_models
+
+    folder = tmp_path_factory.mktemp("models")
+    tokenizer = make_models.build_tokenizer()
+    for seed, role in enumerate(make_models.SHAPES):
+        make_models.build_model(role, tokenizer, seed, folder / role)
+    return {role: folder / role for role in make_models.SHAPES}
+
+
+@pytest.fixture(scope="session")
+def tiny_problems(tmp_path_factory) -> Path:
+    """Folder with train.parquet and val.parquet of the recipe's task."""
+    import make_problems
+
+    folder = tmp_path_factory.mktemp("problems")
+    make_problems.main(folder, num_train=64, num_val=8, min_steps=2, max_steps=4, seed=3)
+    return folder

@@ -1,0 +1,107 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Real jobs for tests: verl's own main in its own session, and a look at what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+_MARK = "LONGSHORT_TEST_JOB"
+
+
+@dataclass
+class Job:
+    """One run of ``python -m verl.trainer.main_ppo`` on the recipe tiny_cpu."""
+
+    folder: Path
+    process: subprocess.Popen
+
+    @property
+    def log(self) -> str:
+        """What it has printed so far."""
+        return (self.folder / "run.log").read_text(errors="replace")
+
+    def steps(self) -> dict[int, dict]:
+        """Logged metrics by step."""
+        path = self.folder / "metrics.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return {row["step"]: row["data"] for row in rows}
+
+    def wait_for(self, text: str, timeout: float) -> None:
+        """Wait until the job has printed ``text``."""
+        end = time.monotonic() + timeout
+        while text not in self.log:
+            assert self.process.poll() is None, f"the job ended before {text!r}:\n{self.log[-4000:]}"
+            assert time.monotonic() < end, f"no {text!r} within {timeout:.0f} s:\n{self.log[-4000:]}"
+            time.sleep(0.5)
+
+    def wait_for_step(self, step: int, timeout: float) -> None:
+        """Wait until a step is logged."""
+        end = time.monotonic() + timeout
+        while step not in self.steps():
+            assert self.process.poll() is None, f"the job ended before step {step}:\n{self.log[-4000:]}"
+            assert time.monotonic() < end, f"no step {step} within {timeout:.0f} s:\n{self.log[-4000:]}"
+            time.sleep(0.5)
+
+    def interrupt(self) -> None:
+        """Ctrl-C: the terminal signals the whole foreground process group."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def leftovers(self, within: float) -> list[str]:
+        """Processes of the job that are still alive after ``within`` seconds, whoever their parent is now."""
+        end = time.monotonic() + within
+        while (found := self._processes()) and time.monotonic() < end:
+            time.sleep(0.5)
+        return found
+
+    def _processes(self) -> list[str]:
+        found = []
+        for process in psutil.process_iter():
+            try:
+                # Ray and vLLM rewrite their command lines; the environment they inherited stays.
+                if process.environ().get(_MARK) == str(self.folder) and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(f"{process.pid} {' '.join(process.cmdline())[:120]}")
+            except psutil.Error:
+                continue
+        return found
+
+
+def start_job(folder: Path, *overrides: str) -> Job:
+    """Start a job that writes everything into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "verl.trainer.main_ppo", "--config-dir", "recipes/tiny_cpu", "--config-name", "rl"]
+    command += [f"trainer.default_local_dir={folder}", f"hydra.run.dir={folder}/hydra", *overrides]
+    environment = {
+        **os.environ,
+        "VERL_PLATFORM": "cpu",
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "VERL_FILE_LOGGER_PATH": str(folder / "metrics.jsonl"),
+        _MARK: str(folder),
+    }
+    with (folder / "run.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    return Job(folder=folder, process=process)

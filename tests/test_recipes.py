@@ -1,0 +1,120 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Every recipe YAML composes onto verl's real config tree, has only known keys and repeats no inherited value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import verl
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from longshort_verl.config import schema
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPES = sorted(ROOT.glob("recipes/**/rl*.yaml"))
+BASES = sorted(ROOT.glob("longshort_verl/config/*.yaml"))
+VERL = Path(verl.__file__).parent / "trainer" / "config"
+SEARCH = "hydra.searchpath=[pkg://longshort_verl.config,pkg://verl.trainer.config]"
+
+
+def composed(name: str, folder: Path | None = None) -> DictConfig:
+    """A config by name, from a recipe's folder, ours or verl's."""
+    folder = next(f for f in (folder, ROOT / "longshort_verl" / "config", VERL) if f and (f / f"{name}.yaml").exists())
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(folder), version_base=None):
+        return compose(config_name=name, overrides=[SEARCH])
+
+
+def parent_of(path: Path) -> str:
+    defaults = [entry for entry in OmegaConf.load(path)["defaults"] if entry != "_self_"]
+    assert len(defaults) == 1, "a recipe inherits one base"
+    return defaults[0]
+
+
+def own_keys(path: Path) -> DictConfig:
+    own = OmegaConf.load(path)
+    assert isinstance(own, DictConfig)
+    with open_dict(own):
+        own.pop("defaults")
+        own.pop("hydra", None)
+    return own
+
+
+def leaves(config: DictConfig, prefix: str = "") -> list[str]:
+    found = []
+    for key in config:
+        path = f"{prefix}{key}"
+        child = None if OmegaConf.is_missing(config, key) else config[key]
+        if isinstance(child, DictConfig) and child:
+            found += leaves(child, f"{path}.")
+        elif not OmegaConf.is_missing(config, key):
+            found.append(path)
+    return found
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_recipe_composes_with_known_keys_only(path):
+    base = composed(parent_of(path))
+    OmegaConf.set_struct(base, True)
+    own = own_keys(path)
+    # `override_config` and what belongs to one policy are free-form upstream; the rest must exist in the base.
+    with open_dict(base):
+        base.long_short.short = {**base.actor_rollout_ref}
+    try:
+        OmegaConf.merge(base, own)
+    except OmegaConfBaseException as error:
+        pytest.fail(f"{path.name} has a key that nothing reads: {error}")
+
+
+@pytest.mark.parametrize("path", [*BASES, *RECIPES], ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_yaml_repeats_an_inherited_value(path):
+    base, own = composed(parent_of(path)), own_keys(path)
+    for key in leaves(own):
+        assert OmegaConf.select(base, key, default="no such key") != OmegaConf.select(own, key), key
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_recipe_fits_the_typed_mirror(path):
+    section = OmegaConf.to_container(composed(path.stem, path.parent).long_short, resolve=True)
+    settings = schema.read_long_short(section)
+    assert settings.short["model"]["path"]
+
+
+@pytest.mark.parametrize("path", [*BASES, *RECIPES], ids=lambda p: p.name)
+def test_yaml_follows_verls_style(path):
+    """A blank line between keys, no trailing comments, and in the bases a comment above each of our own keys."""
+    lines = path.read_text().splitlines()
+    for number, line in enumerate(lines, start=1):
+        if line.strip().startswith("#") or not line.strip():
+            continue
+        assert " #" not in line, f"{path.name}:{number}: comments stand above their key"
+        before = lines[number - 2] if number > 1 else ""
+        continues = not line.lstrip().startswith("- ") and ":" not in line
+        assert not before.strip() or before.strip().startswith("#") or continues or "- " in before or ">-" in before, (
+            f"{path.name}:{number}: blank line missing above {line.strip()!r}"
+        )
+
+
+def test_a_misspelt_key_is_caught(tmp_path):
+    recipe = tmp_path / "rl.yaml"
+    recipe.write_text((ROOT / "recipes/tiny_cpu/rl.yaml").read_text().replace("max_short_turns", "max_short_turn"))
+    base = composed(parent_of(recipe))
+    OmegaConf.set_struct(base, True)
+    with pytest.raises(OmegaConfBaseException, match="max_short_turn"):
+        OmegaConf.merge(base, own_keys(recipe))
