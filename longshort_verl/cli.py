@@ -30,7 +30,9 @@ app.add_typer(report_app, name="report")
 def problems(
     file: Annotated[Path, typer.Argument(help="JSON, JSONL or Parquet with the columns problem and answer.")],
     out: Annotated[Path, typer.Option(help="Folder for train.parquet and val.parquet.")],
-    num_val: Annotated[int, typer.Option(help="Problems held out for validation.")],
+    num_val: Annotated[
+        int | None, typer.Option(help="Problems held out for validation; a quarter, 64 at most, where not set.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
 ) -> None:
     """Check a problem file, row by row, and split it into verl's own format."""
@@ -40,10 +42,11 @@ def problems(
     try:
         rows = read_problems(file)
         check_answers(rows, check_gold, path=file)
-        train, val = split_problems(rows, num_validation=num_val, seed=seed)
+        held_out = min(64, max(1, len(rows) // 4)) if num_val is None else num_val
+        train, val = split_problems(rows, num_validation=held_out, seed=seed)
     except ValueError as error:
         raise _failure(error) from error
-    settings = {"num_val": num_val, "seed": seed}
+    settings = {"num_val": held_out, "seed": seed}
     for split, part in (("train", train), ("val", val)):
         path = write_problems(part, out / f"{split}.parquet", split=split, inputs={"file": file}, settings=settings)
         typer.echo(f"{len(part)} problems in {path}")

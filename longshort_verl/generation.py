@@ -53,7 +53,8 @@ class Generator(Protocol):
 
         An engine's failure is returned as ``finish=ERROR`` with its cause in ``error``, never raised, so that one
         lost request does not end a run of thousands. A mistake in the program or its configuration raises.
-        ``text`` holds the stop string that ended it and not the end-of-turn token.
+        ``text`` holds the stop string that ended it and not the end-of-turn token. A prompt that fills the model's
+        context gives LENGTH with no token.
         """
         ...
 
@@ -169,9 +170,7 @@ class VLLMGenerator:
         prompt_ids = self._encode(messages)
         num_free = self._max_model_len - len(prompt_ids)
         if num_free < 1:
-            return _failure(
-                f"a prompt of {len(prompt_ids)} tokens leaves no room in the model's context of {self._max_model_len}"
-            )
+            return Generation(text="", finish=FinishReason.LENGTH, num_prompt_tokens=len(prompt_ids), num_tokens=0)
         params = SamplingParams(
             max_tokens=min(sampling.max_tokens, num_free),
             temperature=sampling.temperature,

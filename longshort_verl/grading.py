@@ -27,8 +27,9 @@ The text to be graded is hostile: a policy under optimisation finds whatever mak
   nor any thread can stop one long operation inside C, such as ``9**9**9``.
 
 Comparing follows math-verify (six decimals where one side is a decimal fraction and the other is not; a set equals a
-list in any order; units and an ``x =`` before the value are dropped), less what it reads into text that was not meant:
-see ``Fault.SIDE_BY_SIDE``, ``Fault.BRACKETS`` and ``Fault.BASE``.
+list in any order, and a list without brackets equals a pair; units and an ``x =`` before the value are dropped), less
+what it reads into text that was not meant: see ``Fault.SIDE_BY_SIDE``, ``Fault.BRACKETS`` and ``Fault.BASE``. A percent
+sign at the end counts for nothing, so that 5\\% is 5 and is not 0.05.
 """
 
 from __future__ import annotations
@@ -304,7 +305,7 @@ _FONT = re.compile(r"\\(?:(?:text|math)[a-z]*|mbox|left|right)(?![a-zA-Z])")
 
 def _tidy(text: str) -> str:
     """Takes off what never carries meaning, on both sides alike: dollars around, a full stop or percent sign at the
-    end (5\\% is 5 where the gold answer is 5), spaces within a number; writes ``1 1/2`` as LaTeX's mixed number.
+    end, spaces within a number; writes ``1 1/2`` as LaTeX's mixed number.
     """
     text = _NEGATIVE_SPACE.sub("", text.replace("−", "-")).strip()
     if len(text) > 1 and text[0] == text[-1] == "$":

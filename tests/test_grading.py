@@ -274,6 +274,8 @@ def test_right(answer: str, gold: str) -> None:
         ("\x0crac{1}{2}", "\\frac{1}{2}", Fault.CONTROL),  # JSON's \f
         ("\\frac{1}", "1", Fault.UNREADABLE),
         ("\\frac", "1", Fault.UNREADABLE),
+        ("?? 5", "5", Fault.UNREADABLE),  # no number is picked out of junk
+        ("2 <> 5", "5", Fault.UNREADABLE),
         ("5 \\foo{", "5", Fault.UNBALANCED),
         ("∫𝔵²⁵⁶ 𝟘÷0 ½ \u202e\ufeff", "5", Fault.UNREADABLE),
         ("五", "5", Fault.UNREADABLE),
@@ -742,30 +744,33 @@ def test_forked_process_has_workers_of_its_own(tmp_path: Path) -> None:
         tmp_path,
         """
         before = judge("x+x", "2x", PATIENT)
-        old = workers()
+        threading.Thread(target=judge, args=(BOMBS["sum"], "5", PATIENT)).start()
+        time.sleep(0.3)  # now that worker is in use
         read, write = os.pipe()
         child = os.fork()
         if child == 0:
-            ok = judge("y+y", "2y", PATIENT) and not set(workers()) & set(old)
-            os.write(write, b"True" if ok else b"False")
+            in_child = judge("y+y", "2y", PATIENT)
+            os.write(write, json.dumps([in_child, workers()]).encode())
             time.sleep(60)
-        in_child = os.read(read, 10).decode()
+        in_child, childs_workers = json.loads(os.read(read, 100))
         after = judge("z+z", "2z", PATIENT)
-        print(before, in_child, after, child, *workers(), flush=True)
-        os.kill(os.getpid(), 9)
+        mine = sorted(set(workers()) - set(childs_workers))
+        print(json.dumps([before, in_child, after, child, childs_workers, mine]), flush=True)
+        time.sleep(60)
         """,
     )
     assert process.stdout is not None
-    before, in_child, after, child, *pids = process.stdout.readline().split()
+    before, in_child, after, child, childs_workers, mine = json.loads(process.stdout.readline())
     try:
-        assert (before, in_child, after) == ("True", "True", "True")
-        mine, its = sorted((int(pid) for pid in pids), key=lambda pid: psutil.Process(pid).ppid() == int(child))
-        # The forked process lives on; it must not keep alive the worker that belongs to the killed one.
-        gone_after([mine], 3.0)
-        assert psutil.Process(its).is_running()
+        assert (before, in_child, after) == (True, True, True)
+        assert (len(childs_workers), len(mine)) == (1, 2)
+        process.kill()
+        # The forked process lives on; it must not keep alive the workers that belong to the killed one, busy or idle.
+        gone_after(mine, 3.0)
+        assert psutil.Process(childs_workers[0]).is_running()
     finally:
-        os.kill(int(child), signal.SIGKILL)
-    gone_after([its], 3.0)
+        os.kill(child, signal.SIGKILL)
+    gone_after(childs_workers, 3.0)
     process.communicate()
 
 

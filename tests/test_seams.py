@@ -33,7 +33,12 @@ SIGNATURES = {
     "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync._build_replay_buffer": ["self"],
     "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync._load_checkpoint": ["self"],
     "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync._save_checkpoint": ["self"],
-    "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync._step_once": ["self", "metrics", "timing_raw", "sample_batch_size"],
+    "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync._step_once": [
+        "self",
+        "metrics",
+        "timing_raw",
+        "sample_batch_size",
+    ],
     "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync._get_required_batch_multiple": ["self", "dp_size"],
     "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync._rollout_server_managers": ["self"],
     "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync._compute_old_log_prob": ["self", "batch", "metrics"],
@@ -53,7 +58,13 @@ SIGNATURES = {
     "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync.on_step_end": ["self"],
     "verl.trainer.ppo.v1.replay_buffer.ReplayBuffer.sample": ["self", "global_steps", "partition_id", "batch_size"],
     # workers, engines and weights
-    "verl.workers.engine_workers.ActorRolloutRefWorker.__init__": ["self", "config", "role", "distillation_config", ...],
+    "verl.workers.engine_workers.ActorRolloutRefWorker.__init__": [
+        "self",
+        "config",
+        "role",
+        "distillation_config",
+        ...,
+    ],
     "verl.workers.engine_workers.ActorRolloutRefWorker.init_model": ["self"],
     "verl.workers.engine_workers.ActorRolloutRefWorker.update_actor": ["self", "data"],
     "verl.workers.engine_workers.ActorRolloutRefWorker.save_checkpoint": [

@@ -20,6 +20,7 @@ produced; text is only ever decoded from them.
 
 from __future__ import annotations
 
+import functools
 import logging
 import zlib
 from collections.abc import Mapping, Sequence
@@ -90,20 +91,18 @@ class RoleWriter:
         }
         if sampling.seed is not None:
             params["seed"] = sampling.seed
-        error = ""
+        failed = functools.partial(
+            Generation, text="", finish=FinishReason.ERROR, num_prompt_tokens=num_prompt, num_tokens=0
+        )
         try:
             output = await self._client.generate(
                 self._request_id, prompt_ids=list(self.token_ids), sampling_params=params
             )
-            if output.stop_reason == "aborted" or not output.token_ids:
-                error = f"the engine ended the request: {output.stop_reason}"
-        except RayError as failure:
-            error = f"the engine failed: {str(failure).strip().splitlines()[-1]}"
+        except RayError as error:
             logger.exception("a request of a dialogue failed")
-        if error:
-            return Generation(
-                text="", finish=FinishReason.ERROR, num_prompt_tokens=num_prompt, num_tokens=0, error=error
-            )
+            return failed(error=f"the engine failed: {str(error).strip().splitlines()[-1]}")
+        if output.stop_reason == "aborted" or not output.token_ids:
+            return failed(error=f"the engine ended the request: {output.stop_reason}")
         ids = list(output.token_ids)
         self.token_ids += ids
         self.mask += [1] * len(ids)
@@ -140,7 +139,8 @@ class RoleWriter:
 class LongShortAgentLoop(AgentLoopBase):
     """One session: the two roles take turns on one problem until the dialogue ends."""
 
-    async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> list[AgentLoopOutput]:
+    # verl takes a list from an agent loop; its base class is annotated with one output.
+    async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> list[AgentLoopOutput]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Two rows, long then short; a role that never spoke has an inert row of one unmasked token."""
         if not isinstance(self.server_manager, TwoPolicyClient):
             raise TypeError("the agent loop 'longshort' needs both policies: set trainer.v1.trainer_mode=longshort")

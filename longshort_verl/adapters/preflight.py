@@ -31,7 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 from longshort_verl.adapters import compat
 from longshort_verl.chat_template import check_chat_template, check_tokens, hf_render
 from longshort_verl.config.schema import SECTION, ConfigError, LongShortConfig, read_long_short
-from longshort_verl.data.problems import check_answers, check_prompt_lengths, read_problems
+from longshort_verl.data.problems import ProblemFileError, check_answers, check_prompt_lengths, read_problems
 from longshort_verl.dialogue import transcript
 from longshort_verl.grading import check_gold
 from longshort_verl.types import Role
@@ -55,7 +55,7 @@ class PreflightCallback(Callback):
         try:
             check_config(config)
             check_files(config, *(load_tokenizer(role_config(config, role)) for role in Role))
-        except ConfigError as error:
+        except (ConfigError, ProblemFileError) as error:
             sys.exit(f"longshort: {error}")
 
 
@@ -203,15 +203,15 @@ def required_cpus(config: DictConfig) -> int:
 
 def _check_cpus(config: DictConfig, cluster_cpus: float | None) -> None:
     init = config.ray_kwargs.ray_init
-    source = "the Ray cluster"
-    if cluster_cpus is None:
-        if init.get("address") is not None or init.num_cpus is None:
+    found, source = cluster_cpus, "the Ray cluster"
+    if found is None:
+        found, source = init.num_cpus, "ray_kwargs.ray_init.num_cpus"
+        if init.get("address") is not None or found is None:
             return  # known once Ray is up: the trainer asks again
-        cluster_cpus, source = init.num_cpus, "ray_kwargs.ray_init.num_cpus"
     needed = required_cpus(config)
-    if cluster_cpus < needed:
+    if found < needed:
         raise ConfigError(
-            f"{source} is {cluster_cpus:g}, but the job's processes reserve {needed}; it would wait for ever. Raise "
+            f"{source} is {found:g}, but the job's processes reserve {needed}; it would wait for ever. Raise "
             "ray_kwargs.ray_init.num_cpus (logical, more than the machine has is fine), or lower "
             "transfer_queue.backend.SimpleStorage.num_data_storage_units, reward.num_workers and "
             "actor_rollout_ref.rollout.agent.num_workers"

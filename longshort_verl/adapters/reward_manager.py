@@ -26,7 +26,7 @@ from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from longshort_verl.adapters.agent_loop import ROW
 from longshort_verl.adapters.preflight import long_short_settings
-from longshort_verl.grading import grade
+from longshort_verl.grading import grade, warm_up
 from longshort_verl.types import Role, StopReason
 
 
@@ -36,6 +36,7 @@ class LongShortRewardManager(RewardManagerBase):
     def __init__(self, config, tokenizer, compute_score, reward_router_address=None, reward_model_tokenizer=None):
         super().__init__(config, tokenizer, compute_score)
         self.settings = long_short_settings(config)
+        warm_up(self.settings.grading)
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
         """Pair score and its parts; every value is a number or a string, as verl's validation demands."""

@@ -20,6 +20,11 @@ within their group, and lets every role that learns at this step run verl's own 
 on its own rows, with ``self`` pointed at that role for as long (:meth:`LongShortTrainer._acting_as`).
 """
 
+# verl binds a worker's methods to its group, and awaits its managers' coroutines, when they are called; types cannot
+# follow that.
+# pyright: reportAttributeAccessIssue=false, reportUnusedCoroutine=false, reportArgumentType=false
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false
+
 from __future__ import annotations
 
 import logging
