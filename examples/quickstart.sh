@@ -13,6 +13,8 @@ schedule=${SCHEDULE:-long_only}
 python=.venv/bin/python
 
 export VERL_PLATFORM=cpu OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+# Keeps Ray on loopback, on Linux too, and with it vLLM's servers.
+export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 export VERL_FILE_LOGGER_PATH="$out/metrics.jsonl"
@@ -30,12 +32,15 @@ else
   "$python" recipes/tiny_cpu/make_problems.py --out "$out/problems"
 fi
 
-# verl's own main; its output is long, so it goes to a file and a progress bar shows the run.
-"$python" -m verl.trainer.main_ppo --config-dir recipes/tiny_cpu --config-name rl \
+# verl's own main; its output is long, so it goes to a file and a progress bar shows the run. A shell starts background
+# processes deaf to Ctrl-C; `env` gives the job its hearing back, so that it ends itself and all its processes.
+env --default-signal=INT "$python" -m verl.trainer.main_ppo --config-dir recipes/tiny_cpu --config-name rl \
   long_short.schedule="$schedule" trainer.default_local_dir="$out" hydra.run.dir="$out/hydra" "$@" \
   >"$out/run.log" 2>&1 &
 job=$!
-trap 'kill -INT $job 2>/dev/null; wait $job' INT TERM
-.venv/bin/longshort report rl "$out/metrics.jsonl" --out "$out/curves.png" --follow "$job" --log "$out/run.log"
+trap 'wait $job' INT
+trap 'kill -INT $job; wait $job' TERM
+.venv/bin/longshort report rl "$out/metrics.jsonl" --out "$out/curves.png" --title "tiny_cpu, $schedule" \
+  --follow "$job" --log "$out/run.log"
 wait $job
-echo "everything: $out"
+echo "everything that was written: $out"

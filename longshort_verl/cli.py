@@ -54,8 +54,9 @@ def problems(
 
 @report_app.command("rl")
 def report_rl(
-    metrics: Annotated[Path, typer.Argument(help="metrics.jsonl of verl's file logger.")],
+    metrics: Annotated[list[Path], typer.Argument(help="metrics.jsonl of verl's file logger; several for seeds.")],
     out: Annotated[Path, typer.Option(help="PNG to write.")],
+    title: Annotated[str, typer.Option(help="Above the picture.")] = "",
     follow: Annotated[int | None, typer.Option(help="Process id of the run: show its progress until it ends.")] = None,
     log: Annotated[Path | None, typer.Option(help="What the run prints; its end is shown where the run fails.")] = None,
 ) -> None:
@@ -63,14 +64,14 @@ def report_rl(
     from longshort_verl.evaluation.curves import plot_curves, read_run, summary_table
     from longshort_verl.evaluation.progress import follow_run
 
-    if follow is not None and not follow_run(metrics, follow, log):
+    if follow is not None and not follow_run(metrics[0], follow, log):
         raise typer.Exit(1)
     try:
-        run = read_run(metrics)
-        Console().print(summary_table(run))
+        runs = [read_run(path) for path in metrics]
+        Console().print(summary_table(runs))
     except (ValueError, FileNotFoundError) as error:
         raise _failure(error) from error
-    plot_curves([("", run)], out, title=str(metrics.parent))
+    plot_curves([("", run) for run in runs], out, title=title)
     typer.echo(f"curves: {out}")
 
 

@@ -97,6 +97,7 @@ def start_job(folder: Path, *overrides: str) -> Job:
         "VERL_PLATFORM": "cpu",
         "OMP_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # loopback only
         "VERL_FILE_LOGGER_PATH": str(folder / "metrics.jsonl"),
         _MARK: str(folder),
     }

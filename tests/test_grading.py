@@ -502,6 +502,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.job
 @pytest.mark.timeout(120)
 def test_bombs_are_wrong_in_time_and_grading_goes_on() -> None:
     reasons = {}
@@ -517,6 +518,7 @@ def test_bombs_are_wrong_in_time_and_grading_goes_on() -> None:
     assert (reasons["tower"], reasons["exponent"]) == (Fault.TIMED_OUT.value, Fault.TIMED_OUT.value)
 
 
+@pytest.mark.job
 def test_a_late_or_dead_worker_is_replaced_and_reaped(fresh_workers: grading._Workers) -> None:
     one = GradingSettings(timeout_s=0.8, max_answer_chars=2000, max_workers=1)
     warm_up(PATIENT)
@@ -617,6 +619,7 @@ def test_many_threads_share_few_workers() -> None:
     assert 1 <= len(children()) <= PATIENT.max_workers
 
 
+@pytest.mark.job
 def test_time_limit_holds_in_threads() -> None:
     with ThreadPoolExecutor(3) as threads:
         bombs = [threads.submit(grade, boxed(BOMBS["tower"]), "5", HASTY) for _ in range(2)]
@@ -634,6 +637,7 @@ def test_executor_of_a_running_event_loop() -> None:
     assert [result.correct for result in asyncio.run(grade_all())] == [right for *_, right in SAMPLES]
 
 
+@pytest.mark.job
 def test_daemonic_spawned_process() -> None:
     # Pool workers are daemonic: multiprocessing would refuse them children of their own.
     with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -682,6 +686,7 @@ def gone_after(pids: list[int], limit_s: float) -> float:
         time.sleep(0.02)
 
 
+@pytest.mark.job
 def test_exit_amid_grading_leaves_nothing_and_does_not_hang(tmp_path: Path) -> None:
     process = launch(
         tmp_path,
@@ -709,6 +714,7 @@ def test_exit_amid_grading_leaves_nothing_and_does_not_hang(tmp_path: Path) -> N
     gone_after(pids, 3.0)
 
 
+@pytest.mark.job
 def test_workers_die_with_a_killed_parent(tmp_path: Path) -> None:
     process = launch(
         tmp_path,
@@ -739,6 +745,7 @@ def test_workers_die_with_a_killed_parent(tmp_path: Path) -> None:
     gone_after(pids, 9.0)
 
 
+@pytest.mark.job
 def test_forked_process_has_workers_of_its_own(tmp_path: Path) -> None:
     process = launch(
         tmp_path,

@@ -183,22 +183,14 @@ def _check_platform(config: DictConfig) -> None:
 
 
 def required_cpus(config: DictConfig) -> int:
-    """Logical CPUs that the actors of a job reserve; with fewer, Ray waits for ever and says nothing."""
+    """Logical CPUs that a job's processes reserve; with fewer, Ray waits for ever and says nothing.
+
+    verl's pool reserves three for each device and TransferQueue one for each process; all others (servers, load
+    balancers, workers of agent loop and reward) reserve one only while they start, one after the other.
+    """
     devices = config.trainer.n_gpus_per_node * config.trainer.nnodes
-    storage = config.transfer_queue.backend.SimpleStorage.num_data_storage_units
-    # verl's pool reserves max_colocate_count = 3 CPUs per device; each engine has a server, each role a load balancer.
-    servers = 2 * devices
-    runner, controller, balancers = 1, 1, 2
-    return (
-        3 * devices
-        + servers
-        + balancers
-        + runner
-        + controller
-        + storage
-        + config.reward.num_workers
-        + config.actor_rollout_ref.rollout.agent.num_workers
-    )
+    controller, starting = 1, 1
+    return 3 * devices + controller + config.transfer_queue.backend.SimpleStorage.num_data_storage_units + starting
 
 
 def _check_cpus(config: DictConfig, cluster_cpus: float | None) -> None:
@@ -213,8 +205,7 @@ def _check_cpus(config: DictConfig, cluster_cpus: float | None) -> None:
         raise ConfigError(
             f"{source} is {found:g}, but the job's processes reserve {needed}; it would wait for ever. Raise "
             "ray_kwargs.ray_init.num_cpus (logical, more than the machine has is fine), or lower "
-            "transfer_queue.backend.SimpleStorage.num_data_storage_units, reward.num_workers and "
-            "actor_rollout_ref.rollout.agent.num_workers"
+            "transfer_queue.backend.SimpleStorage.num_data_storage_units"
         )
 
 

@@ -82,24 +82,34 @@ def read_run(path: Path) -> list[Step]:
     return [steps[step] for step in sorted(steps)]
 
 
-def summary_table(run: Sequence[Step]) -> Table:
-    """First and last validation side by side.
+def summary_table(runs: Sequence[Sequence[Step]]) -> Table:
+    """First and last validation side by side; of several runs (seeds) the mean, and the lowest to the highest.
 
     Raises:
-        ValueError: the run has not validated.
+        ValueError: a run has not validated.
     """
-    validated = [step for step in run if step.validation("acc") is not None]
-    if not validated:
-        raise ValueError("the run has no validation; set trainer.test_freq or trainer.val_before_train")
-    first, last = validated[0], validated[-1]
-    table = Table(title="validation")
+    ends = []
+    for run in runs:
+        validated = [step for step in run if step.validation("acc") is not None]
+        if not validated:
+            raise ValueError("the run has no validation; set trainer.test_freq or trainer.val_before_train")
+        ends.append((validated[0], validated[-1]))
+    table = Table(title="validation" if len(runs) == 1 else f"validation, {len(runs)} runs: mean (lowest to highest)")
     table.add_column("")
-    table.add_column(f"step {first.step}", justify="right")
-    table.add_column(f"step {last.step}", justify="right")
+    for steps in zip(*ends, strict=True):
+        numbers = sorted({step.step for step in steps})
+        table.add_column(f"step {', '.join(map(str, numbers))}", justify="right")
     for name, label, form in _ROWS:
-        values = [step.validation(name) for step in (first, last)]
-        table.add_row(label, *("–" if value is None else form.format(value) for value in values))
+        table.add_row(label, *(_cell([s.validation(name) for s in steps], form) for steps in zip(*ends, strict=True)))
     return table
+
+
+def _cell(values: Sequence[float | None], form: str) -> str:
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return "–"
+    mean = form.format(sum(known) / len(known))
+    return mean if len(known) == 1 else f"{mean} ({form.format(min(known))} to {form.format(max(known))})"
 
 
 def plot_curves(runs: Sequence[tuple[str, Sequence[Step]]], out: Path, *, title: str) -> None:

@@ -103,7 +103,7 @@ def train(role: str, steps: int, seed: int, work: Path) -> Path:
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder for the two models, one sub-folder a role.")],
-    steps_long: Annotated[int, typer.Option(help="Optimizer steps of the long role.")] = 700,
+    steps_long: Annotated[int, typer.Option(help="Optimizer steps of the long role.")] = 550,
     steps_short: Annotated[int, typer.Option(help="Optimizer steps of the short role.")] = 400,
     seed: Annotated[int, typer.Option(help="Seed of weights and dialogues.")] = 1,
 ) -> None:

@@ -1,8 +1,9 @@
 """The toy task: chains of one-digit arithmetic, left to right, modulo 10, and dialogues that solve them.
 
 ``8+2+2*6-5`` is ((((8+2)+2)*6)-5) mod 10, one step at a time. The long role works a few steps a turn and, like a
-reasoning model that wastes tokens, repeats about half of them as a check; the short role asks for another thought
-until all steps are there and then answers. Everything that knows the task is in this folder.
+reasoning model that wastes tokens, repeats about half of them as a check that checks nothing; now and then a step is
+wrong. The short role asks for another thought until all steps are there and then answers. So the cold start leaves
+something to learn: being right, and being brief. Everything that knows the task is in this folder.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ STEPS_PER_THOUGHT = 3
 """Most steps that the long role works in one turn."""
 CHECK_SHARE = 0.5
 """Share of steps that the long role's cold-start data repeats as a check."""
+SLIP_SHARE = 0.12
+"""Share of steps with a wrong result in the long role's cold-start data; what follows goes on from it."""
 
 _OPERATIONS = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b}
 
@@ -31,11 +34,13 @@ class Chain:
     """Result of the last step, one digit."""
 
 
-def solve(problem: str) -> Chain:
-    """Work a chain step by step."""
+def solve(problem: str, rng: random.Random | None = None) -> Chain:
+    """Work a chain step by step; with ``rng`` as the cold-start data does, slips included."""
     value, steps = int(problem[0]), []
     for operation, digit in zip(problem[1::2], problem[2::2], strict=True):
         result = _OPERATIONS[operation](value, int(digit)) % 10
+        if rng is not None and rng.random() < SLIP_SHARE:
+            result = (result + rng.randint(1, 9)) % 10
         steps.append(f"{value}{operation}{digit}={result}")
         value = result
     return Chain(problem=problem, steps=tuple(steps), answer=str(value))
@@ -72,7 +77,7 @@ def dialogue(problem: str, rng: random.Random) -> dict[str, list[dict[str, str]]
 
     The transcripts are what ``longshort_verl.dialogue.transcript`` builds; a test holds the two together.
     """
-    chain = solve(problem)
+    chain = solve(problem, rng)
     long = [{"role": "user", "content": problem}]
     short = []
     turns = list(thoughts(chain, rng))

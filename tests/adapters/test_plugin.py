@@ -57,6 +57,10 @@ print("went on")
     assert "longshort_verl could not be loaded into verl; its trainer and agent loop are missing" in done.stderr
     assert "Traceback" in done.stderr
     assert "cpu_platform" in done.stderr
+    # verl swallows what a plugin raises; where nothing does, it is an error like any other.
+    direct = run_python(code.replace("import verl", "import longshort_verl.adapters.plugin"), VERL_PLATFORM="cpu")
+    assert direct.returncode != 0
+    assert "went on" not in direct.stdout
 
 
 def test_an_unfit_verl_is_refused_by_the_shims():

@@ -97,7 +97,7 @@ REFUSED = {
     ),
     "steps not whole": (
         ["actor_rollout_ref.actor.ppo_mini_batch_size=7"],
-        ["ppo_mini_batch_size is 7", "does not divide data.train_batch_size 32"],
+        ["ppo_mini_batch_size is 7", "does not divide data.train_batch_size 16"],
     ),
     "wrong agent loop": (
         ["actor_rollout_ref.rollout.agent.default_agent_loop=single_turn_agent"],

@@ -25,7 +25,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from longshort_verl.cli import app
-from longshort_verl.evaluation.curves import plot_curves, read_run, summary_table
+from longshort_verl.evaluation.curves import Step, plot_curves, read_run, summary_table
 from longshort_verl.evaluation.progress import follow_run
 
 
@@ -64,7 +64,7 @@ def shown(table) -> str:
 
 
 def test_table_of_first_and_last_validation(log):
-    text = shown(summary_table(read_run(log)))
+    text = shown(summary_table([read_run(log)]))
     rows = {
         line.split("│")[1].strip(): [c.strip() for c in line.split("│")[2:4]]
         for line in text.splitlines()
@@ -77,6 +77,15 @@ def test_table_of_first_and_last_validation(log):
     assert rows["rethinks per dialogue"] == ["0.25", "0.25"]
     assert "step 0" in text
     assert "step 2" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_table_of_several_seeds(log):
+    run = read_run(log)
+    other = [Step(step=0, metrics=validation(0.25, 60)), Step(step=2, metrics=validation(1.0, 40))]
+    text = shown(summary_table([run, other]))
+    assert "37.5% (25.0% to 50.0%)" in text
+    assert "87.5% (75.0% to 100.0%)" in text
     assert max(map(len, text.splitlines())) <= 80
 
 
@@ -109,7 +118,7 @@ def test_run_without_validation(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text(json.dumps(ROWS[1]) + "\n")
     with pytest.raises(ValueError, match="no validation; set trainer.test_freq"):
-        summary_table(read_run(path))
+        summary_table([read_run(path)])
 
 
 def test_picture(log, tmp_path):
