@@ -39,6 +39,9 @@ _ROWS = (
 )
 
 
+_LABELS = {name: label for name, label, _ in _ROWS}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """What was logged at one step."""
@@ -133,7 +136,7 @@ def plot_curves(runs: Sequence[tuple[str, Sequence[Step]]], out: Path, *, title:
     def draw(panel: int, run: Sequence[Step], label: str, name: str, style: str, colour: int) -> None:
         axis = axes.flat[panel]
         points = [(step.step, value) for step in run if (value := step.validation(name)) is not None]
-        text = f"{label} {name}".strip() if (panel, f"{label}{name}") not in seen else None
+        text = f"{label} {_LABELS[name]}".strip() if (panel, f"{label}{name}") not in seen else None
         seen.add((panel, f"{label}{name}"))
         axis.plot(*zip(*points, strict=True), style, color=f"C{colour}", label=text, alpha=0.9, markersize=4)
 
@@ -178,6 +181,8 @@ def plot_curves(runs: Sequence[tuple[str, Sequence[Step]]], out: Path, *, title:
     axes.flat[0].set_ylim(-0.02, 1.02)
     axes.flat[1].set_ylim(bottom=0)
     if axes.flat[3].lines:
+        # The whole range from float32's noise to a wrong engine, or noise would look like news.
         axes.flat[3].set_yscale("log")
+        axes.flat[3].set_ylim(1e-8, 1.0)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=110)

@@ -33,7 +33,6 @@ _STAGES = (
     (re.compile(r"reward loop manager initialized"), "the long policy's engine is starting"),
     (re.compile(r"checkpoint engine manager initialized"), "the short policy's actor is loading"),
     (re.compile(r"short policy's actor is ready"), "the short policy's engine is starting"),
-    (re.compile(r"Creating file logger"), "first validation"),
 )
 """Line of the job's output → what it is doing from then on. Before the first step there is nothing else to show."""
 _TOTAL = re.compile(r"Total training steps: (\d+)")
