@@ -269,6 +269,14 @@ def check_files(config: DictConfig, long_tokenizer: Any, short_tokenizer: Any) -
                 f"data.train_files has {num_rows} problems, fewer than data.train_batch_size "
                 f"{config.data.train_batch_size}: not one step could be made; lower the batch size"
             )
+        epochs, wanted = config.trainer.total_epochs, config.trainer.total_training_steps or 0
+        steps = num_rows // config.data.train_batch_size * epochs
+        if split == "train" and steps < wanted:
+            raise ConfigError(
+                f"trainer.total_training_steps is {wanted}, but {num_rows} problems in batches of "
+                f"{config.data.train_batch_size} and trainer.total_epochs {epochs} make {steps}: verl would end there, "
+                "with no last validation; raise trainer.total_epochs"
+            )
 
 
 def as_sync(config: DictConfig) -> None:

@@ -207,6 +207,18 @@ def test_fewer_problems_than_a_batch(tiny_models, tiny_problems):
     assert "has 64 problems, fewer than data.train_batch_size 96" in str(error)
 
 
+def test_too_few_epochs_for_the_steps(tiny_models, tiny_problems):
+    # 64 problems in batches of 16 are 4 steps an epoch.
+    config = tiny_config(tiny_models, tiny_problems, "trainer.total_epochs=2", "trainer.total_training_steps=9")
+    error = files_refusal(config)
+    assert isinstance(error, ConfigError)
+    assert "total_training_steps is 9" in str(error)
+    assert "make 8: verl would end there" in str(error)
+    assert "raise trainer.total_epochs" in str(error)
+    enough = tiny_config(tiny_models, tiny_problems, "trainer.total_epochs=2", "trainer.total_training_steps=8")
+    check_files(enough, *(load_tokenizer(role_config(enough, role)) for role in Role))
+
+
 # ------------------------------------------------------------------------------------------ as a user meets them
 
 
