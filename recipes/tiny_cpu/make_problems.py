@@ -18,7 +18,7 @@ SOURCE = "tiny_cpu/arithmetic"
 def main(
     out: Annotated[Path, typer.Option(help="Folder for train.parquet and val.parquet.")],
     num_train: Annotated[int, typer.Option(help="Problems to learn from.")] = 2000,
-    num_val: Annotated[int, typer.Option(help="Held-out problems.")] = 128,
+    num_val: Annotated[int, typer.Option(help="Held-out problems.")] = 256,
     min_steps: Annotated[int, typer.Option(help="Fewest operations of a chain.")] = 2,
     max_steps: Annotated[int, typer.Option(help="Most operations of a chain.")] = 6,
     seed: Annotated[int, typer.Option(help="Seed of the problems.")] = 7,
