@@ -8,7 +8,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.8
 # The user's own problems for the quick start: JSON, JSONL or Parquet with the columns problem and answer.
 PROBLEMS ?=
-# Which role learns in the quick start: long_only or short_only.
+# Which role learns in the quick start: long_only, short_only, alternate or joint.
 SCHEDULE ?= long_only
 OUT ?= outputs/quickstart
 
@@ -28,7 +28,7 @@ help: ## Show this list.
 	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps -e .
 	@touch $@
 
-quickstart: .venv/.ready ## Train one of two agents on a laptop; SCHEDULE=, PROBLEMS= and OUT= may be set.
+quickstart: .venv/.ready ## Train two agents on a laptop; SCHEDULE=, PROBLEMS= and OUT= may be set.
 	@SCHEDULE='$(SCHEDULE)' PROBLEMS='$(PROBLEMS)' OUT='$(OUT)' examples/quickstart.sh
 
 check: .venv/.ready ## Lint, types and unit tests: under two minutes.

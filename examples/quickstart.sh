@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Two tiny agents take turns on arithmetic chains (or on your own problems) and one of them learns, in one verl job
-# with a real FSDP2 actor and real vLLM servers. Run it through `make quickstart`, which sets the environment up.
-#   SCHEDULE  which role learns: long_only (default) or short_only
+# Two tiny agents take turns on arithmetic chains (or on your own problems) and learn, in one verl job with real FSDP2
+# actors and real vLLM servers. Run it through `make quickstart`, which sets the environment up.
+#   SCHEDULE  which role learns: long_only (default), short_only, alternate or joint
 #   PROBLEMS  JSON, JSONL or Parquet with the columns problem and answer, instead of the generated ones
 #   OUT       folder for everything that the run writes
 #   further arguments are overrides of the recipe, such as trainer.total_training_steps=10

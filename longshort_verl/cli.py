@@ -52,6 +52,22 @@ def problems(
         typer.echo(f"{len(part)} problems in {path}")
 
 
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder global_step_<n> of a run.")],
+    out: Annotated[Path, typer.Option(help="Folder for long and short, or for shared.")],
+) -> None:
+    """Write a checkpoint's models as Hugging Face folders, which transformers and `vllm serve` load."""
+    from longshort_verl.adapters.export import ExportError, export_pair
+
+    try:
+        folders = export_pair(checkpoint, out)
+    except ExportError as error:
+        raise _failure(error) from error
+    for folder in folders:
+        typer.echo(f"{folder.name}: {folder}")
+
+
 @report_app.command("rl")
 def report_rl(
     metrics: Annotated[list[Path], typer.Argument(help="metrics.jsonl of verl's file logger; several for seeds.")],

@@ -65,6 +65,13 @@ class Outcome:
     """Share of well-formed own turns, in [0, 1]."""
     num_tokens: int
     """Tokens that the role generated in the dialogue."""
+    failed: bool = False
+    """Whether an engine failed in the dialogue: nobody's fault, so nobody learns from it."""
+
+    @property
+    def live(self) -> bool:
+        """Whether the row can teach: the role spoke and no engine failed."""
+        return self.num_tokens > 0 and not self.failed
 
 
 def format_term(dialogue: Dialogue, role: Role) -> float:
@@ -105,12 +112,12 @@ def weighted_sum(terms: Mapping[str, float], weights: RewardWeights) -> Reward:
 def group_rewards(outcomes: Sequence[Outcome], weights: RewardWeights) -> list[Reward]:
     """Reward of every row, in order; the length term is relative to the rows of the same group and role.
 
-    Every row must have generated tokens: a role that never spoke has nothing to be judged by, and would set the
-    shortest length of its group.
+    Every row must be live: a role that never spoke has nothing to be judged by, and would set the shortest length of
+    its group.
     """
     groups: dict[tuple[Hashable, Role], list[int]] = defaultdict(list)
     for i, outcome in enumerate(outcomes):
-        assert outcome.num_tokens > 0, "rows without a turn are left out of the groups"
+        assert outcome.live, "rows without a turn and failed ones are left out of the groups"
         groups[outcome.group, outcome.role].append(i)
     length: dict[int, float] = {}
     for rows in groups.values():

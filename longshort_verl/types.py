@@ -190,6 +190,19 @@ class Dialogue:
         """Turns that a role wrote, malformed ones included."""
         return sum(turn.role is role for turn in self.turns)
 
+    def num_useful_turns(self, role: Role) -> int:
+        """Well-formed turns of a role that say what nobody had said before in this dialogue, spacing aside.
+
+        A role that leaves the work to its peer (the lazy agent of Dr. MAS and ReMA) repeats itself or its peer.
+        """
+        said: set[str] = set()
+        count = 0
+        for turn in self.turns:
+            body = " ".join(turn.parsed.body.split())
+            count += turn.role is role and bool(body) and body not in said
+            said.add(body)
+        return count
+
     @property
     def num_rethinks(self) -> int:
         """Well-formed requests for another thought."""

@@ -87,13 +87,14 @@ class Job:
         return found
 
 
-def start_job(folder: Path, *overrides: str) -> Job:
-    """Start a job that writes everything into ``folder``."""
+def start_job(folder: Path, *overrides: str, environment: dict[str, str] | None = None) -> Job:
+    """Start a job that writes everything into ``folder``; ``environment`` is added to this process's."""
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "verl.trainer.main_ppo", "--config-dir", "recipes/tiny_cpu", "--config-name", "rl"]
     command += [f"trainer.default_local_dir={folder}", f"hydra.run.dir={folder}/hydra", *overrides]
     environment = {
         **os.environ,
+        **(environment or {}),
         "VERL_PLATFORM": "cpu",
         "OMP_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",

@@ -67,6 +67,20 @@ def turn(role: Role, text: str) -> Turn:
     return read_turn(role, reply)
 
 
+def test_a_useful_turn_says_what_nobody_had_said():
+    turns = (
+        turn(Role.LONG, "<think>x = 2</think>"),
+        turn(Role.SHORT, "<answer>x  =\n2</rethink>"),  # the peer's words
+        turn(Role.LONG, "<think> x = 2 </think>"),  # its own, again
+        turn(Role.SHORT, "no tags"),
+        turn(Role.LONG, "<think>x = 3</think>"),
+        turn(Role.SHORT, "<answer>\\boxed{3}</answer>"),
+    )
+    dialogue = Dialogue(problem=PROBLEM, turns=turns, stop_reason=StopReason.ANSWERED)
+    assert (dialogue.num_useful_turns(Role.LONG), dialogue.num_turns(Role.LONG)) == (2, 3)
+    assert (dialogue.num_useful_turns(Role.SHORT), dialogue.num_turns(Role.SHORT)) == (1, 3)
+
+
 # ---------------------------------------------------------------------------------------------------- the parser
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import pytest
 
-from longshort_verl.metrics import dialogue_metrics, role_metrics
+from longshort_verl.metrics import AlarmSettings, alarms, dialogue_metrics, role_metrics
 from longshort_verl.rewards import Outcome
 from longshort_verl.types import Reward, Role, StopReason
 
@@ -29,6 +29,8 @@ def record(acc: float, long: int, short: int, rethinks: int, stop: StopReason) -
         "num_tokens_short": short,
         "num_turns_long": 1 + rethinks,
         "num_turns_short": 1 + rethinks,
+        "num_useful_turns_long": 1,
+        "num_useful_turns_short": 1 + rethinks,
         "format_long": 1.0,
         "format_short": acc,
         "num_rethinks": rethinks,
@@ -45,6 +47,7 @@ def test_dialogues():
     assert (metrics["long/num_tokens"], metrics["short/num_tokens"]) == (40, 8)
     assert (metrics["dialogue/num_rethinks"], metrics["dialogue/rethink_share"]) == (1, 0.5)
     assert (metrics["long/format"], metrics["short/format"], metrics["long/num_turns"]) == (1, 0.5, 2)
+    assert (metrics["long/useful_turns"], metrics["short/useful_turns"]) == (2 / 4, 1)
     stops = {reason: metrics[f"dialogue/stop/{reason.value}"] for reason in StopReason}
     assert stops.pop(StopReason.ANSWERED) == stops.pop(StopReason.MALFORMED_SHORT) == 0.5
     assert set(stops.values()) == {0}
@@ -61,3 +64,36 @@ def test_roles():
         "long/zero_variance_groups": 0.5,
         "long/reward/accuracy": pytest.approx(1.0),
     }
+
+
+LIMITS = AlarmSettings(probs_diff=1e-3, zero_variance_groups=0.9, truncated=0.8, useful_turns=0.5)
+QUIET = {
+    "long/training/rollout_probs_diff_mean": 1e-3,
+    "short/zero_variance_groups": 0.9,
+    "short/useful_turns": 0.5,
+    "dialogue/stop/truncated": 0.5,
+    "dialogue/stop/token_budget": 0.3,
+}
+
+
+def test_nothing_is_wrong_at_the_limits():
+    assert alarms(QUIET, LIMITS) == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "name", "said"),
+    [
+        ("long/training/rollout_probs_diff_mean", 0.002, "engine_out_of_step/long", ["0.002", "0.001", "old weights"]),
+        ("short/training/rollout_probs_diff_mean", float("nan"), "engine_out_of_step/short", ["nan"]),
+        ("shared/training/rollout_probs_diff_mean", 0.5, "engine_out_of_step/shared", ["0.5"]),
+        ("short/zero_variance_groups", 0.95, "zero_variance_groups/short", ["95%", "rollout.n"]),
+        ("long/useful_turns", 0.25, "lazy_agent/long", ["25%", "peer"]),
+        ("dialogue/stop/truncated", 0.6, "truncated", ["90%", "max_turn_tokens"]),
+    ],
+)
+def test_each_alarm_says_what_it_saw_and_can_be_turned_off(key, value, name, said):
+    found = alarms({**QUIET, key: value}, LIMITS)
+    assert list(found) == [name]
+    assert [text for text in said if text not in found[name]] == [], found[name]
+    off = AlarmSettings(probs_diff=None, zero_variance_groups=None, truncated=None, useful_turns=None)
+    assert alarms({**QUIET, key: value}, off) == {}

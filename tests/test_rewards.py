@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -70,6 +71,13 @@ def test_bad_weights_are_refused(value):
 def test_all_weights_zero_are_refused():
     with pytest.raises(ValueError, match="all weights"):
         RewardWeights(accuracy=0, format=0, length=0)
+
+
+def test_only_a_role_that_spoke_in_a_dialogue_that_no_engine_broke_is_live():
+    row = Outcome(group="a", role=Role.LONG, accuracy=0.0, format=0.0, num_tokens=3)
+    assert row.live
+    assert not dataclasses.replace(row, num_tokens=0).live
+    assert not dataclasses.replace(row, failed=True).live
 
 
 def test_groups_and_roles_do_not_mix():

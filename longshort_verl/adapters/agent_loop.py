@@ -31,6 +31,7 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetr
 from verl.utils.profiler import simple_timer
 from verl.workers.rollout.llm_server import LLMServerClient
 
+from longshort_verl.adapters import compat
 from longshort_verl.adapters.preflight import AGENT_LOOP, load_tokenizer, long_short_settings, role_config
 from longshort_verl.chat_template import hf_render, text_after_turn
 from longshort_verl.dialogue import PROTOCOL_TAGS, run_dialogue
@@ -196,7 +197,8 @@ class LongShortAgentLoop(AgentLoopBase):
                 # An engine that was loaded from disk and never pushed has no version; it counts as up to date.
                 "min_global_steps": min(writer.versions, default=step - 1),
                 "max_global_steps": max(writer.versions, default=step - 1),
-                ROW: dialogue_record(dialogue, role),
+                ROW: dialogue_record(dialogue, role)
+                | ({"dialogue": dialogue_text(dialogue)} if job.writes_dialogues else {}),
             },
         )
 
@@ -207,19 +209,27 @@ def dialogue_record(dialogue: Dialogue, role: Role) -> dict[str, Any]:
         "role": role.value,
         "answer": dialogue.answer_text,
         "gold": dialogue.problem.answer,
+        "problem": f"{dialogue.problem.source}/{dialogue.problem.index}",
         "stop_reason": dialogue.stop_reason.value,
         "detail": dialogue.detail,
         "num_rethinks": dialogue.num_rethinks,
         **{f"num_tokens_{r.value}": dialogue.num_tokens(r) for r in Role},
         **{f"num_turns_{r.value}": dialogue.num_turns(r) for r in Role},
+        **{f"num_useful_turns_{r.value}": dialogue.num_useful_turns(r) for r in Role},
         **{f"format_{r.value}": format_term(dialogue, r) for r in Role},
     }
+
+
+def dialogue_text(dialogue: Dialogue) -> str:
+    """A dialogue as a person reads it: one paragraph a turn, its role in front."""
+    return "\n\n".join(f"[{turn.role.value}] {turn.raw}" for turn in dialogue.turns)
 
 
 class _Job:
     """What all dialogues of a job share; built once per process."""
 
     def __init__(self, config: Any):
+        compat.log_in_worker()
         self.settings = long_short_settings(config)
         policies = {role: role_config(config, role) for role in Role}
         self.tokenizers = {role: load_tokenizer(policy) for role, policy in policies.items()}
@@ -227,6 +237,7 @@ class _Job:
             role: policy.rollout.max_model_len or policy.rollout.prompt_length + policy.rollout.response_length
             for role, policy in policies.items()
         }
+        self.writes_dialogues = bool(config.trainer.get("validation_data_dir") or config.trainer.log_val_generations)
         special = {token for tokenizer in self.tokenizers.values() for token in tokenizer.all_special_tokens}
         self.control_tokens = tuple(sorted(special - set(PROTOCOL_TAGS)))
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -42,6 +43,25 @@ class ShimError(RuntimeError):
 def on_cpu() -> bool:
     """Whether this process is told to run verl without an accelerator."""
     return os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu"
+
+
+def log_in_worker() -> None:
+    """Let our loggers speak in a Ray process of verl's, as verl's own do (``configure_verl_logging``).
+
+    Symptom: warnings vanish. Libraries that verl's processes load later replace the root logger's handlers, which is
+    why verl gives its loggers a handler of their own. Not for a process that is the user's: there logging is theirs.
+    Upstream: none filed. Versions: verl 0.9.1. Remove when: root's handlers survive in verl's processes.
+    """
+    import ray
+
+    package = logging.getLogger("longshort_verl")
+    if package.handlers or not ray.is_initialized() or ray.get_runtime_context().get_actor_id() is None:
+        return
+    handler = logging.StreamHandler(stream=sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)s:%(asctime)s:%(message)s"))
+    package.addHandler(handler)
+    package.setLevel(os.getenv("VERL_LOGGING_LEVEL", "INFO"))
+    package.propagate = False
 
 
 def after_import(module: str, hook: Callable[[ModuleType], None]) -> None:

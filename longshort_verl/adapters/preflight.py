@@ -30,15 +30,30 @@ from omegaconf.errors import OmegaConfBaseException
 
 from longshort_verl.adapters import compat
 from longshort_verl.chat_template import check_chat_template, check_tokens, hf_render
-from longshort_verl.config.schema import SECTION, ConfigError, LongShortConfig, read_long_short
+from longshort_verl.config.schema import SECTION, ConfigError, LongShortConfig, Placement, Policies, read_long_short
 from longshort_verl.data.problems import ProblemFileError, check_answers, check_prompt_lengths, read_problems
 from longshort_verl.dialogue import transcript
 from longshort_verl.grading import check_gold
+from longshort_verl.metrics import PAIR_METRICS
 from longshort_verl.types import Role
 
 TRAINER_MODE = "longshort"
 AGENT_LOOP = "longshort"
 REWARD_MANAGER = "LongShortRewardManager"
+
+ESTIMATORS = (
+    "grpo",
+    "grpo_vectorized",
+    "grpo_passk",
+    "rloo",
+    "rloo_vectorized",
+    "reinforce_plus_plus",
+    "reinforce_plus_plus_baseline",
+    "opo",
+    "gpg",
+)
+"""verl's advantage estimators that need neither a critic nor further rollouts. Dr. GRPO's form is ``grpo`` with
+``algorithm.norm_adv_by_std_in_grpo=false`` and ``actor.loss_agg_mode=seq-mean-token-sum-norm``."""
 
 _KEY = {Role.LONG: "actor_rollout_ref", Role.SHORT: f"{SECTION}.short"}
 """Where a user sets what belongs to a role."""
@@ -60,8 +75,11 @@ class PreflightCallback(Callback):
 
 
 def role_config(config: DictConfig, role: Role) -> DictConfig:
-    """``actor_rollout_ref`` of a role: verl's own for the long one, with ``long_short.short`` merged for the short."""
-    if role is Role.LONG:
+    """``actor_rollout_ref`` of a role: verl's own for the long one, with ``long_short.short`` merged for the short.
+
+    Where one model plays both roles, both have verl's own.
+    """
+    if role is Role.LONG or config[SECTION].policies == Policies.SHARED.value:
         return config.actor_rollout_ref
     merged = OmegaConf.create({"actor_rollout_ref": OmegaConf.to_container(config.actor_rollout_ref, resolve=True)})
     OmegaConf.set_struct(merged, True)
@@ -74,12 +92,13 @@ def role_config(config: DictConfig, role: Role) -> DictConfig:
     return merged.actor_rollout_ref
 
 
-def check_config(config: DictConfig, cluster_cpus: float | None = None) -> LongShortConfig:
+def check_config(config: DictConfig, cluster: Mapping[str, float] | None = None) -> LongShortConfig:
     """Check everything that the config alone, or the size of the cluster, decides.
 
     Args:
         config: the composed config of a job.
-        cluster_cpus: logical CPUs of the Ray cluster; None before Ray is up, when a local Ray's own setting is used.
+        cluster: the Ray cluster's resources, as Ray names them ("CPU", "GPU"); None before Ray is up, when a local
+            Ray's own settings are used.
 
     Raises:
         ConfigError: at the first thing that cannot work.
@@ -97,11 +116,22 @@ def check_config(config: DictConfig, cluster_cpus: float | None = None) -> LongS
     ]:
         if found not in wanted:
             raise ConfigError(f"{key} is {found!r}; two-agent training needs {wanted[0]!r}")
+    if config.algorithm.adv_estimator not in ESTIMATORS:
+        raise ConfigError(
+            f"algorithm.adv_estimator is {config.algorithm.adv_estimator!r}, which needs a critic or further rollouts; "
+            f"set it to one of {', '.join(ESTIMATORS)}"
+        )
+    if settings.best.metric is not None and settings.best.metric not in PAIR_METRICS:
+        raise ConfigError(
+            f"{SECTION}.best.metric is {settings.best.metric!r}, which no validation reports; set it to one of "
+            f"{', '.join(PAIR_METRICS)}, or to null"
+        )
     policies = {role: role_config(config, role) for role in Role}
     _check_engines(config, settings, policies)
+    _check_lora(config, policies)
     _check_sizes(config, settings, policies)
     _check_platform(config)
-    _check_cpus(config, cluster_cpus)
+    _check_cluster(config, settings, cluster)
     return settings
 
 
@@ -122,20 +152,47 @@ def long_short_settings(config: DictConfig) -> LongShortConfig:
 def _check_engines(config: DictConfig, settings: LongShortConfig, policies: Mapping[Role, DictConfig]) -> None:
     for role, policy in policies.items():
         load_format = policy.rollout.load_format
-        if role not in settings.schedule.trained and "dummy" in load_format:
+        if role not in settings.trained and "dummy" in load_format:
             raise ConfigError(
                 f"{_KEY[role]}.rollout.load_format is {load_format!r}, but the {role.value} role never learns under "
                 f"schedule {settings.schedule.value}, so its engine would serve random weights; set it to auto"
             )
         if policy.model.path is None or not str(policy.model.path).strip():
             raise ConfigError(f"{_KEY[role]}.model.path is {policy.model.path!r}; set it to the {role.value} model")
+    if settings.policies is Policies.SHARED:
+        own = (settings.short.get("model") or {}).get("path")
+        if own and own != config.actor_rollout_ref.model.path:
+            raise ConfigError(
+                f"{SECTION}.policies is 'shared', but {SECTION}.short.model.path is {own!r} and "
+                f"actor_rollout_ref.model.path {config.actor_rollout_ref.model.path!r}: one model plays both roles; "
+                f"drop the former, or set {SECTION}.policies to two"
+            )
+        return
     fractions = {role: float(policy.rollout.gpu_memory_utilization) for role, policy in policies.items()}
-    if sum(fractions.values()) >= 1:
+    if settings.placement is Placement.COLOCATED and sum(fractions.values()) >= 1:
         raise ConfigError(
             f"the engines of both roles share the devices, but gpu_memory_utilization is "
             f"{fractions[Role.LONG]} (actor_rollout_ref.rollout) and {fractions[Role.SHORT]} ({SECTION}.short.rollout),"
             f" together {sum(fractions.values()):g}; lower them to sum to less than 1, 0.4 each for example"
         )
+
+
+def has_lora(policy: DictConfig) -> bool:
+    """Whether a policy trains an adapter, by any of verl's three keys for it."""
+    model = policy.model
+    rank = (model.get("lora") or {}).get("rank", 0) or model.get("lora_rank", 0)
+    return rank > 0 or model.get("lora_adapter_path") is not None
+
+
+def _check_lora(config: DictConfig, policies: Mapping[Role, DictConfig]) -> None:
+    for role, policy in policies.items():
+        contents = list(policy.actor.checkpoint.save_contents)
+        if config.trainer.save_freq > 0 and has_lora(policy) and ("model" not in contents or "hf_model" in contents):
+            raise ConfigError(
+                f"{_KEY[role]}.actor.checkpoint.save_contents is {contents}, but the {role.value} role trains a LoRA "
+                "adapter: verl's hf_model export writes full parameters only, and the adapter would be lost; set it to "
+                "[model, optimizer, extra] and run `longshort export` on the checkpoint"
+            )
 
 
 def _check_sizes(config: DictConfig, settings: LongShortConfig, policies: Mapping[Role, DictConfig]) -> None:
@@ -182,29 +239,48 @@ def _check_platform(config: DictConfig) -> None:
         )
 
 
+def required_gpus(config: DictConfig) -> int:
+    """Devices of both policies together; logical slots for workers on a CPU."""
+    devices = config.trainer.n_gpus_per_node * config.trainer.nnodes
+    if config[SECTION].placement == Placement.SPLIT.value:
+        devices += config[SECTION].short_pool.n_gpus_per_node * config[SECTION].short_pool.nnodes
+    return devices
+
+
 def required_cpus(config: DictConfig) -> int:
     """Logical CPUs that a job's processes reserve; with fewer, Ray waits for ever and says nothing.
 
     verl's pool reserves three for each device and TransferQueue one for each process; all others (servers, load
     balancers, workers of agent loop and reward) reserve one only while they start, one after the other.
     """
-    devices = config.trainer.n_gpus_per_node * config.trainer.nnodes
     controller, starting = 1, 1
-    return 3 * devices + controller + config.transfer_queue.backend.SimpleStorage.num_data_storage_units + starting
+    storage = config.transfer_queue.backend.SimpleStorage.num_data_storage_units
+    return 3 * required_gpus(config) + controller + storage + starting
 
 
-def _check_cpus(config: DictConfig, cluster_cpus: float | None) -> None:
+def _check_cluster(config: DictConfig, settings: LongShortConfig, cluster: Mapping[str, float] | None) -> None:
     init = config.ray_kwargs.ray_init
-    found, source = cluster_cpus, "the Ray cluster"
-    if found is None:
-        found, source = init.num_cpus, "ray_kwargs.ray_init.num_cpus"
-        if init.get("address") is not None or found is None:
-            return  # known once Ray is up: the trainer asks again
-    needed = required_cpus(config)
-    if found < needed:
+    if cluster is not None:
+        found = {"cpus": cluster.get("CPU", 0.0), "gpus": cluster.get("GPU", cluster.get("NPU", 0.0))}
+        source = {"cpus": "the Ray cluster's number of CPUs", "gpus": "the Ray cluster's number of devices"}
+    elif init.get("address") is not None:
+        return  # known once Ray is up: the trainer asks again
+    else:
+        found = {"cpus": init.num_cpus, "gpus": init.get("num_gpus")}
+        source = {"cpus": "ray_kwargs.ray_init.num_cpus", "gpus": "ray_kwargs.ray_init.num_gpus"}
+    cpus, gpus = required_cpus(config), required_gpus(config)
+    if found["gpus"] is not None and found["gpus"] < gpus:
+        own = "trainer.n_gpus_per_node × nnodes"
+        if settings.placement is Placement.SPLIT:
+            own += f" and, under {SECTION}.placement 'split', those of {SECTION}.short_pool"
         raise ConfigError(
-            f"{source} is {found:g}, but the job's processes reserve {needed}; it would wait for ever. Raise "
-            "ray_kwargs.ray_init.num_cpus (logical, more than the machine has is fine), or lower "
+            f"{source['gpus']} is {found['gpus']:g}, but the job needs {gpus}: {own}; lower them, or set "
+            f"{SECTION}.placement to colocated, where both policies share the devices"
+        )
+    if found["cpus"] is not None and found["cpus"] < cpus:
+        raise ConfigError(
+            f"{source['cpus']} is {found['cpus']:g}, but the job's processes reserve {cpus}; it would wait for ever. "
+            "Raise ray_kwargs.ray_init.num_cpus (logical, more than the machine has is fine), or lower "
             "transfer_queue.backend.SimpleStorage.num_data_storage_units"
         )
 

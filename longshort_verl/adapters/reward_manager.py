@@ -64,6 +64,8 @@ class LongShortRewardManager(RewardManagerBase):
             "detail": record["detail"],
             "answer": (verdict.extracted or "") if verdict else "",
             "graded": verdict.reason if verdict else "no answer to grade",
+            # Only there where validation's dialogues are written somewhere.
+            **({"dialogue": record["dialogue"]} if "dialogue" in record else {}),
         }
         return {
             "reward_score": weights.accuracy * accuracy + weights.format * pair_format,

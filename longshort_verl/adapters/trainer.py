@@ -14,10 +14,11 @@
 """The two-policy trainer: ``trainer.v1.trainer_mode=longshort``.
 
 verl's synchronous V1 trainer with a second policy beside its own. ``actor_rollout_ref`` is the long policy and stays
-where verl puts it; the short policy is a second worker group in the same placement group with its own vLLM replicas,
-built after verl's set-up and never in its place. A step samples dialogues from both engines, scores each role's rows
-within their group, and lets every role that learns at this step run verl's own log-prob, advantage and update code
-on its own rows, with ``self`` pointed at that role for as long (:meth:`LongShortTrainer._acting_as`).
+where verl puts it; the short policy is a second worker group with its own vLLM replicas, in the same placement group
+or in one of its own, built after verl's set-up and never in its place. A step samples dialogues from both engines,
+scores each role's rows within their group, and lets every policy that learns at this step run verl's own log-prob,
+advantage and update code on its rows, with ``self`` pointed at that policy for as long
+(:meth:`LongShortTrainer._acting_as`). One shared policy is the same with both roles' rows.
 """
 
 # verl binds a worker's methods to its group, and awaits its managers' coroutines, when they are called; types cannot
@@ -29,7 +30,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,7 +44,9 @@ from transfer_queue import KVBatchMeta
 from verl.checkpoint_engine import CheckpointEngineManager
 from verl.single_controller.base.decorator import Dispatch, register
 from verl.single_controller.ray import RayClassWithInitArgs, RayWorkerGroup, create_colocated_worker_cls
+from verl.trainer.ppo import core_algos
 from verl.trainer.ppo.utils import Role as VerlRole
+from verl.trainer.ppo.utils import need_reference_policy
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.config import omega_conf_to_dataclass
@@ -53,24 +56,33 @@ from verl.utils.py_functional import rename_dict
 from verl.workers.engine_workers import ActorRolloutRefWorker
 from verl.workers.rollout.llm_server import LLMServerClient, LLMServerManager
 
+from longshort_verl.adapters import checkpoints, compat
 from longshort_verl.adapters.agent_loop import ROW, TwoPolicyClient
 from longshort_verl.adapters.preflight import (
     TRAINER_MODE,
     as_sync,
     check_config,
     check_files,
+    has_lora,
     load_tokenizer,
     role_config,
 )
-from longshort_verl.metrics import dialogue_metrics, role_metrics
+from longshort_verl.config.schema import Placement, Policies
+from longshort_verl.evaluation.curves import validation_mean
+from longshort_verl.metrics import alarms, dialogue_metrics, role_metrics
 from longshort_verl.rewards import Outcome, Reward, group_rewards
-from longshort_verl.types import Role
+from longshort_verl.types import Role, StopReason
 
 logger = logging.getLogger(__name__)
-logger.setLevel(os.getenv("VERL_LOGGING_LEVEL", "INFO"))
 
 SHORT_GROUP = "short"
 """Name of the short policy's worker group and of its folder in a checkpoint; the long policy's is verl's "actor"."""
+SHORT_POOL = "short_pool"
+"""Name of the short policy's own devices under the placement ``split``."""
+ALARM = "longshort alarm:"
+"""What every alarm's line begins with."""
+MAX_CHECKED_ROWS = 64
+"""Rows on which a resting policy's engine is compared with its actor after a push; of a learning one, all are."""
 
 
 class ShortPolicyWorker(ActorRolloutRefWorker):
@@ -109,11 +121,11 @@ class _ShiftedWorkers:
 
 @dataclass
 class Policy:
-    """One role's model: who trains it, who serves it, and how it is configured."""
+    """One model: which roles it plays, who trains it, who serves it, and how it is configured."""
 
-    role: Role
+    roles: tuple[Role, ...]
     config: DictConfig
-    """The job's config with this role's ``actor_rollout_ref``."""
+    """The job's config with this policy's ``actor_rollout_ref``."""
     tokenizer: Any
     worker_group: RayWorkerGroup
     servers: LLMServerManager
@@ -122,6 +134,23 @@ class Policy:
     """Whether any step of the run updates it."""
     unchecked: bool = field(default=True)
     """Whether its engine still has to be compared with its actor since the last push."""
+    updated: bool = field(default=False)
+    """Whether its actor has learnt something that its engine does not have."""
+
+    def __post_init__(self) -> None:
+        algorithm = self.config.algorithm
+        self.use_reference_policy = need_reference_policy(self.config)
+        self.kl_controller = core_algos.get_kl_controller(algorithm.kl_ctrl) if algorithm.use_kl_in_reward else None
+
+    @property
+    def name(self) -> str:
+        """Under which its metrics are logged."""
+        return self.roles[0].value if len(self.roles) == 1 else Policies.SHARED.value
+
+    @property
+    def ref_in_actor(self) -> bool:
+        """Whether the reference is the actor without its LoRA adapter."""
+        return has_lora(self.config.actor_rollout_ref)
 
     @property
     def sleeps(self) -> bool:
@@ -131,13 +160,15 @@ class Policy:
 
 @register_trainer(TRAINER_MODE)
 class LongShortTrainer(PPOTrainerSync):
-    """Trains one of two policies that take turns; the other one is served and stays as it is."""
+    """Trains two policies that take turns, or one that plays both roles; a role that does not learn is served."""
 
     def __init__(self, config: DictConfig):
-        self.settings = check_config(config, cluster_cpus=ray.cluster_resources().get("CPU", 0))
+        compat.log_in_worker()
+        self.settings = check_config(config, cluster=ray.cluster_resources())
         as_sync(config)
         super().__init__(config)
-        self._policies: dict[Role, Policy] = {}
+        self._policies: list[Policy] = []
+        self._warned: set[str] = set()
 
     # ------------------------------------------------------------------ set-up
 
@@ -153,27 +184,39 @@ class LongShortTrainer(PPOTrainerSync):
         self._short_tokenizer = tokenizers[1]
         super()._init_dataloader()
 
+    def _init_resource_pool_mgr(self) -> None:
+        super()._init_resource_pool_mgr()
+        if self.settings.placement is Placement.SPLIT:
+            pool = self.settings.short_pool
+            self.resource_pool_manager.resource_pool_spec[SHORT_POOL] = [pool.n_gpus_per_node] * pool.nnodes
+
     def _setup(self) -> None:
         super()._setup()
-        self._policies[Role.LONG] = Policy(
-            role=Role.LONG,
+        shared = self.settings.policies is Policies.SHARED
+        first = Policy(
+            roles=tuple(Role) if shared else (Role.LONG,),
             config=self.config,
             tokenizer=self.tokenizer,
             worker_group=self.actor_rollout_wg,
             servers=self.llm_server_manager,
             checkpoints=self.checkpoint_manager,
-            learns=Role.LONG in self.settings.schedule.trained,
+            learns=shared or Role.LONG in self.settings.trained,
         )
-        self._policies[Role.SHORT] = self._build_short_policy()
+        self._policies = [first] if shared else [first, self._build_short_policy()]
         self._load_checkpoint()
 
     def _build_short_policy(self) -> Policy:
         config = OmegaConf.create(OmegaConf.to_container(self.config, resolve=True))
         with open_dict(config):
             config.actor_rollout_ref = role_config(self.config, Role.SHORT)
-        pool = self.resource_pool_manager.get_resource_pool(next(iter(self.role_worker_mapping)))
+        pools = self.resource_pool_manager
+        if self.settings.placement is Placement.SPLIT:
+            pool = pools.resource_pool_dict[SHORT_POOL]
+        else:
+            pool = pools.get_resource_pool(next(iter(self.role_worker_mapping)))
         first_replica = len(self.llm_server_manager.get_replicas())
-        role = VerlRole.ActorRolloutRef if self.use_reference_policy else VerlRole.ActorRollout
+        own_reference = need_reference_policy(config) and not has_lora(config.actor_rollout_ref)
+        role = VerlRole.ActorRolloutRef if own_reference else VerlRole.ActorRollout
         worker = RayClassWithInitArgs(
             cls=ray.remote(ShortPolicyWorker),
             config=config.actor_rollout_ref,
@@ -200,44 +243,49 @@ class LongShortTrainer(PPOTrainerSync):
         checkpoints = CheckpointEngineManager(config=engine_config, actor_wg=group, replicas=servers.get_replicas())
         checkpoints.sleep_replicas()
         return Policy(
-            role=Role.SHORT,
+            roles=(Role.SHORT,),
             config=config,
             tokenizer=self._short_tokenizer,
             worker_group=group,
             servers=servers,
             checkpoints=checkpoints,
-            learns=Role.SHORT in self.settings.schedule.trained,
+            learns=Role.SHORT in self.settings.trained,
         )
 
     def get_llm_client(self) -> LLMServerClient:
-        """The client of both policies, for the agent loops."""
-        short = self._policies[Role.SHORT].servers.get_client()
+        """The client of both roles' policies, for the agent loops."""
+        short = self._policies[-1].servers.get_client()
         return self.llm_server_manager.get_client(client_cls=TwoPolicyClient, short=short)
 
     def _rollout_server_managers(self) -> list:
-        return [policy.servers for policy in self._policies.values()]
+        return [policy.servers for policy in self._policies]
 
     # ------------------------------------------------------------------ weights
 
     def on_init_end(self) -> None:
-        """Push both policies' weights, except where the engine serves from disk what never changes."""
+        """Push all policies' weights, except where the engine serves from disk what never changes."""
         resumed = self.global_steps > 0
-        for policy in self._policies.values():
+        for policy in self._policies:
             if policy.learns or policy.sleeps or resumed:
                 policy.checkpoints.update_weights(self.global_steps)
 
     def on_sample_end(self) -> None:
-        """Put both engines to sleep; verl's own hook does the long one's."""
+        """Put all engines to sleep; verl's own hook does the first one's."""
         super().on_sample_end()
-        self._policies[Role.SHORT].checkpoints.sleep_replicas()
+        for policy in self._policies[1:]:
+            policy.checkpoints.sleep_replicas()
 
     def on_step_end(self) -> None:
         """Push what was updated at this step, and what sleep dropped."""
-        for policy in self._policies.values():
-            if policy.learns or policy.sleeps:
-                with marked_timer(f"update_weights/{policy.role.value}", self.timing_raw):
+        for policy in self._policies:
+            if policy.updated or policy.sleeps:
+                with marked_timer(f"update_weights/{policy.name}", self.timing_raw):
                     policy.checkpoints.update_weights(self.global_steps)
-                policy.unchecked = True
+                policy.unchecked, policy.updated = True, False
+            else:
+                # Nothing has changed, so the engine is up to date: verl's staleness metrics go by this number.
+                servers = [server for replica in policy.servers.get_replicas() for server in replica.servers]
+                ray.get([server.set_global_steps.remote(self.global_steps) for server in servers])
 
     # ------------------------------------------------------------------ one step
 
@@ -251,20 +299,24 @@ class LongShortTrainer(PPOTrainerSync):
             self.on_sample_end()
         outcomes = self._score(batch, metrics)
         keys, tags = [], []
-        for policy in self._policies.values():
-            rows = [key for key, outcome in outcomes.items() if outcome.role is policy.role]
-            live = [key for key in rows if outcomes[key].num_tokens > 0]
-            inert = [key for key in rows if outcomes[key].num_tokens == 0]
+        for policy in self._policies:
+            own = batch.select_keys([key for key, outcome in outcomes.items() if outcome.role in policy.roles])
+            # A selection shares the batch's instructions to workers; one policy's must not reach the other's.
+            own.extra_info = {}
             with self._acting_as(policy):
-                trained = self._step_role(policy, batch.select_keys(live), metrics, timing_raw)
-            if inert:
-                self._write_inert(batch.select_keys(inert))
-            keys += [*trained.keys, *inert]
-            tags += [*trained.tags, *batch.select_keys(inert).tags]
+                done = self._step_policy(policy, own, outcomes, metrics, timing_raw)
+            keys += done.keys
+            tags += done.tags
+        self._warn(metrics)
         return KVBatchMeta(partition_id=batch.partition_id, keys=keys, tags=tags)
 
     def _score(self, batch: KVBatchMeta, metrics: dict) -> dict[str, Outcome]:
-        """Compute each row's reward within its group and write it where verl expects it; outcome by key."""
+        """Compute each row's reward within its group and write it where verl expects it.
+
+        Returns:
+            Outcome by key, in an order that does not depend on which dialogue ended first: mini-batches are cut in it,
+            so that a resumed run repeats them.
+        """
         data = tq.kv_batch_get(
             keys=batch.keys, partition_id=batch.partition_id, select_fields=["uid", "extra_fields", "response_mask"]
         )
@@ -274,7 +326,7 @@ class LongShortTrainer(PPOTrainerSync):
             key: _outcome(uid, extra)
             for key, uid, extra in zip(batch.keys, data.pop("uid").tolist(), fields, strict=True)
         }
-        live = {key: outcome for key, outcome in outcomes.items() if outcome.num_tokens > 0}
+        live = {key: outcome for key, outcome in outcomes.items() if outcome.live}
         rewards = dict(zip(live, group_rewards(list(live.values()), self.settings.reward), strict=True))
         scores = []
         for key, mask in zip(batch.keys, masks.unbind(), strict=True):
@@ -284,40 +336,59 @@ class LongShortTrainer(PPOTrainerSync):
             scores.append(score)
         self._write(batch, {"rm_scores": scores})
         metrics.update(_episode_metrics(outcomes, fields, rewards))
-        return outcomes
+        place = {
+            key: (extra[ROW]["problem"], *map(int, key.rsplit("_", 2)[1:]))
+            for key, extra in zip(batch.keys, fields, strict=True)
+        }
+        return {key: outcomes[key] for key in sorted(outcomes, key=place.__getitem__)}
 
-    def _step_role(self, policy: Policy, batch: KVBatchMeta, metrics: dict, timing_raw: dict) -> KVBatchMeta:
-        """verl's own stages on one role's rows; ``self`` acts as that role."""
-        name = policy.role.value
+    def _step_policy(
+        self, policy: Policy, batch: KVBatchMeta, outcomes: Mapping[str, Outcome], metrics: dict, timing_raw: dict
+    ) -> KVBatchMeta:
+        """verl's own stages on the rows of one policy; ``self`` acts as it. All its rows come back, and padding."""
         own: dict[str, Any] = {}
-        if not batch.keys:
-            logger.warning("step %s: the %s role wrote no turn in any dialogue", self.global_steps, name)
-            return batch
-        batch.extra_info["temperature"] = self.config.actor_rollout_ref.rollout.temperature
-        num_live = len(batch)
-        if not policy.learns:
-            if policy.unchecked:
-                batch = self._balance_batch(batch, metrics=own)
-                with marked_timer(f"old_log_prob/{name}", timing_raw):
-                    batch = self._compute_old_log_prob(batch, metrics=own)
-                policy.unchecked = False
-            self._write_inert(batch)
-        else:
-            batch = self._balance_batch(batch, metrics=own)
-            with marked_timer(f"old_log_prob/{name}", timing_raw):
-                batch = self._compute_old_log_prob(batch, metrics=own)
+        live = [key for key in batch.keys if outcomes[key].live]
+        learning = self.settings.learning(self.global_steps)
+        trained = [key for key in live if outcomes[key].role in learning]
+        for role in policy.roles:
+            if not any(outcomes[key].role is role for key in live):
+                logger.warning("step %s: the %s role wrote no turn in any dialogue", self.global_steps, role.value)
+        self._write_inert(batch.select_keys([key for key in batch.keys if key not in set(trained)]))
+        padding = batch.select_keys([])
+        if trained:
+            rows = self._balance_batch(batch.select_keys(trained), metrics=own)
+            padding = rows.select_keys([key for key in rows.keys if key not in outcomes])
+            self._write_inert(padding)
+            self._log_probs(policy, rows, own, timing_raw)
             if self.use_reference_policy:
-                with marked_timer(f"ref/{name}", timing_raw):
-                    batch = self._compute_ref_log_prob(batch, metrics=own)
-            with marked_timer(f"adv/{name}", timing_raw):
-                batch = self._compute_advantage(batch, metrics=own)
-            with marked_timer(f"update_actor/{name}", timing_raw):
-                batch = self._update_role(batch, num_live, own)
-        metrics.update({f"{name}/{key}": value for key, value in own.items()})
-        return batch
+                with marked_timer(f"ref/{policy.name}", timing_raw):
+                    rows = self._compute_ref_log_prob(rows, metrics=own)
+            with marked_timer(f"adv/{policy.name}", timing_raw):
+                for role in policy.roles:
+                    of_role = [key for key in trained if outcomes[key].role is role]
+                    if of_role:
+                        self._compute_advantage(rows.select_keys(of_role), metrics=own)
+            with marked_timer(f"update_actor/{policy.name}", timing_raw):
+                policy.updated |= self._update_policy(rows, len(trained), own)
+        elif policy.unchecked and live:
+            rows = self._balance_batch(batch.select_keys(live[:MAX_CHECKED_ROWS]), metrics=own)
+            padding = rows.select_keys([key for key in rows.keys if key not in outcomes])
+            self._write_inert(padding)
+            self._log_probs(policy, rows, own, timing_raw)
+        metrics.update({f"{policy.name}/{key}": value for key, value in own.items()})
+        return KVBatchMeta(
+            partition_id=batch.partition_id, keys=[*batch.keys, *padding.keys], tags=[*batch.tags, *padding.tags]
+        )
 
-    def _update_role(self, batch: KVBatchMeta, num_live: int, metrics: dict) -> KVBatchMeta:
-        """verl's actor update with a fixed number of optimizer steps, however many rows there are.
+    def _log_probs(self, policy: Policy, rows: KVBatchMeta, metrics: dict, timing_raw: dict) -> None:
+        """The actor's log-probabilities, which verl compares with the engine's on the way."""
+        rows.extra_info["temperature"] = self.config.actor_rollout_ref.rollout.temperature
+        with marked_timer(f"old_log_prob/{policy.name}", timing_raw):
+            self._compute_old_log_prob(rows, metrics=metrics)
+        policy.unchecked = False
+
+    def _update_policy(self, batch: KVBatchMeta, num_live: int, metrics: dict) -> bool:
+        """verl's actor update with a fixed number of optimizer steps, however many rows there are; whether it ran.
 
         The base class cuts mini-batches of a fixed number of rows, so that the number of optimizer steps would follow
         the number of rows. Losses are normalised by live rows; padding carries no weight.
@@ -325,7 +396,8 @@ class LongShortTrainer(PPOTrainerSync):
         actor = self.config.actor_rollout_ref.actor
         steps = self._num_mini_batch()
         num_padding = len(batch) - num_live
-        if len(batch) // steps <= num_padding:
+        metrics["actor/skipped_update"] = float(len(batch) // steps <= num_padding)
+        if metrics["actor/skipped_update"]:
             # A mini-batch of nothing but padding has no tokens to average over.
             logger.warning(
                 "step %s: %s live rows are too few for %s optimizer steps; no update",
@@ -333,8 +405,7 @@ class LongShortTrainer(PPOTrainerSync):
                 num_live,
                 steps,
             )
-            metrics["actor/skipped_update"] = 1.0
-            return batch
+            return False
         batch.extra_info.update(
             {
                 "calculate_entropy": actor.calculate_entropy or actor.entropy_coeff != 0.0,
@@ -351,8 +422,7 @@ class LongShortTrainer(PPOTrainerSync):
         output = rename_dict(self.actor_rollout_wg.update_actor(batch)["metrics"], "actor/")
         output["perf/mfu/actor"] = output.pop("actor/mfu")
         metrics.update(reduce_metrics(output))
-        metrics["actor/skipped_update"] = 0.0
-        return batch
+        return True
 
     def _num_mini_batch(self) -> int:
         return self.config.data.train_batch_size // self.config.actor_rollout_ref.actor.ppo_mini_batch_size
@@ -360,17 +430,33 @@ class LongShortTrainer(PPOTrainerSync):
     def _get_required_batch_multiple(self, dp_size: int) -> int:
         return dp_size * self._num_mini_batch()
 
+    def _warn(self, metrics: dict) -> None:
+        """Log which alarms hold at this step, and say each once."""
+        for name, message in alarms(metrics, self.settings.alarms).items():
+            metrics[f"alarm/{name}"] = 1.0
+            if name not in self._warned:
+                self._warned.add(name)
+                logger.warning("%s step %s: %s", ALARM, self.global_steps, message)
+
     @contextmanager
     def _acting_as(self, policy: Policy) -> Iterator[None]:
-        """Point what verl's stages read at one policy: config, tokenizer, worker groups."""
-        names = ("config", "tokenizer", "actor_rollout_wg", "ref_policy_wg")
-        saved = {name: getattr(self, name) for name in names if hasattr(self, name)}
+        """Point what verl's stages read at one policy: config, tokenizer, worker groups, reference."""
+        acting = {
+            "config": policy.config,
+            "tokenizer": policy.tokenizer,
+            "actor_rollout_wg": policy.worker_group,
+            "ref_policy_wg": policy.worker_group,
+            "use_reference_policy": policy.use_reference_policy,
+            "ref_in_actor": policy.ref_in_actor,
+            "kl_ctrl_in_reward": policy.kl_controller,
+        }
+        saved = {name: getattr(self, name) for name in acting if hasattr(self, name)}
         try:
-            self.config, self.tokenizer = policy.config, policy.tokenizer
-            self.actor_rollout_wg = self.ref_policy_wg = policy.worker_group
+            for name, value in acting.items():
+                setattr(self, name, value)
             yield
         finally:
-            for name in names:
+            for name in acting:
                 if name in saved:
                     setattr(self, name, saved[name])
                 else:
@@ -378,6 +464,8 @@ class LongShortTrainer(PPOTrainerSync):
 
     def _write_inert(self, batch: KVBatchMeta) -> None:
         """Give rows that teach nothing the fields that verl's metrics read of every row."""
+        if not batch.keys:
+            return
         masks = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["response_mask"])
         zeros = [torch.zeros(mask.shape, dtype=torch.float32) for mask in masks["response_mask"].unbind()]
         self._write(batch, {"advantages": zeros, "returns": zeros})
@@ -389,29 +477,123 @@ class LongShortTrainer(PPOTrainerSync):
             keys=batch.keys, partition_id=batch.partition_id, fields=TensorDict(nested, batch_size=len(batch))
         )
 
+    # ------------------------------------------------------------------ validation
+
+    def _validate(self) -> dict[str, float]:
+        # verl decodes a session's last row, which is the short role's, and all others with the same tokenizer.
+        saved, self.tokenizer = self.tokenizer, _LenientDecoder(self._policies[-1].tokenizer)
+        try:
+            metrics = super()._validate()
+        finally:
+            self.tokenizer = saved
+        self._keep_best(metrics)
+        return metrics
+
+    def _dump_generations(self, inputs, outputs, gts, scores, reward_extra_infos_dict, dump_path):
+        """Write validation's dialogues a line each, as their roles wrote them, instead of a line a row."""
+        infos = dict(reward_extra_infos_dict)
+        dialogues = infos.pop("dialogue", None)
+        if dialogues is None:
+            return super()._dump_generations(inputs, outputs, gts, scores, infos, dump_path)
+        last = [i for i, key in enumerate(infos["uid"]) if key.endswith(f"_{len(Role) - 1}")]
+        return super()._dump_generations(
+            [inputs[i] for i in last],
+            [dialogues[i] for i in last],
+            [gts[i] for i in last],
+            [scores[i] for i in last],
+            {name: [values[i] for i in last] for name, values in infos.items()},
+            dump_path,
+        )
+
+    def _log_rollout_data(self, batch: KVBatchMeta, timing_raw: dict, rollout_data_dir: str) -> None:
+        """Write sampled rows, a folder a role, each decoded by its own policy's tokenizer."""
+        real = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
+        for number, role in enumerate(Role):
+            policy = next(policy for policy in self._policies if role in policy.roles)
+            rows = batch.select_keys([key for key in real if key.endswith(f"_{number}")])
+            with self._acting_as(policy):
+                super()._log_rollout_data(rows, timing_raw, os.path.join(rollout_data_dir, role.value))
+
     # ------------------------------------------------------------------ checkpoints
 
-    def _save_checkpoint(self) -> None:
-        # verl writes the file that names the latest checkpoint last, so the short policy must be on disk before.
-        folder = os.path.join(self.config.trainer.default_local_dir, f"global_step_{self.global_steps}", SHORT_GROUP)
-        self._policies[Role.SHORT].worker_group.save_checkpoint(
-            folder, None, self.global_steps, max_ckpt_to_keep=self.config.trainer.get("max_actor_ckpt_to_keep", None)
-        )
-        super()._save_checkpoint()
+    def _save_checkpoint(self, note: Mapping[str, Any] | None = None) -> None:
+        """All policies, optimizers and the data position; crash-safe (:mod:`longshort_verl.adapters.checkpoints`)."""
+        root = self.config.trainer.default_local_dir
+        folder = os.path.join(root, f"global_step_{self.global_steps}")
+        keep = self.config.trainer.get("max_actor_ckpt_to_keep", None)
+        checkpoints.begin(folder)
+        # verl writes the file that names the latest checkpoint last, so the short policy must be on disk before; and
+        # it would delete old checkpoints before the new one is whole.
+        with self._with_trainer_keys(max_actor_ckpt_to_keep=None):
+            for policy in self._policies[1:]:
+                policy.worker_group.save_checkpoint(
+                    os.path.join(folder, SHORT_GROUP), None, self.global_steps, max_ckpt_to_keep=None
+                )
+            super()._save_checkpoint()
+        schedule = {"schedule": self.settings.schedule.value, "policies": self.settings.policies.value}
+        checkpoints.complete(folder, {"step": self.global_steps, **schedule, **(note or {})})
+        checkpoints.prune(root, keep)
 
     def _load_checkpoint(self) -> None:
         if not self._policies:
             return  # called by verl's set-up, before the short policy exists; ours calls again
+        trainer = self.config.trainer
+        if trainer.resume_mode == "auto":
+            checkpoints.repair(trainer.default_local_dir)
         super()._load_checkpoint()
         if self.global_steps == 0:
             return
-        root = self.config.trainer.resume_from_path
-        if self.config.trainer.resume_mode == "auto":
-            root = os.path.join(self.config.trainer.default_local_dir, f"global_step_{self.global_steps}")
-        self._policies[Role.SHORT].worker_group.load_checkpoint(
-            local_path=os.path.join(os.path.abspath(root), SHORT_GROUP),
-            del_local_after_load=self.config.trainer.del_local_ckpt_after_load,
-        )
+        root = os.path.abspath(trainer.resume_from_path or "")
+        if trainer.resume_mode == "auto":
+            root = os.path.abspath(os.path.join(trainer.default_local_dir, f"global_step_{self.global_steps}"))
+        checkpoints.check(root, policies=self.settings.policies.value)
+        for policy in self._policies[1:]:
+            policy.worker_group.load_checkpoint(
+                local_path=os.path.join(root, SHORT_GROUP), del_local_after_load=trainer.del_local_ckpt_after_load
+            )
+
+    def _keep_best(self, validation: Mapping[str, float]) -> None:
+        """Save the pair beside the last ones if it is the best so far by the metric of ``long_short.best``."""
+        best = self.settings.best
+        if best.metric is None or self.config.trainer.get("val_only", False):
+            return
+        value = validation_mean(validation, best.metric)
+        if value is None:
+            raise KeyError(f"long_short.best.metric is {best.metric!r}, which validation did not report")
+        root = os.path.join(self.config.trainer.default_local_dir, "best")
+        previous = checkpoints.latest(root)
+        if previous is not None:
+            old = previous.get("value") if previous.get("metric") == best.metric else None
+            if old is not None and (value <= old if best.mode == "max" else value >= old):
+                return
+        with self._with_trainer_keys(default_local_dir=root, default_hdfs_dir=None, max_actor_ckpt_to_keep=1):
+            self._save_checkpoint(note={"metric": best.metric, "value": value})
+        logger.info("best pair so far: %s %.4g at step %s, in %s", best.metric, value, self.global_steps, root)
+
+    @contextmanager
+    def _with_trainer_keys(self, **values: Any) -> Iterator[None]:
+        trainer = self.config.trainer
+        saved = {key: trainer.get(key) for key in values}
+        with open_dict(trainer):
+            trainer.update(values)
+        try:
+            yield
+        finally:
+            trainer.update(saved)
+
+
+class _LenientDecoder:
+    """A tokenizer whose ``decode`` skips ids that it does not have: another tokenizer's."""
+
+    def __init__(self, tokenizer: Any):
+        self._tokenizer = tokenizer
+        self._size = max(tokenizer.get_vocab().values()) + 1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+    def decode(self, ids: Any, **kwargs: Any) -> str:
+        return self._tokenizer.decode([i for i in torch.as_tensor(ids).tolist() if i < self._size], **kwargs)
 
 
 def _replica_size(rollout: Any) -> int:
@@ -428,6 +610,7 @@ def _outcome(uid: str, extra: dict[str, Any]) -> Outcome:
         accuracy=info["acc"],
         format=record[f"format_{role.value}"],
         num_tokens=record[f"num_tokens_{role.value}"],
+        failed=record["stop_reason"] == StopReason.ENGINE_ERROR.value,
     )
 
 
@@ -445,7 +628,7 @@ def _episode_metrics(
     for role in Role:
         rows = [key for key, outcome in outcomes.items() if outcome.role is role]
         live = [key for key in rows if key in rewards]
-        metrics[f"{role.value}/silent_share"] = 1 - len(live) / len(rows)
+        metrics[f"{role.value}/silent_share"] = sum(outcomes[key].num_tokens == 0 for key in rows) / len(rows)
         if live:
             metrics.update(role_metrics(role, [outcomes[key] for key in live], [rewards[key] for key in live]))
     return metrics

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +39,8 @@ _ROWS = (
 )
 
 
+_TRAINING = {3: "reward", 4: "actor/grad_norm", 5: "training/rollout_probs_diff_mean"}
+"""Panel → what it shows of each policy at every step that logs it."""
 _LABELS = {name: label for name, label, _ in _ROWS}
 
 
@@ -53,12 +55,15 @@ class Step:
 
     def validation(self, name: str) -> float | None:
         """Mean of a validation metric over the data sources that have it; None where this step did not validate."""
-        values = [
-            value
-            for key, value in self.metrics.items()
-            if (match := _VALIDATION.fullmatch(key)) and match["name"] == name
-        ]
-        return sum(values) / len(values) if values else None
+        return validation_mean(self.metrics, name)
+
+
+def validation_mean(metrics: Mapping[str, float], name: str) -> float | None:
+    """Mean over data sources of a validation metric in verl's log of one step; None where there is none."""
+    values = [
+        value for key, value in metrics.items() if (match := _VALIDATION.fullmatch(key)) and match["name"] == name
+    ]
+    return sum(values) / len(values) if values else None
 
 
 def read_run(path: Path) -> list[Step]:
@@ -116,7 +121,7 @@ def _cell(values: Sequence[float | None], form: str) -> str:
 
 
 def plot_curves(runs: Sequence[tuple[str, Sequence[Step]]], out: Path, *, title: str) -> None:
-    """Four panels: validation reward and accuracy, tokens per role, rethinks, engine against actor.
+    """Six panels: validation's accuracy, tokens, reward; each role's own reward and gradient; engine against actor.
 
     Args:
         runs: label and steps of each run; runs of equal label share a colour, as seeds do.
@@ -126,9 +131,9 @@ def plot_curves(runs: Sequence[tuple[str, Sequence[Step]]], out: Path, *, title:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 7), layout="constrained")
+    figure = Figure(figsize=(15, 7.5), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(2, 2)
+    axes = figure.subplots(2, 3)
     figure.suptitle(title)
     labels = list(dict.fromkeys(label for label, _ in runs))
     seen: set[tuple[int, str]] = set()
@@ -150,25 +155,24 @@ def plot_curves(runs: Sequence[tuple[str, Sequence[Step]]], out: Path, *, title:
         draw(1, run, shown, "num_tokens_short", "s--", shift if many else 3)
         draw(2, run, shown, "reward", "o-", shift if many else 4)
         draw(2, run, shown, "num_rethinks", "s--", shift if many else 5)
-        for number, role in enumerate(("long", "short")):
-            key = f"{role}/training/rollout_probs_diff_mean"
-            points = [(step.step, step.metrics[key]) for step in run if key in step.metrics]
-            if points:
-                text = f"{shown} {role}".strip() if (3, f"{label}{role}") not in seen else None
-                seen.add((3, f"{label}{role}"))
-                axes.flat[3].plot(
-                    *zip(*points, strict=True),
-                    "o-" if number == 0 else "s--",
-                    color=f"C{number}",
-                    label=text,
-                    markersize=3,
-                )
+        for panel, key in _TRAINING.items():
+            for number, name in enumerate(("long", "short", "shared")):
+                points = [(step.step, step.metrics[f"{name}/{key}"]) for step in run if f"{name}/{key}" in step.metrics]
+                if not points:
+                    continue
+                text = f"{shown} {name}".strip() if (panel, f"{label}{name}") not in seen else None
+                seen.add((panel, f"{label}{name}"))
+                colour = f"C{shift if many else number}"
+                style = ("o-", "s--", "^:")[number]
+                axes.flat[panel].plot(*zip(*points, strict=True), style, color=colour, label=text, markersize=3)
     for axis, heading in zip(
         axes.flat,
         (
             "validation: accuracy and format",
             "validation: generated tokens",
             "validation: reward and rethinks",
+            "training: each role's own reward",
+            "training: gradient norm of what learns",
             "engine against actor, mean |probability difference|",
         ),
         strict=True,
@@ -180,9 +184,9 @@ def plot_curves(runs: Sequence[tuple[str, Sequence[Step]]], out: Path, *, title:
             axis.legend(fontsize=8)
     axes.flat[0].set_ylim(-0.02, 1.02)
     axes.flat[1].set_ylim(bottom=0)
-    if axes.flat[3].lines:
+    if axes.flat[5].lines:
         # The whole range from float32's noise to a wrong engine, or noise would look like news.
-        axes.flat[3].set_yscale("log")
-        axes.flat[3].set_ylim(1e-8, 1.0)
+        axes.flat[5].set_yscale("log")
+        axes.flat[5].set_ylim(1e-8, 1.0)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=110)

@@ -35,6 +35,7 @@ _STAGES = (
     (re.compile(r"short policy's actor is ready"), "the short policy's engine is starting"),
 )
 """Line of the job's output → what it is doing from then on. Before the first step there is nothing else to show."""
+_ALARM = re.compile(r"longshort alarm: (.*)")
 _TOTAL = re.compile(r"Total training steps: (\d+)")
 _KEPT_LINES = 40
 
@@ -61,8 +62,8 @@ def follow_run(metrics: Path, process: int, log: Path | None) -> bool:
         while True:
             alive = _is_alive(process)
             reader.read()
-            for stage in reader.new_stages():
-                console.print(f"[{_elapsed(progress, bar)}] {stage}", highlight=False)
+            for news in reader.news():
+                console.print(f"[{_elapsed(progress, bar)}] {news}", highlight=False, markup=False)
             steps = _read(metrics)
             for step in steps:
                 if step.step > shown:
@@ -139,6 +140,8 @@ class _LogReader:
         self._offset += end
         for line in data[:end].decode(errors="replace").splitlines():
             self.tail.append(line)
+            if match := _ALARM.search(line):
+                self._found.append(f"warning: {match[1]}")
             if match := _TOTAL.search(line):
                 self.total_steps = int(match[1])
             for number in range(self._stage + 1, len(_STAGES)):
@@ -146,7 +149,7 @@ class _LogReader:
                     self._stage = number
                     self._found.append(_STAGES[number][1])
 
-    def new_stages(self) -> list[str]:
-        """Stages that were entered since the last call."""
+    def news(self) -> list[str]:
+        """Stages that were entered and alarms that were raised since the last call."""
         found, self._found = self._found, []
         return found

@@ -13,13 +13,14 @@
 # limitations under the License.
 """The real job: Ray, FSDP2 actors and vLLM servers of two policies in one `verl.trainer.main_ppo`.
 
-Three jobs in all; what can share one does. They start one after the other, each takes minutes.
+Four jobs in all; what can share one does. They start one after the other, each takes minutes.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -28,11 +29,13 @@ from safetensors.torch import load_file
 from longshort_verl.data.problems import read_problems, write_problems
 from longshort_verl.types import StopReason
 from tests.jobs import start_job
+from tests.models import with_other_ids
 
 pytestmark = [pytest.mark.job, pytest.mark.timeout(1200)]
 
 NUM_MATH = 40
-MAX_MEAN_DIFFERENCE = 1e-3
+MAX_MEAN_DIFFERENCE = 1e-5
+PROBS_DIFF = "training/rollout_probs_diff_mean"
 
 
 @pytest.fixture(scope="module")
@@ -68,39 +71,95 @@ def long_only(tmp_path_factory, problems, shared_data):
 
 
 @pytest.fixture(scope="module")
-def short_only(tmp_path_factory, problems):
-    """The short role learns, until Ctrl-C after its second step."""
-    job = start_job(
-        tmp_path_factory.mktemp("short_only"),
-        "long_short.schedule=short_only",
-        f"data.train_files={problems}/train.parquet",
-        f"data.val_files={problems}/val.parquet",
-        "trainer.test_freq=-1",
-        "trainer.val_before_train=false",
-    )
-    job.wait_for_step(2, timeout=900)
+def alternate(tmp_path_factory, problems, root):
+    """Both roles learn, one after the other, until Ctrl-C after step 4; the short model has another tokenizer.
+
+    Checkpoints after steps 2 and 4; a reference policy for the short role alone.
+    """
+    folder = tmp_path_factory.mktemp("alternate")
+    short = with_other_ids(root / "recipes" / "tiny_cpu" / "models" / "short", folder / "short_model")
+    job = start_job(folder, *alternate_overrides(problems, short), "long_short.best.metric=reward")
+    job.wait_for_step(4, timeout=900)
     job.interrupt()
     job.process.wait(timeout=60)
     return job
 
 
-def test_each_engine_holds_its_own_roles_weights(long_only, short_only):
-    # The trained role is compared at every step, so after every push; the other one, which is never pushed, at the
-    # first. Different models: a wrong address would show as a difference of the order of 0.1.
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory, problems, alternate):
+    """The run ``alternate`` as if it had died while it wrote its second checkpoint; goes on to step 5.
+
+    At step 4 the short role learns and its engine is left with the old weights.
+    """
+    folder = tmp_path_factory.mktemp("resumed")
+    for step in (2, 4):
+        shutil.copytree(alternate.folder / f"global_step_{step}", folder / f"global_step_{step}")
+    (folder / "global_step_4" / "long_short.json").unlink()
+    shutil.rmtree(folder / "global_step_4" / "short")
+    (folder / "latest_checkpointed_iteration.txt").write_text("4")
+    job = start_job(
+        folder,
+        *alternate_overrides(problems, alternate.folder / "short_model"),
+        "trainer.val_before_train=false",
+        "trainer.test_freq=-1",
+        environment={"VERL_USE_EXTERNAL_MODULES": "tests.faults", "LONGSHORT_TEST_NO_PUSH": "short@4"},
+    )
+    job.process.wait()
+    assert job.process.returncode == 0, job.log[-6000:]
+    return job
+
+
+def alternate_overrides(problems, short):
+    return (
+        "long_short.schedule=alternate",
+        f"long_short.short.model.path={short}",
+        "+long_short.short.actor.use_kl_loss=true",
+        f"data.train_files={problems}/train.parquet",
+        f"data.val_files={problems}/val.parquet",
+        "trainer.total_training_steps=5",
+        "trainer.test_freq=2",
+        "trainer.save_freq=2",
+        "trainer.max_actor_ckpt_to_keep=2",
+        # Two steps of the optimizer, so that the second one's loss depends on the first one's.
+        "actor_rollout_ref.actor.ppo_mini_batch_size=8",
+        # So that one update moves the probabilities by more than rounding does.
+        "actor_rollout_ref.actor.optim.lr=3e-4",
+        "actor_rollout_ref.actor.optim.lr_warmup_steps=0",
+    )
+
+
+def test_each_engine_holds_its_own_roles_weights(long_only, alternate, resumed):
+    # The role that learns is compared at every step, a resting one after each push. Different models: a wrong address
+    # would show as a difference of the order of 0.1.
     for step in (1, 2, 3):
-        assert long_only.steps()[step]["long/training/rollout_probs_diff_mean"] < MAX_MEAN_DIFFERENCE
-    assert long_only.steps()[1]["short/training/rollout_probs_diff_mean"] < MAX_MEAN_DIFFERENCE
-    for step in (1, 2):
-        assert short_only.steps()[step]["short/training/rollout_probs_diff_mean"] < MAX_MEAN_DIFFERENCE
-    assert short_only.steps()[1]["long/training/rollout_probs_diff_mean"] < MAX_MEAN_DIFFERENCE
+        assert long_only.steps()[step][f"long/{PROBS_DIFF}"] < MAX_MEAN_DIFFERENCE
+    assert long_only.steps()[1][f"short/{PROBS_DIFF}"] < MAX_MEAN_DIFFERENCE
+    for step in (1, 2, 3, 4):
+        for role in ("long", "short"):
+            assert alternate.steps()[step][f"{role}/{PROBS_DIFF}"] < MAX_MEAN_DIFFERENCE, (step, role)
+    for role in ("long", "short"):
+        assert resumed.steps()[3][f"{role}/{PROBS_DIFF}"] < MAX_MEAN_DIFFERENCE, role
 
 
-def test_only_the_scheduled_role_is_updated(long_only, short_only, root):
-    for job, learns, rests in ((long_only, "long", "short"), (short_only, "short", "long")):
-        for step in (1, 2):
-            assert job.steps()[step][f"{learns}/actor/grad_norm"] > 0
-            assert job.steps()[step][f"{learns}/actor/skipped_update"] == 0
-            assert f"{rests}/actor/grad_norm" not in job.steps()[step]
+def test_a_push_that_was_left_out_raises_the_alarm(alternate, resumed):
+    for step in (3, 4):
+        assert not [key for key in resumed.steps()[step] if key.startswith("alarm/engine")]
+    assert resumed.steps()[5][f"short/{PROBS_DIFF}"] > 10 * MAX_MEAN_DIFFERENCE
+    assert resumed.steps()[5][f"long/{PROBS_DIFF}"] < MAX_MEAN_DIFFERENCE
+    assert resumed.steps()[5]["alarm/engine_out_of_step/short"] == 1
+    assert "alarm/engine_out_of_step/long" not in resumed.steps()[5]
+    assert "longshort alarm: step 5: the short engine's token probabilities differ" in resumed.log
+    assert "longshort alarm: step" not in "".join(line for line in alternate.log.splitlines() if "engine's" in line)
+
+
+def test_only_the_scheduled_role_is_updated(long_only, alternate, root):
+    for step in (1, 2, 3):
+        assert long_only.steps()[step]["long/actor/grad_norm"] > 0
+        assert long_only.steps()[step]["long/actor/skipped_update"] == 0
+        assert "short/actor/grad_norm" not in long_only.steps()[step]
+    for step, learns, rests in ((1, "long", "short"), (2, "short", "long"), (3, "long", "short"), (4, "short", "long")):
+        assert alternate.steps()[step][f"{learns}/actor/grad_norm"] > 0
+        assert f"{rests}/actor/grad_norm" not in alternate.steps()[step]
     models = root / "recipes" / "tiny_cpu" / "models"
     saved = long_only.folder / "global_step_3"
     for role, part in (("long", "actor"), ("short", "short")):
@@ -109,6 +168,54 @@ def test_only_the_scheduled_role_is_updated(long_only, short_only, root):
         changed = [name for name in before if not torch.equal(before[name].float(), after[name].float())]
         assert len(changed) == (len(before) if role == "long" else 0), role
     assert (long_only.folder / "latest_checkpointed_iteration.txt").read_text() == "3"
+
+
+def test_each_role_may_have_a_reference_of_its_own(alternate):
+    assert "short/actor/kl_loss" in alternate.steps()[2]
+    assert "long/actor/kl_loss" not in alternate.steps()[1]
+
+
+def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(alternate, resumed):
+    assert "resuming from step 2" in resumed.log
+    assert min(resumed.steps()) == 3
+    for step, role in ((3, "long"), (4, "short")):
+        for name in ("actor/pg_loss", "actor/grad_norm", "actor/entropy", "actor/lr", "reward", "num_tokens"):
+            # float32: what is left is the order of sums
+            assert resumed.steps()[step][f"{role}/{name}"] == pytest.approx(
+                alternate.steps()[step][f"{role}/{name}"], rel=1e-3, abs=1e-6
+            ), (step, name)
+
+
+def test_the_best_pair_is_kept(alternate):
+    values = {
+        step: next(value for key, value in data.items() if key.endswith("/reward/mean@1"))
+        for step, data in alternate.steps().items()
+        if any(key.startswith("val-") for key in data)
+    }
+    assert set(values) == {0, 2, 4}
+    best = max(values, key=values.get)
+    (folder,) = (alternate.folder / "best").glob("global_step_*")
+    record = json.loads((folder / "long_short.json").read_text())
+    assert (record["step"], record["metric"], record["value"]) == (best, "reward", pytest.approx(values[best]))
+
+
+def test_exported_roles_load_and_differ_from_their_start(alternate, tmp_path, root):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from longshort_verl.adapters.export import export_pair
+
+    folders = export_pair(alternate.folder / "global_step_4", tmp_path)
+    assert [folder.name for folder in folders] == ["long", "short"]
+    for folder, start in zip(
+        folders, (root / "recipes/tiny_cpu/models/long", alternate.folder / "short_model"), strict=True
+    ):
+        before = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32).state_dict()
+        after = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).state_dict()
+        assert before.keys() == after.keys()
+        # Four optimizer steps of 1e-3 at most.
+        assert 0 < max((before[name] - after[name]).abs().max().item() for name in before) < 0.01
+        assert AutoTokenizer.from_pretrained(folder).get_vocab() == AutoTokenizer.from_pretrained(start).get_vocab()
+        assert (folder / "chat_template.jinja").read_text() == (start / "chat_template.jinja").read_text()
 
 
 def test_every_dialogue_ends_with_a_name(long_only):
@@ -122,10 +229,9 @@ def test_every_dialogue_ends_with_a_name(long_only):
 
 def test_real_problems_end_with_a_name_and_are_graded(long_only):
     rows = [json.loads(line) for line in (long_only.folder / "validation" / "0.jsonl").read_text().splitlines()]
-    # Two rows a session; the second is the short role's.
     dialogues = {row["uid"].rsplit("_", 1)[0]: row for row in rows}
-    assert len(dialogues) == 32 + NUM_MATH
-    assert len(rows) == 2 * len(dialogues)
+    assert len(rows) == len(dialogues) == 32 + NUM_MATH
+    assert all(row["output"].startswith("[long] ") for row in rows)
     names = {reason.value for reason in StopReason}
     for row in dialogues.values():
         assert row["stop_reason"] in names - {"engine_error"}
@@ -142,10 +248,16 @@ def test_validation_reports_the_pair(long_only):
             assert any(f"/{name}/mean@1" in key for key in step), name
 
 
-def test_a_finished_and_an_interrupted_job_leave_nothing_behind(long_only, short_only):
+def test_models_with_different_tokenizers_understand_each_other(alternate):
+    # The short model is the recipe's, with every token under another id: an id that crossed over would be nonsense.
+    (accuracy,) = (value for key, value in alternate.steps()[0].items() if key.endswith("/acc/mean@1"))
+    assert accuracy > 0.3
+
+
+def test_a_finished_and_an_interrupted_job_leave_nothing_behind(long_only, alternate):
     assert long_only.leftovers(within=30) == []
-    assert short_only.leftovers(within=30) == []
-    assert short_only.process.returncode != 0
+    assert alternate.leftovers(within=30) == []
+    assert alternate.process.returncode != 0
 
 
 def test_a_failed_job_leaves_nothing_behind(tmp_path, problems):

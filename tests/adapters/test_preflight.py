@@ -104,6 +104,49 @@ REFUSED = {
         ["default_agent_loop is 'single_turn_agent'", "needs 'longshort'"],
     ),
     "wrong trainer": (["trainer.v1.trainer_mode=colocate_async"], ["trainer_mode is 'colocate_async'"]),
+    "no step of its own": (
+        ["long_short.schedule=alternate", "long_short.alternate.switch_every=0"],
+        ["long_short.alternate.switch_every is 0", "at least 1"],
+    ),
+    "unknown first role": (["long_short.alternate.first=both"], ["long_short.alternate.first is 'both'"]),
+    "shared with two models": (
+        ["long_short.policies=shared"],
+        ["long_short.policies is 'shared', but long_short.short.model.path is", "drop the former"],
+    ),
+    "shared with keys of one": (
+        ["long_short.policies=shared", "+long_short.short.rollout.n=3"],
+        ["long_short.short sets rollout", "'shared'"],
+    ),
+    "shared in two places": (
+        ["long_short.policies=shared", "long_short.placement=split"],
+        ["long_short.placement is 'split'", "no second place"],
+    ),
+    "split on one device": (
+        ["long_short.placement=split", "ray_kwargs.ray_init.num_cpus=16"],
+        ["ray_kwargs.ray_init.num_gpus is 1", "the job needs 2", "set long_short.placement to colocated"],
+    ),
+    "no device of its own": (
+        ["long_short.placement=split", "long_short.short_pool.n_gpus_per_node=0"],
+        ["long_short.short_pool.n_gpus_per_node is 0", "at least 1"],
+    ),
+    "LoRA exported in full only": (
+        [
+            "+long_short.short.model.lora_rank=4",
+            "actor_rollout_ref.actor.checkpoint.save_contents=[hf_model]",
+            "trainer.save_freq=10",
+        ],
+        ["long_short.short.actor.checkpoint.save_contents is ['hf_model']", "LoRA", "longshort export"],
+    ),
+    "estimator with a critic": (
+        ["algorithm.adv_estimator=gae"],
+        ["algorithm.adv_estimator is 'gae'", "grpo", "rloo"],
+    ),
+    "best by nothing": (
+        ["long_short.best.metric=elegance"],
+        ["long_short.best.metric is 'elegance'", "reward, acc", "null"],
+    ),
+    "best of a kind": (["long_short.best.mode=most"], ["long_short.best.mode is 'most'"]),
+    "alarm out of range": (["long_short.alarms.truncated=90"], ["long_short.alarms.truncated is 90", "0 to 1"]),
     "GPU device on a CPU": (["trainer.device=cuda"], ["VERL_PLATFORM is cpu, but trainer.device is 'cuda'"]),
 }
 
@@ -129,9 +172,32 @@ def test_a_section_of_its_own_is_needed(config_with):
 def test_the_cluster_counts_once_ray_is_up(config_with):
     config = config_with()
     needed = required_cpus(config)
-    check_config(config, cluster_cpus=needed)
-    with pytest.raises(ConfigError, match=f"the Ray cluster is {needed - 1}, but the job's processes reserve {needed}"):
-        check_config(config, cluster_cpus=needed - 1)
+    check_config(config, {"CPU": needed, "GPU": 1})
+    with pytest.raises(ConfigError, match=f"number of CPUs is {needed - 1}, but the job's processes reserve {needed}"):
+        check_config(config, {"CPU": needed - 1, "GPU": 1})
+    split = config_with(
+        "long_short.placement=split", "ray_kwargs.ray_init.num_cpus=16", "ray_kwargs.ray_init.num_gpus=2"
+    )
+    assert required_cpus(split) == needed + 3
+    check_config(split, {"CPU": 16, "GPU": 2})
+    with pytest.raises(ConfigError, match="number of devices is 1, but the job needs 2"):
+        check_config(split, {"CPU": 16, "GPU": 1})
+
+
+def test_engines_on_devices_of_their_own_share_no_memory(config_with):
+    split = ["long_short.placement=split", "ray_kwargs.ray_init.num_cpus=16", "ray_kwargs.ray_init.num_gpus=2"]
+    check_config(config_with(*split, "actor_rollout_ref.rollout.gpu_memory_utilization=0.9"))
+
+
+def test_one_model_may_play_both_roles(config_with):
+    config = config_with(
+        "long_short.policies=shared",
+        "long_short.short.model.path=null",
+        "actor_rollout_ref.rollout.gpu_memory_utilization=0.9",
+    )
+    check_config(config)
+    assert role_config(config, Role.SHORT) == config.actor_rollout_ref
+    check_files(config, *(load_tokenizer(role_config(config, role)) for role in Role))
 
 
 # ------------------------------------------------------------------------------------------ templates and files

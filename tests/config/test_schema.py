@@ -1,0 +1,68 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Who learns when."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from longshort_verl.config.schema import AlternateSettings, LongShortConfig, Schedule, read_long_short
+from longshort_verl.types import Role
+from tests.configs import ROOT
+
+
+def settings(schedule: str, **alternate) -> LongShortConfig:
+    section = OmegaConf.to_container(OmegaConf.load(ROOT / "longshort_verl/config/longshort_rl.yaml").long_short)
+    section["short"] = {"model": {"path": "somewhere"}}
+    section["schedule"] = schedule
+    section["alternate"] = {**section["alternate"], **alternate}
+    return read_long_short(section)
+
+
+def roles(schedule: LongShortConfig, steps: int) -> str:
+    names = {frozenset({Role.LONG}): "L", frozenset({Role.SHORT}): "S", frozenset(Role): "B"}
+    return "".join(names[schedule.learning(step)] for step in range(1, steps + 1))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "alternate", "expected"),
+    [
+        ("long_only", {}, "LLLLLL"),
+        ("short_only", {}, "SSSSSS"),
+        ("joint", {}, "BBBBBB"),
+        ("alternate", {"switch_every": 1}, "LSLSLS"),
+        ("alternate", {"switch_every": 2}, "LLSSLL"),
+        ("alternate", {"switch_every": 2, "first": "short"}, "SSLLSS"),
+        ("alternate", {"switch_every": 9}, "LLLLLL"),
+    ],
+)
+def test_schedules(schedule, alternate, expected):
+    assert roles(settings(schedule, **alternate), 6) == expected
+
+
+@given(st.sampled_from(Schedule), st.integers(1, 20), st.sampled_from(Role), st.integers(1, 200))
+def test_trained_is_what_learns_at_some_step(schedule, switch_every, first, step):
+    base = settings("joint")
+    config = dataclasses.replace(
+        base, schedule=schedule, alternate=AlternateSettings(switch_every=switch_every, first=first)
+    )
+    assert config.learning(step)
+    assert config.learning(step) <= config.trained
+    whole = frozenset().union(*(config.learning(s) for s in range(1, 2 * switch_every + 1)))
+    assert whole == config.trained

@@ -1,0 +1,35 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Faults for real jobs: a job imports this module in every process through ``VERL_USE_EXTERNAL_MODULES``."""
+
+from __future__ import annotations
+
+import os
+
+from wrapt import when_imported
+
+
+@when_imported("longshort_verl.adapters.trainer")
+def leave_out_a_push(module) -> None:
+    """``LONGSHORT_TEST_NO_PUSH=<policy>@<step>``: what that policy learns at that step does not reach its engine."""
+    trainer = module.LongShortTrainer
+    on_step_end = trainer.on_step_end
+
+    def without_one_push(self) -> None:
+        for policy in self._policies:
+            if f"{policy.name}@{self.global_steps}" == os.environ.get("LONGSHORT_TEST_NO_PUSH"):
+                policy.updated, policy.unchecked = False, True
+        on_step_end(self)
+
+    trainer.on_step_end = without_one_push
