@@ -75,13 +75,23 @@ class Job:
             time.sleep(0.5)
         return found
 
-    def _processes(self) -> list[str]:
+    def members(self) -> list[psutil.Process]:
+        """Processes of the job that are alive, whoever their parent is."""
         found = []
         for process in psutil.process_iter():
             try:
                 # Ray and vLLM rewrite their command lines; the environment they inherited stays.
                 if process.environ().get(_MARK) == str(self.folder) and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(f"{process.pid} {' '.join(process.cmdline())[:120]}")
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def _processes(self) -> list[str]:
+        found = []
+        for process in self.members():
+            try:
+                found.append(f"{process.pid} {' '.join(process.cmdline())[:120]}")
             except psutil.Error:
                 continue
         return found

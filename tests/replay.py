@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +55,15 @@ class ReplayLoop:
 
     async def run(self, sampling_params: dict[str, Any], **kwargs: Any):
         """One session's rows."""
-        session = self._sessions[str(int(kwargs["index"]))][kwargs["session_id"]]
+        index = str(int(kwargs["index"]))
+        session = self._sessions[index][kwargs["session_id"]]
         step = int(kwargs["global_steps"])
         if self._role:
-            return [self._row(session, self._role, step, reward=session["reward"][self._role])]
-        return [self._row(session, role, step) for role in ("long", "short")]
+            return [self._row(session, self._role, index, step, reward=session["reward"][self._role])]
+        return [self._row(session, role, index, step) for role in ("long", "short")]
 
     @staticmethod
-    def _row(session: dict, role: str, step: int, reward: float | None = None):
+    def _row(session: dict, role: str, index: str, step: int, reward: float | None = None):
         from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics, AgentLoopOutput
 
         row = session[role]
@@ -77,6 +79,6 @@ class ReplayLoop:
                 "min_global_steps": step - 1,
                 "max_global_steps": step - 1,
                 "reward_extra_info": {},
-                "long_short": {**session["record"], "role": role},
+                "long_short": {**session["record"], "role": role, "problem": index, "finished_at": time.time()},
             },
         )

@@ -129,7 +129,7 @@ class Policy:
     tokenizer: Any
     worker_group: RayWorkerGroup
     servers: LLMServerManager
-    checkpoints: CheckpointEngineManager
+    engines: CheckpointEngineManager
     learns: bool
     """Whether any step of the run updates it."""
     unchecked: bool = field(default=True)
@@ -199,7 +199,7 @@ class LongShortTrainer(PPOTrainerSync):
             tokenizer=self.tokenizer,
             worker_group=self.actor_rollout_wg,
             servers=self.llm_server_manager,
-            checkpoints=self.checkpoint_manager,
+            engines=self.checkpoint_manager,
             learns=shared or Role.LONG in self.settings.trained,
         )
         self._policies = [first] if shared else [first, self._build_short_policy()]
@@ -240,15 +240,15 @@ class LongShortTrainer(PPOTrainerSync):
         )
         engine_config = omega_conf_to_dataclass(config.actor_rollout_ref.rollout.checkpoint_engine)
         engine_config.backend = "naive"
-        checkpoints = CheckpointEngineManager(config=engine_config, actor_wg=group, replicas=servers.get_replicas())
-        checkpoints.sleep_replicas()
+        engines = CheckpointEngineManager(config=engine_config, actor_wg=group, replicas=servers.get_replicas())
+        engines.sleep_replicas()
         return Policy(
             roles=(Role.SHORT,),
             config=config,
             tokenizer=self._short_tokenizer,
             worker_group=group,
             servers=servers,
-            checkpoints=checkpoints,
+            engines=engines,
             learns=Role.SHORT in self.settings.trained,
         )
 
@@ -267,20 +267,20 @@ class LongShortTrainer(PPOTrainerSync):
         resumed = self.global_steps > 0
         for policy in self._policies:
             if policy.learns or policy.sleeps or resumed:
-                policy.checkpoints.update_weights(self.global_steps)
+                policy.engines.update_weights(self.global_steps)
 
     def on_sample_end(self) -> None:
         """Put all engines to sleep; verl's own hook does the first one's."""
         super().on_sample_end()
         for policy in self._policies[1:]:
-            policy.checkpoints.sleep_replicas()
+            policy.engines.sleep_replicas()
 
     def on_step_end(self) -> None:
         """Push what was updated at this step, and what sleep dropped."""
         for policy in self._policies:
             if policy.updated or policy.sleeps:
                 with marked_timer(f"update_weights/{policy.name}", self.timing_raw):
-                    policy.checkpoints.update_weights(self.global_steps)
+                    policy.engines.update_weights(self.global_steps)
                 policy.unchecked, policy.updated = True, False
             else:
                 # Nothing has changed, so the engine is up to date: verl's staleness metrics go by this number.

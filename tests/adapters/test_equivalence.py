@@ -18,35 +18,30 @@ The rows come from a file (tests/replay.py); trainers, engines and Ray are the r
 
 from __future__ import annotations
 
-import json
-import random
 from collections import defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
-from longshort_verl.config.schema import read_long_short
-from longshort_verl.rewards import Outcome, group_rewards
 from longshort_verl.types import Role
-from tests.configs import ROOT, compose_config
 from tests.jobs import start_job
+from tests.replay_rows import MODELS, write_rows
 
 pytestmark = [pytest.mark.job, pytest.mark.slow, pytest.mark.timeout(1800)]
 
-MODELS = ROOT / "recipes" / "tiny_cpu" / "models"
 PROMPTS, SAMPLES, STEPS = 4, 4, 3
 COMPARED = ("pg_loss", "grad_norm", "entropy", "ppo_kl", "lr")
-TOLERANCE = {"rel": 2e-4, "abs": 1e-6}
-"""float32; the same sums in another order."""
+TOLERANCE = {"rel": 1e-3, "abs": 1e-6}
+"""float32: the same sums in another order, and what two steps of Adam make of that."""
 LOSS = (
     f"data.train_batch_size={PROMPTS}",
     f"actor_rollout_ref.actor.ppo_mini_batch_size={PROMPTS}",
     f"actor_rollout_ref.rollout.n={SAMPLES}",
     # The second pass over a batch sees what the first one did to the weights.
     "actor_rollout_ref.actor.ppo_epochs=2",
-    "actor_rollout_ref.actor.optim.lr=1e-3",
+    "actor_rollout_ref.actor.optim.lr=2e-4",
     "actor_rollout_ref.actor.optim.lr_warmup_steps=0",
     "algorithm.norm_adv_by_std_in_grpo=true",
     f"trainer.total_training_steps={STEPS}",
@@ -59,7 +54,7 @@ LOSS = (
 class Rows:
     """Where the rows lie and what they are."""
 
-    folder: object
+    folder: Path
     sessions: dict[str, list[dict]]
 
     def job(self, folder, *overrides, **environment):
@@ -84,99 +79,14 @@ class Rows:
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory) -> Rows:
-    """Sessions of one to three turns a role, some right, some wrong; one in which the short role never spoke."""
-    import make_problems
-    from transformers import AutoTokenizer
-
+    """Sessions in one of which the short role never spoke."""
     folder = tmp_path_factory.mktemp("rows")
-    make_problems.main(folder, num_train=PROMPTS, num_val=4, min_steps=2, max_steps=6, seed=5)
-    encode = AutoTokenizer.from_pretrained(MODELS / "long").encode
-    rng = random.Random(7)
-    weights = _weights()
-    sessions = {}
-    for index in range(PROMPTS):
-        group = [_session(rng, encode, silent=(index, sample) == (2, 3)) for sample in range(SAMPLES)]
-        for role in Role:
-            outcomes = [_outcome(session, role, index) for session in group]
-            live = [i for i, outcome in enumerate(outcomes) if outcome.live]
-            for i, reward in zip(live, group_rewards([outcomes[i] for i in live], weights), strict=True):
-                group[i].setdefault("reward", {})[role.value] = reward.total
-        sessions[str(index)] = group
-    (folder / "rows.json").write_text(json.dumps(sessions))
-    return Rows(folder=folder, sessions=sessions)
-
-
-def _weights():
-    section = compose_config("rl", ROOT / "recipes" / "tiny_cpu").long_short
-    return read_long_short(OmegaConf.to_container(section, resolve=True)).reward
-
-
-def _session(rng, encode, *, silent):
-    digits = "0123456789"
-
-    def working(most):
-        return " ".join(f"{rng.choice(digits)}+{rng.choice(digits)}={rng.choice(digits)}" for _ in range(most))
-
-    num_turns = rng.randint(1, 3)
-    session = {}
-    for role, tags in (("long", ("<think>", "</think>")), ("short", ("<answer>", "</answer>"))):
-        prompt, response, mask = encode(f"<|user|>{working(2)}<|im_end|><|assistant|>"), [], []
-        for turn in range(num_turns):
-            if turn:
-                between = encode(f"<|im_end|><|user|>{working(1)}<|im_end|><|assistant|>")
-                response += between
-                mask += [0] * len(between)
-            own = encode(f"{tags[0]}{working(rng.randint(1, 3))}{tags[1]}")
-            response += own
-            mask += [1] * len(own)
-        if silent and role == "short":
-            prompt, response, mask = prompt[:1], prompt[:1], [0]
-        session[role] = {"prompt": prompt, "response": response, "mask": mask}
-    correct = not silent and rng.random() < 0.5
-    session["record"] = {
-        "answer": "\\boxed{3}" if correct else "\\boxed{4}",
-        "gold": "3",
-        "stop_reason": "malformed_long" if silent else "answered",
-        "detail": "",
-        "num_rethinks": num_turns - 1,
-        "correct": correct,
-    }
-    for role in ("long", "short"):
-        spoke = sum(session[role]["mask"])
-        session["record"] |= {
-            f"num_tokens_{role}": spoke,
-            f"num_turns_{role}": num_turns if spoke else 0,
-            f"num_useful_turns_{role}": num_turns if spoke else 0,
-            f"format_{role}": rng.choice([0.5, 1.0]) if spoke else 0.0,
-        }
-    return session
-
-
-def _outcome(session, role, group):
-    record = session["record"]
-    return Outcome(
-        group=group,
-        role=role,
-        accuracy=float(record["correct"]),
-        format=record[f"format_{role.value}"],
-        num_tokens=record[f"num_tokens_{role.value}"],
-    )
+    return Rows(folder=folder, sessions=write_rows(folder, prompts=PROMPTS, samples=SAMPLES, silent=(2, 3)))
 
 
 def test_losses_equal_stock_verls(rows, tmp_path):
-    # Stock verl counts a silent row in its group's mean, so all sessions of that prompt speak here.
-    spoken = json.loads(json.dumps(rows.sessions))
-    spoken["2"][3] = spoken["2"][2]
-    (tmp_path / "rows.json").write_text(json.dumps(spoken))
-    for split in ("train", "val"):
-        (tmp_path / f"{split}.parquet").symlink_to(rows.folder / f"{split}.parquet")
-    # The copied session changes its group; rewards as the two-policy trainer computes them.
-    for role in Role:
-        outcomes = [_outcome(session, role, 2) for session in spoken["2"]]
-        for session, reward in zip(spoken["2"], group_rewards(outcomes, _weights()), strict=True):
-            session["reward"] = {**session["reward"], role.value: reward.total}
-    (tmp_path / "rows.json").write_text(json.dumps(spoken))
-    same = Rows(folder=tmp_path, sessions=spoken)
+    # All sessions speak: stock verl counts a silent row in its group's mean.
+    same = Rows(folder=tmp_path, sessions=write_rows(tmp_path, prompts=PROMPTS, samples=SAMPLES))
     ours = same.job(tmp_path / "ours", "long_short.schedule=joint")
     for role in Role:
         stock = same.job(
@@ -191,14 +101,13 @@ def test_losses_equal_stock_verls(rows, tmp_path):
                     stock[step][f"actor/{name}"], **TOLERANCE
                 ), (role, step, name)
         # The weights moved: the later steps compare something.
-        assert abs(stock[STEPS]["actor/entropy"] - stock[1]["actor/entropy"]) > 1e-3
+        assert abs(stock[STEPS]["actor/entropy"] - stock[1]["actor/entropy"]) > 2e-3
 
 
-@pytest.mark.parametrize("multiple", [1, 7])
-def test_a_shared_model_learns_from_the_union_of_rows(rows, tmp_path, multiple):
+def test_a_shared_model_learns_from_the_union_of_rows(rows, tmp_path):
     """GRPO by hand: per role and prompt A = (r − mean) / std; the loss is the mean over all tokens of −A.
 
-    With ``multiple`` 7 the 31 live rows are padded to 35, which must change nothing.
+    The 31 live rows are padded to 35, which must change nothing.
     """
     from transformers import AutoModelForCausalLM
 
@@ -208,7 +117,7 @@ def test_a_shared_model_learns_from_the_union_of_rows(rows, tmp_path, multiple):
         "long_short.policies=shared",
         "long_short.short.model.path=null",
         "actor_rollout_ref.actor.ppo_epochs=1",
-        LONGSHORT_TEST_BATCH_MULTIPLE=str(multiple),
+        LONGSHORT_TEST_BATCH_MULTIPLE="7",
     )
     groups = defaultdict(list)
     for index, group in rows.sessions.items():

@@ -1,0 +1,82 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Where policies live and what of them is trained: a short policy on its own device, with a LoRA adapter."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.jobs import start_job
+
+pytestmark = [pytest.mark.job, pytest.mark.slow, pytest.mark.timeout(1800)]
+
+PROBS_DIFF = "training/rollout_probs_diff_mean"
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    """Both roles learn, each on a device of its own; the short one an adapter, merged on its way to the engine."""
+    import make_problems
+
+    folder = tmp_path_factory.mktemp("split")
+    make_problems.main(folder / "problems", num_train=64, num_val=8, min_steps=2, max_steps=4, seed=3)
+    job = start_job(
+        folder,
+        "long_short.schedule=joint",
+        "long_short.placement=split",
+        "ray_kwargs.ray_init.num_gpus=2",
+        "ray_kwargs.ray_init.num_cpus=12",
+        "+long_short.short.model.lora_rank=4",
+        "+long_short.short.model.lora_alpha=8",
+        "+long_short.short.model.lora.merge=true",
+        "+long_short.short.actor.optim.lr=1e-2",
+        "actor_rollout_ref.actor.optim.lr_warmup_steps=0",
+        f"data.train_files={folder}/problems/train.parquet",
+        f"data.val_files={folder}/problems/val.parquet",
+        "trainer.total_training_steps=3",
+        "trainer.val_before_train=false",
+        "trainer.test_freq=-1",
+        "trainer.save_freq=3",
+    )
+    job.process.wait()
+    assert job.process.returncode == 0, job.log[-6000:]
+    return job
+
+
+def test_engines_follow_their_actors_across_devices(split):
+    for step in (1, 2, 3):
+        for role in ("long", "short"):
+            assert split.steps()[step][f"{role}/{PROBS_DIFF}"] < 1e-5, (step, role)
+            assert split.steps()[step][f"{role}/actor/grad_norm"] > 0
+    # The adapter moves what the engine samples.
+    assert split.steps()[3]["short/actor/entropy"] != pytest.approx(split.steps()[1]["short/actor/entropy"], rel=1e-3)
+
+
+def test_an_adapter_is_exported_merged(split, tmp_path, root):
+    from transformers import AutoModelForCausalLM
+
+    from longshort_verl.adapters.export import export_pair
+
+    _, short = export_pair(split.folder / "global_step_3", tmp_path)
+    before = AutoModelForCausalLM.from_pretrained(root / "recipes/tiny_cpu/models/short", dtype=torch.float32)
+    after = AutoModelForCausalLM.from_pretrained(short, dtype=torch.float32)
+    changed = {
+        name
+        for (name, old), new in zip(before.state_dict().items(), after.state_dict().values(), strict=True)
+        if not torch.equal(old, new)
+    }
+    assert any("q_proj.weight" in name for name in changed)
+    assert not any("embed" in name or "norm" in name for name in changed), "an adapter leaves these alone"
+    assert not (short / "lora_adapter").exists()
