@@ -126,12 +126,18 @@ SIGNATURES = {
     # what the shims replace
     "torch.distributed.init_process_group": ["backend", ...],
     "vllm.model_executor.layers.utils.dispatch_cpu_unquantized_gemm": ["layer", "remove_weight"],
+    "verl.workers.engine.fsdp.transformer_impl.merged_lora_context": ["actor", "backup_adapters"],
+    "verl.workers.engine.fsdp.transformer_impl.normalize_peft_param_name": ["params"],
+    "verl.workers.engine.fsdp.transformer_impl.convert_weight_keys": ["state_dict", "model"],
 }
 """Name → parameters in order; ``...`` stands for any further ones."""
 
 ATTRIBUTES = [
     "verl.workers.engine.fsdp.transformer_impl.FSDPEngineWithLMHead",
     "verl.workers.engine.fsdp.transformer_impl.CPUOffloadPolicy",
+    "verl.workers.engine.fsdp.transformer_impl.FSDPEngine._merged_lora_per_tensor_param",
+    "verl.workers.engine.fsdp.transformer_impl.offload_fsdp_model_to_cpu",
+    "verl.workers.engine.fsdp.transformer_impl.DTensor",
     "verl.experimental.agent_loop.agent_loop.AgentLoopOutput",
     "verl.experimental.agent_loop.agent_loop.AgentLoopMetrics",
     "verl.single_controller.ray.RayClassWithInitArgs",

