@@ -2,7 +2,7 @@
 # make test         everything that needs no GPU; make check is its fast part alone
 # CONTRIBUTING.md has the rest.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart check test test-slow models lock clean
+.PHONY: help quickstart check test test-slow bench models lock clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.8
@@ -42,6 +42,9 @@ test: check ## Everything that needs no GPU, the real job included: under twenty
 
 test-slow: .venv/.ready ## What takes longer.
 	.venv/bin/python -m pytest -q -m slow
+
+bench: .venv/.ready ## Measure ratios side by side; writes tests/bench/results.
+	VERL_PLATFORM=cpu .venv/bin/python -m tests.bench
 
 models: .venv/.ready ## Rebuild the tiny role models of the quick start: fifteen minutes.
 	.venv/bin/python recipes/tiny_cpu/make_models.py --out recipes/tiny_cpu/models

@@ -1,0 +1,121 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What the second policy costs: joint steps, switches, waiting, memory. One job, all kinds of steps in turn.
+
+The rows come from a file (tests/replay.py), the same at every step, so that steps differ in who learns and in nothing
+else. They have no generation in them: with it, every ratio to a step is smaller.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+from rich.progress import Progress
+
+from tests.bench.cycle import CYCLE, CYCLES, STEPS
+from tests.bench.results import Result, result
+from tests.jobs import Job, start_job
+from tests.replay_rows import write_rows
+
+COMMAND = "make bench"
+PROMPTS, SAMPLES = 16, 8
+
+
+def run() -> list[Result]:
+    """Run the job and work the ratios out."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_rows(folder, prompts=PROMPTS, samples=SAMPLES)
+        job = start_job(
+            folder / "job",
+            f"data.train_files={folder}/train.parquet",
+            f"data.val_files={folder}/val.parquet",
+            f"trainer.total_training_steps={STEPS}",
+            "trainer.val_before_train=false",
+            "trainer.test_freq=-1",
+            environment={
+                "VERL_USE_EXTERNAL_MODULES": "tests.replay,tests.bench.cycle",
+                "LONGSHORT_TEST_REPLAY": f"{folder}/rows.json",
+            },
+        )
+        memory = _follow(job)
+        if job.process.returncode:
+            raise RuntimeError(f"the benchmark's job failed:\n{job.log[-4000:]}")
+        return [*ratios(job.steps()), *memory]
+
+
+def ratios(steps: Mapping[int, Mapping[str, float]]) -> list[Result]:
+    """Per cycle, from the metrics of its six steps: long, long, short, short, both, both."""
+    joint, switch, wait = [], [], []
+    for cycle in range(1, CYCLES):
+        first = cycle * len(CYCLE) + 1
+        times = [steps[first + i]["timing_s/step"] for i in range(len(CYCLE))]
+        joint.append(times[5] / (times[1] + times[3]))
+        switch.append(((times[0] - times[1]) / times[1] + (times[2] - times[3]) / times[3]) / 2)
+        for i in range(len(CYCLE)):
+            wait.append(_waited(steps[first + i]) / times[i])
+    polls = range(len(CYCLE) * CYCLES + 1, STEPS + 1)
+    ours = [steps[step] for step in polls if step % 2]
+    verls = [steps[step] for step in polls if step % 2 == 0]
+    slower = [b["timing_s/step"] / a["timing_s/step"] for a, b in zip(ours, verls, strict=True)]
+    return [
+        result("joint step over the sum of two single-role steps", joint, at_most=1.1, command=COMMAND),
+        result("cost of a role switch over one step", switch, at_most=1.0, command=COMMAND),
+        result("share of a step spent waiting for the replay buffer", wait, at_most=0.05, command=COMMAND),
+        result("step with verl's 2 s poll over a step with ours", slower, command=COMMAND),
+    ]
+
+
+def _waited(step: Mapping[str, float]) -> float:
+    return step["bench/handed_over"] - step["bench/last_row"]
+
+
+def _follow(job: Job) -> list[Result]:
+    """Wait for the end; peak of each process's proportional set size, which counts shared pages once."""
+    peaks: dict[int, float] = defaultdict(float)
+    names: dict[int, str] = {}
+    with Progress() as progress:
+        bar = progress.add_task("two policies", total=STEPS)
+        while job.process.poll() is None:
+            for process in job.members():
+                try:
+                    names[process.pid] = _name(process)
+                    peaks[process.pid] = max(peaks[process.pid], process.memory_full_info().pss / 2**30)
+                except psutil.Error:
+                    continue
+            progress.update(bar, completed=max(job.steps(), default=0))
+            try:
+                job.process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                continue
+    by_name: dict[str, list[float]] = defaultdict(list)
+    for pid, peak in peaks.items():
+        by_name[names[pid]].append(peak)
+    return [
+        result(f"peak memory of {name} ({len(values)}), GiB", values, command=COMMAND)
+        for name, values in sorted(by_name.items(), key=lambda item: -max(item[1]))
+        if max(values) > 0.1
+    ]
+
+
+def _name(process: psutil.Process) -> str:
+    title = " ".join(process.cmdline()) or process.name()
+    if title.startswith(("ray::", "VLLM::")):
+        return title.split(".")[0].split(" ")[0]
+    return "the driver" if "verl.trainer.main_ppo" in title else Path(title.split(" ")[0]).name
