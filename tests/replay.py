@@ -16,7 +16,8 @@
 A job imports this module in every process through ``VERL_USE_EXTERNAL_MODULES``. ``LONGSHORT_TEST_REPLAY`` names the
 file: index of a problem → its sessions, each with both roles' rows. With ``LONGSHORT_TEST_REPLAY_ROLE`` the loop yields
 that role's row alone, with its reward, as stock verl takes it; without, both, as the two-policy trainer takes them.
-``LONGSHORT_TEST_BATCH_MULTIPLE`` makes the two-policy trainer pad every batch to a multiple of it.
+``LONGSHORT_TEST_BATCH_MULTIPLE`` makes the two-policy trainer pad every batch to a multiple of it;
+``LONGSHORT_TEST_ESTIMATORS``, a list separated by commas, makes its step i use the i-th advantage estimator.
 """
 
 from __future__ import annotations
@@ -44,6 +45,20 @@ def pad_more(module) -> None:
     multiple = os.environ.get("LONGSHORT_TEST_BATCH_MULTIPLE")
     if multiple:
         module.LongShortTrainer._get_required_batch_multiple = lambda self, dp_size: int(multiple)
+
+
+@when_imported("longshort_verl.adapters.trainer")
+def take_estimators_in_turn(module) -> None:
+    """All estimators in one job."""
+    names = os.environ.get("LONGSHORT_TEST_ESTIMATORS", "").split(",")
+    step_policy = module.LongShortTrainer._step_policy
+
+    def with_estimator(self, policy, *args, **kwargs):
+        if names != [""]:
+            policy.config.algorithm.adv_estimator = names[self.global_steps - 1]
+        return step_policy(self, policy, *args, **kwargs)
+
+    module.LongShortTrainer._step_policy = with_estimator
 
 
 class ReplayLoop:

@@ -38,10 +38,17 @@ def recipe_weights() -> RewardWeights:
     return read_long_short(OmegaConf.to_container(section, resolve=True)).reward  # type: ignore[arg-type]
 
 
-def write_rows(folder: Path, *, prompts: int, samples: int, silent: tuple[int, int] | None = None) -> dict[str, list]:
+def write_rows(
+    folder: Path,
+    *,
+    prompts: int,
+    samples: int,
+    silent: tuple[int, int] | None = None,
+    failed: tuple[int, int] | None = None,
+) -> dict[str, list]:
     """Problem files and ``rows.json`` in ``folder``; index of a problem → its sessions, with their rewards.
 
-    In the session ``silent`` (problem, sample) the short role never spoke.
+    In the session ``silent`` (problem, sample) the short role never spoke; in ``failed`` an engine failed.
     """
     import make_problems
     from transformers import AutoTokenizer
@@ -53,6 +60,8 @@ def write_rows(folder: Path, *, prompts: int, samples: int, silent: tuple[int, i
         str(i): [_session(rng, encode, silent=(i, sample) == silent) for sample in range(samples)]
         for i in range(prompts)
     }
+    if failed is not None:
+        sessions[str(failed[0])][failed[1]]["record"]["stop_reason"] = "engine_error"
     for index, group in sessions.items():
         reward_group(group, index)
     (folder / "rows.json").write_text(json.dumps(sessions))
@@ -118,4 +127,5 @@ def _outcome(session: dict[str, Any], role: Role, group: str) -> Outcome:
         accuracy=float(record["correct"]),
         format=record[f"format_{role.value}"],
         num_tokens=record[f"num_tokens_{role.value}"],
+        failed=record["stop_reason"] == "engine_error",
     )

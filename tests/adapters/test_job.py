@@ -78,7 +78,12 @@ def alternate(tmp_path_factory, problems, root):
     """
     folder = tmp_path_factory.mktemp("alternate")
     short = with_other_ids(root / "recipes" / "tiny_cpu" / "models" / "short", folder / "short_model")
-    job = start_job(folder, *alternate_overrides(problems, short), "long_short.best.metric=reward")
+    job = start_job(
+        folder,
+        *alternate_overrides(problems, short),
+        "long_short.best.metric=reward",
+        f"trainer.rollout_data_dir={folder}/rollouts",
+    )
     job.wait_for_step(4, timeout=900)
     job.interrupt()
     job.process.wait(timeout=60)
@@ -252,6 +257,14 @@ def test_models_with_different_tokenizers_understand_each_other(alternate):
     # The short model is the recipe's, with every token under another id: an id that crossed over would be nonsense.
     (accuracy,) = (value for key, value in alternate.steps()[0].items() if key.endswith("/acc/mean@1"))
     assert accuracy > 0.3
+
+
+def test_sampled_rows_are_written_in_each_roles_own_words(alternate):
+    for role, opening in (("long", "<think>"), ("short", "<answer>")):
+        path = alternate.folder / "rollouts" / role / "1.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        assert len(rows) == 128
+        assert sum(row["output"].startswith(opening) for row in rows) > 100, role
 
 
 def test_a_finished_and_an_interrupted_job_leave_nothing_behind(long_only, alternate):
