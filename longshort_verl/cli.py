@@ -70,24 +70,30 @@ def export(
 
 @report_app.command("rl")
 def report_rl(
-    metrics: Annotated[list[Path], typer.Argument(help="metrics.jsonl of verl's file logger; several for seeds.")],
+    metrics: Annotated[
+        list[str], typer.Argument(help="metrics.jsonl of verl's file logger; several for seeds, LABEL=PATH to compare.")
+    ],
     out: Annotated[Path, typer.Option(help="PNG to write.")],
     title: Annotated[str, typer.Option(help="Above the picture.")] = "",
     follow: Annotated[int | None, typer.Option(help="Process id of the run: show its progress until it ends.")] = None,
     log: Annotated[Path | None, typer.Option(help="What the run prints; its end is shown where the run fails.")] = None,
 ) -> None:
     """Show a training run: first and last validation as a table, all curves as a PNG."""
-    from longshort_verl.evaluation.curves import plot_curves, read_run, summary_table
+    from longshort_verl.evaluation.curves import comparison_table, plot_curves, read_run, summary_table
     from longshort_verl.evaluation.progress import follow_run
 
-    if follow is not None and not follow_run(metrics[0], follow, log):
+    # A path may hold "=" itself, as Hydra's folders do.
+    parts = [("", "", name) if Path(name).exists() else name.partition("=") for name in metrics]
+    named = [(label, Path(path)) if path else ("", Path(label)) for label, _, path in parts]
+    if follow is not None and not follow_run(named[0][1], follow, log):
         raise typer.Exit(1)
     try:
-        runs = [read_run(path) for path in metrics]
-        Console().print(summary_table(runs))
+        runs = [(label, read_run(path)) for label, path in named]
+        several = len({label for label, _ in runs}) > 1
+        Console().print(comparison_table(runs) if several else summary_table([run for _, run in runs]))
     except (ValueError, FileNotFoundError) as error:
         raise _failure(error) from error
-    plot_curves([("", run) for run in runs], out, title=title)
+    plot_curves(runs, out, title=title)
     typer.echo(f"curves: {out}")
 
 

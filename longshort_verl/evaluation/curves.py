@@ -112,12 +112,38 @@ def summary_table(runs: Sequence[Sequence[Step]]) -> Table:
     return table
 
 
-def _cell(values: Sequence[float | None], form: str) -> str:
+def comparison_table(runs: Sequence[tuple[str, Sequence[Step]]]) -> Table:
+    """Systems side by side at the last step at which all their runs validated; mean, and the lowest to the highest.
+
+    Args:
+        runs: label and steps of each run; runs of equal label are one system's seeds.
+
+    Raises:
+        ValueError: no step was validated by all runs.
+    """
+    validated = [{step.step: step for step in run if step.validation("acc") is not None} for _, run in runs]
+    common = set.intersection(*(set(steps) for steps in validated))
+    if not common:
+        raise ValueError("the runs have no validated step in common; set the same trainer.test_freq for all")
+    last = max(common)
+    table = Table(title=f"validation after {last} steps: mean (lowest to highest)")
+    table.add_column("")
+    columns: list[list[Step]] = []
+    for label in dict.fromkeys(label for label, _ in runs):
+        columns.append([steps[last] for (name, _), steps in zip(runs, validated, strict=True) if name == label])
+        table.add_column(f"{label} ({len(columns[-1])})", justify="right")
+    for name, label, form in _ROWS:
+        cells = [_cell([step.validation(name) for step in steps], form, between="\n") for steps in columns]
+        table.add_row(label, *cells, end_section=True)
+    return table
+
+
+def _cell(values: Sequence[float | None], form: str, between: str = " ") -> str:
     known = [value for value in values if value is not None]
     if len(known) < len(values):
         return "–"
     mean = form.format(sum(known) / len(known))
-    return mean if len(known) == 1 else f"{mean} ({form.format(min(known))} to {form.format(max(known))})"
+    return mean if len(known) == 1 else f"{mean}{between}({form.format(min(known))} to {form.format(max(known))})"
 
 
 def plot_curves(runs: Sequence[tuple[str, Sequence[Step]]], out: Path, *, title: str) -> None:

@@ -25,7 +25,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from longshort_verl.cli import app
-from longshort_verl.evaluation.curves import Step, plot_curves, read_run, summary_table
+from longshort_verl.evaluation.curves import Step, comparison_table, plot_curves, read_run, summary_table
 from longshort_verl.evaluation.progress import follow_run
 
 
@@ -89,6 +89,24 @@ def test_table_of_several_seeds(log):
     assert max(map(len, text.splitlines())) <= 80
 
 
+def test_systems_side_by_side_at_equal_steps(log):
+    def run(*accuracies):
+        return [Step(step=10 * i, metrics=validation(acc, 60)) for i, acc in enumerate(accuracies)]
+
+    # The last step that all of them validated is 10; what one of them did later does not count.
+    runs = [("frozen", run(0.5, 0.25)), ("frozen", run(0.5, 0.75)), ("joint", run(0.5, 1.0, 0.0))]
+    text = shown(comparison_table(runs))
+    assert "after 10 steps" in text
+    assert "frozen (2)" in text
+    rows = {line.split("│")[1].strip(): line for line in text.splitlines() if "│" in line}
+    assert "50.0%" in rows["accuracy"]
+    assert "100.0%" in rows["accuracy"]
+    assert "(25.0% to 75.0%)" in text
+    assert max(map(len, text.splitlines())) <= 80
+    with pytest.raises(ValueError, match="no validated step in common"):
+        comparison_table([("a", run(0.5)), ("b", [Step(step=5, metrics=validation(0.5, 60))])])
+
+
 def test_several_sources_are_averaged(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text(json.dumps({"step": 0, "data": validation(0.5, 60) | validation(1.0, 20, "c")}) + "\n")
@@ -136,6 +154,14 @@ def test_command(log, tmp_path):
     assert done.exit_code == 0
     assert "75.0%" in done.output
     assert (tmp_path / "c.png").stat().st_size > 10_000
+    folder = tmp_path / "lr=3"
+    folder.mkdir()
+    copy = folder / "metrics.jsonl"
+    copy.write_bytes(log.read_bytes())
+    for systems, said in (([f"a={log}", f"b={copy}"], "b (1)"), ([str(copy)], "step 0")):
+        done = CliRunner().invoke(app, ["report", "rl", *systems, "--out", str(tmp_path / "e.png")])
+        assert done.exit_code == 0, done.output
+        assert said in done.output
     missing = CliRunner().invoke(app, ["report", "rl", str(tmp_path / "none.jsonl"), "--out", str(tmp_path / "d.png")])
     assert missing.exit_code == 1
     assert "Traceback" not in missing.output
