@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 import string
 import threading
@@ -46,9 +45,9 @@ from longshort_verl.generation import (
     EndpointSettings,
     ScriptedGenerator,
     VLLMGenerator,
-    VLLMSettings,
 )
 from longshort_verl.types import FinishReason, Generation, Message, Sampling
+from tests.engines import engine_environment, tiny_engine
 
 SYSTEM = Message(role="system", content="You think.")
 USER = Message(role="user", content="1+1?")
@@ -407,15 +406,7 @@ def test_another_event_loop_raises(serve):
 
 END_OF_TURN = "<|im_end|>"
 CONTEXT = 256
-VLLM_SETTINGS = VLLMSettings(
-    max_model_len=CONTEXT,
-    dtype="float32",
-    tensor_parallel_size=1,
-    gpu_memory_utilization=0.5,
-    max_num_seqs=32,
-    enforce_eager=True,
-    seed=0,
-)
+VLLM_SETTINGS = tiny_engine(CONTEXT)
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] + ':' + message['content'] + '<|im_end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}assistant:{% endif %}"
@@ -548,16 +539,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> EngineRun:
             left_behind=[process.name() for process in engine_processes() if process not in before],
         )
 
-    environment = {
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "OMP_NUM_THREADS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        # The sampler is compiled even with enforce_eager; that takes longer than everything else here.
-        "TORCHDYNAMO_DISABLE": "1",
-    }
-    # vLLM writes LD_PRELOAD and more into the environment; patch.dict takes that back too.
-    with patch.dict(os.environ, environment):
+    with engine_environment():
         return asyncio.run(main())
 
 

@@ -18,16 +18,23 @@ Four jobs in all; what can share one does. They start one after the other, each 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import shutil
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
+from longshort_verl.config.schema import read_long_short
 from longshort_verl.data.problems import read_problems, write_problems
-from longshort_verl.types import StopReason
+from longshort_verl.dialogue import run_dialogue
+from longshort_verl.generation import VLLMGenerator
+from longshort_verl.types import Dialogue, Role, StopReason
+from tests.configs import compose_config
+from tests.engines import engine_environment, tiny_engine
 from tests.jobs import start_job
 from tests.models import with_other_ids
 
@@ -221,6 +228,28 @@ def test_exported_roles_load_and_differ_from_their_start(alternate, tmp_path, ro
         assert 0 < max((before[name] - after[name]).abs().max().item() for name in before) < 0.01
         assert AutoTokenizer.from_pretrained(folder).get_vocab() == AutoTokenizer.from_pretrained(start).get_vocab()
         assert (folder / "chat_template.jinja").read_text() == (start / "chat_template.jinja").read_text()
+
+
+def test_exported_roles_talk_in_engines_of_their_own(alternate, problems, tmp_path, root):
+    from longshort_verl.adapters.export import export_pair
+
+    long, short = export_pair(alternate.folder / "global_step_4", tmp_path)
+    recipe = compose_config("rl", root / "recipes" / "tiny_cpu")
+    settings = read_long_short(OmegaConf.to_container(recipe.long_short, resolve=True)).dialogue
+    asked = read_problems(problems / "val.parquet", source="val")
+
+    async def talk() -> list[Dialogue]:
+        engine = tiny_engine(1024)
+        async with VLLMGenerator(str(long), engine) as thinks, VLLMGenerator(str(short), engine) as answers:
+            generators = {Role.LONG: thinks, Role.SHORT: answers}
+            return await asyncio.gather(
+                *(run_dialogue(p, generators, settings, temperature=1.0, seed=1) for p in asked)
+            )
+
+    with engine_environment():
+        dialogues = asyncio.run(talk())
+    # Weights or a tokenizer that went astray write no tag.
+    assert sum(dialogue.stop_reason is StopReason.ANSWERED for dialogue in dialogues) > 0.8 * len(asked)
 
 
 def test_every_dialogue_ends_with_a_name(long_only):
