@@ -11,14 +11,17 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Loaded into the benchmark's job: who learns at which step, and when a batch was handed over.
+"""Loaded into the benchmark's job: who learns at which step, when a batch lay ready and when it was handed over.
 
-Both are what the trainer has settings for, or none: the benchmark wants them side by side in one run.
+The trainer has a setting for the first and none for the others; the benchmark wants all side by side in one run.
+``LONGSHORT_BENCH_READY`` names a file for the time at which the newest prompt's rows were all in the queue.
 """
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 
 from wrapt import when_imported
 
@@ -27,9 +30,9 @@ from longshort_verl.types import Role
 L, S, B = frozenset({Role.LONG}), frozenset({Role.SHORT}), frozenset(Role)
 CYCLE = (L, L, S, S, B, B)
 """Learning roles, step after step; the second of each pair follows a step of its own kind."""
-CYCLES = 7
+CYCLES = 6
 """The first one warms up."""
-POLLS = 12
+POLLS = 8
 """Steps of the long role alone after the cycles, with our poll interval and verl's in turn."""
 STEPS = len(CYCLE) * CYCLES + POLLS
 VERLS_POLL_S = 2.0
@@ -46,11 +49,24 @@ def learn_in_a_cycle(module) -> None:
     module.LongShortConfig.trained = property(lambda self: B)
 
 
+@when_imported("verl.trainer.ppo.v1.agent_loop_tq")
+def note_when_rows_are_ready(module) -> None:
+    """verl marks a prompt in the queue when its last row is there."""
+    put = module.tq.async_kv_put
+
+    async def put_and_note(*args, **kwargs):
+        await put(*args, **kwargs)
+        if (kwargs.get("tag") or {}).get("status") != "running":
+            Path(os.environ["LONGSHORT_BENCH_READY"]).write_text(repr(time.time()))
+
+    module.tq.async_kv_put = put_and_note
+
+
 @when_imported("longshort_verl.adapters.trainer")
 def log_the_wait(module) -> None:
     """Log how long a batch lay ready before the trainer had it."""
     trainer = module.LongShortTrainer
-    build, episode = trainer._build_replay_buffer, module._episode_metrics
+    build = trainer._build_replay_buffer
 
     def build_replay_buffer(self):
         buffer = build(self)
@@ -61,15 +77,10 @@ def log_the_wait(module) -> None:
             polls = step > len(CYCLE) * CYCLES and step % 2 == 0
             buffer.poll_interval = VERLS_POLL_S if polls else ours
             batch, metrics = sample(*args, **kwargs)
-            return batch, {**metrics, "bench/handed_over": time.time()}
+            ready = float(Path(os.environ["LONGSHORT_BENCH_READY"]).read_text())
+            return batch, {**metrics, "bench/waited_s": time.time() - ready}
 
         buffer.sample = sample_and_note
         return buffer
 
-    def episode_metrics(outcomes, fields, rewards):
-        return episode(outcomes, fields, rewards) | {
-            "bench/last_row": max(extra[module.ROW]["finished_at"] for extra in fields)
-        }
-
     trainer._build_replay_buffer = build_replay_buffer
-    module._episode_metrics = episode_metrics

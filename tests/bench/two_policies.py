@@ -52,9 +52,15 @@ def run() -> list[Result]:
             environment={
                 "VERL_USE_EXTERNAL_MODULES": "tests.replay,tests.bench.cycle",
                 "LONGSHORT_TEST_REPLAY": f"{folder}/rows.json",
+                "LONGSHORT_BENCH_READY": f"{folder}/ready",
             },
         )
-        memory = _follow(job)
+        try:
+            memory = _follow(job)
+        finally:
+            if job.process.poll() is None:
+                job.interrupt()
+                job.process.wait()
         if job.process.returncode:
             raise RuntimeError(f"the benchmark's job failed:\n{job.log[-4000:]}")
         return [*ratios(job.steps()), *memory]
@@ -69,7 +75,7 @@ def ratios(steps: Mapping[int, Mapping[str, float]]) -> list[Result]:
         joint.append(times[5] / (times[1] + times[3]))
         switch.append(((times[0] - times[1]) / times[1] + (times[2] - times[3]) / times[3]) / 2)
         for i in range(len(CYCLE)):
-            wait.append(_waited(steps[first + i]) / times[i])
+            wait.append(steps[first + i]["bench/waited_s"] / times[i])
     polls = range(len(CYCLE) * CYCLES + 1, STEPS + 1)
     ours = [steps[step] for step in polls if step % 2]
     verls = [steps[step] for step in polls if step % 2 == 0]
@@ -80,10 +86,6 @@ def ratios(steps: Mapping[int, Mapping[str, float]]) -> list[Result]:
         result("share of a step spent waiting for the replay buffer", wait, at_most=0.05, command=COMMAND),
         result("step with verl's 2 s poll over a step with ours", slower, command=COMMAND),
     ]
-
-
-def _waited(step: Mapping[str, float]) -> float:
-    return step["bench/handed_over"] - step["bench/last_row"]
 
 
 def _follow(job: Job) -> list[Result]:
