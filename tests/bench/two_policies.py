@@ -67,13 +67,13 @@ def run() -> list[Result]:
 
 
 def ratios(steps: Mapping[int, Mapping[str, float]]) -> list[Result]:
-    """Per cycle, from the metrics of its six steps: long, long, short, short, both, both."""
+    """Per cycle, from its steps: long, long, short, short, long, both, both."""
     joint, switch, wait = [], [], []
     for cycle in range(1, CYCLES):
         first = cycle * len(CYCLE) + 1
         times = [steps[first + i]["timing_s/step"] for i in range(len(CYCLE))]
-        joint.append(times[5] / (times[1] + times[3]))
-        switch.append(((times[0] - times[1]) / times[1] + (times[2] - times[3]) / times[3]) / 2)
+        joint.append(times[6] / (times[1] + times[3]))
+        switch += [(times[2] - times[3]) / times[3], (times[4] - times[1]) / times[1]]
         for i in range(len(CYCLE)):
             wait.append(steps[first + i]["bench/waited_s"] / times[i])
     polls = range(len(CYCLE) * CYCLES + 1, STEPS + 1)
