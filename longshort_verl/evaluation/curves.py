@@ -20,11 +20,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _VALIDATION = re.compile(r"val-(?:core|aux)/(?P<source>.+)/(?P<name>[^/]+)/mean@\d+")
 
@@ -39,6 +44,15 @@ _ROWS = (
 )
 
 
+_VALIDATIONS = (
+    (0, "acc", "o-", 0),
+    (0, "format", "s--", 1),
+    (1, "num_tokens_long", "o-", 2),
+    (1, "num_tokens_short", "s--", 3),
+    (2, "reward", "o-", 4),
+    (2, "num_rethinks", "s--", 5),
+)
+"""Panel, metric, style and colour; several systems are told apart by colour instead."""
 _TRAINING = {3: "reward", 4: "actor/grad_norm", 5: "training/rollout_probs_diff_mean"}
 """Panel → what it shows of each policy at every step that logs it."""
 _LABELS = {name: label for name, label, _ in _ROWS}
@@ -150,7 +164,8 @@ def plot_curves(runs: Sequence[tuple[str, Sequence[Step]]], out: Path, *, title:
     """Six panels: validation's accuracy, tokens, reward; each role's own reward and gradient; engine against actor.
 
     Args:
-        runs: label and steps of each run; runs of equal label share a colour, as seeds do.
+        runs: label and steps of each run. Runs of equal label are one system's seeds: their mean is a line, their
+            lowest to highest a band.
         out: PNG to write.
         title: above all panels.
     """
@@ -162,35 +177,18 @@ def plot_curves(runs: Sequence[tuple[str, Sequence[Step]]], out: Path, *, title:
     axes = figure.subplots(2, 3)
     figure.suptitle(title)
     labels = list(dict.fromkeys(label for label, _ in runs))
-    seen: set[tuple[int, str]] = set()
-
-    def draw(panel: int, run: Sequence[Step], label: str, name: str, style: str, colour: int) -> None:
-        axis = axes.flat[panel]
-        points = [(step.step, value) for step in run if (value := step.validation(name)) is not None]
-        text = f"{label} {_LABELS[name]}".strip() if (panel, f"{label}{name}") not in seen else None
-        seen.add((panel, f"{label}{name}"))
-        axis.plot(*zip(*points, strict=True), style, color=f"C{colour}", label=text, alpha=0.9, markersize=4)
-
-    for label, run in runs:
-        shift = labels.index(label)
-        many = len(labels) > 1
-        shown = label if many else ""
-        draw(0, run, shown, "acc", "o-", shift if many else 0)
-        draw(0, run, shown, "format", "s--", shift if many else 1)
-        draw(1, run, shown, "num_tokens_long", "o-", shift if many else 2)
-        draw(1, run, shown, "num_tokens_short", "s--", shift if many else 3)
-        draw(2, run, shown, "reward", "o-", shift if many else 4)
-        draw(2, run, shown, "num_rethinks", "s--", shift if many else 5)
+    compared = len(labels) > 1
+    for number, label in enumerate(labels):
+        own = [run for name, run in runs if name == label]
+        for panel, name, style, colour in _VALIDATIONS:
+            text = f"{label} {_LABELS[name]}" if compared else _LABELS[name]
+            points = _over_runs(own, lambda step, name=name: step.validation(name))
+            _draw(axes.flat[panel], points, style, number if compared else colour, text)
         for panel, key in _TRAINING.items():
-            for number, name in enumerate(("long", "short", "shared")):
-                points = [(step.step, step.metrics[f"{name}/{key}"]) for step in run if f"{name}/{key}" in step.metrics]
-                if not points:
-                    continue
-                text = f"{shown} {name}".strip() if (panel, f"{label}{name}") not in seen else None
-                seen.add((panel, f"{label}{name}"))
-                colour = f"C{shift if many else number}"
-                style = ("o-", "s--", "^:")[number]
-                axes.flat[panel].plot(*zip(*points, strict=True), style, color=colour, label=text, markersize=3)
+            for place, role in enumerate(("long", "short", "shared")):
+                text = f"{label} {role}" if compared else role
+                points = _over_runs(own, lambda step, key=f"{role}/{key}": step.metrics.get(key))
+                _draw(axes.flat[panel], points, ("o-", "s--", "^:")[place], number if compared else place, text)
     for axis, heading in zip(
         axes.flat,
         (
@@ -216,3 +214,25 @@ def plot_curves(runs: Sequence[tuple[str, Sequence[Step]]], out: Path, *, title:
         axes.flat[5].set_ylim(1e-8, 1.0)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=110)
+
+
+def _over_runs(
+    runs: Sequence[Sequence[Step]], read: Callable[[Step], float | None]
+) -> list[tuple[int, float, float, float]]:
+    """Step, mean, lowest and highest of a value over the runs that have it."""
+    values: dict[int, list[float]] = defaultdict(list)
+    for run in runs:
+        for step in run:
+            value = read(step)
+            if value is not None:
+                values[step.step].append(value)
+    return [(step, sum(found) / len(found), min(found), max(found)) for step, found in sorted(values.items())]
+
+
+def _draw(axis: Axes, points: Sequence[tuple[int, float, float, float]], style: str, colour: int, text: str) -> None:
+    if not points:
+        return
+    steps, means, lows, highs = zip(*points, strict=True)
+    axis.plot(steps, means, style, color=f"C{colour}", label=text, alpha=0.9, markersize=3.5)
+    if lows != highs:
+        axis.fill_between(steps, lows, highs, color=f"C{colour}", alpha=0.15, linewidth=0)
