@@ -103,5 +103,6 @@ def _commit() -> str:
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
 
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", "longshort_verl", "recipes", "tests")
+    measured = ("longshort_verl", "recipes", "tests", ":(exclude)tests/bench/results")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", *measured)
     return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")

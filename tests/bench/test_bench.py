@@ -1,0 +1,62 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What the benchmarks make of their measurements."""
+
+from __future__ import annotations
+
+import json
+
+from rich.console import Console
+
+from tests.bench import results
+from tests.bench.cycle import CYCLE, CYCLES, STEPS
+from tests.bench.two_policies import ratios
+
+# Seconds of the steps of one cycle: long, long, short, short, long, both, both.
+TIMES = (3.0, 2.0, 2.5, 2.0, 3.0, 5.0, 3.0)
+
+
+def steps():
+    cycle = [TIMES[i % len(CYCLE)] for i in range(len(CYCLE) * CYCLES)]
+    # The warm-up counts for nothing.
+    cycle[: len(CYCLE)] = [99.0] * len(CYCLE)
+    # At even steps verl's poll interval.
+    polls = [3.0 if step % 2 == 0 else 2.0 for step in range(len(cycle) + 1, STEPS + 1)]
+    times = [*cycle, *polls]
+    return {i: {"timing_s/step": time, "bench/waited_s": 0.02 * time} for i, time in enumerate(times, start=1)}
+
+
+def test_ratios_by_hand():
+    joint, switch, wait, poll = ratios(steps())
+    assert (joint.ratio, joint.low, joint.high, joint.goal, joint.holds) == (0.75, 0.75, 0.75, "at most 1.1", True)
+    # To the short role (2.5 - 2) / 2, back to the long one (3 - 2) / 2.
+    assert (switch.ratio, switch.low, switch.high, switch.holds) == (0.375, 0.25, 0.5, True)
+    assert (wait.ratio, wait.holds) == (0.02, True)
+    assert (poll.ratio, poll.goal, poll.holds) == (1.5, "", None)
+
+
+def test_a_goal_that_is_missed_is_said():
+    missed = results.result("slow", [1.0, 1.2, 1.4], command="make bench", at_most=1.1)
+    assert (missed.ratio, missed.low, missed.high, missed.holds) == (1.2, 1.0, 1.4, False)
+
+
+def test_a_file_keeps_what_was_not_measured_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "results")
+    results.write([results.result(name, [1.0], command="c") for name in ("a", "b")])
+    path = results.write([results.result("a", [2.0], command="c", at_most=3.0)])
+    rows = json.loads(path.read_text())
+    assert [(row["measure"], row["ratio"]) for row in rows] == [("a", 2.0), ("b", 1.0)]
+    assert set(rows[0]) == {"measure", "ratio", "low", "high", "goal", "holds", "command", "commit"}
+    results.show([results.result("a" * 70, [1.0], command="c", at_most=2.0)])
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= Console().width
