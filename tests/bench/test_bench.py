@@ -20,7 +20,7 @@ import json
 from rich.console import Console
 
 from tests.bench import results
-from tests.bench.cycle import CYCLE, CYCLES, STEPS
+from tests.bench.plan import CYCLE, CYCLES, STEPS
 from tests.bench.two_policies import ratios
 
 # Seconds of the steps of one cycle: long, long, short, short, long, both, both.

@@ -28,7 +28,7 @@ from pathlib import Path
 import psutil
 from rich.progress import Progress
 
-from tests.bench.cycle import CYCLE, CYCLES, STEPS
+from tests.bench.plan import CYCLE, CYCLES, STEPS
 from tests.bench.results import Result, result
 from tests.jobs import Job, start_job
 from tests.replay_rows import write_rows
