@@ -100,7 +100,9 @@ class Job:
 def start_job(folder: Path, *overrides: str, environment: dict[str, str] | None = None) -> Job:
     """Start a job that writes everything into ``folder``; ``environment`` is added to this process's."""
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "verl.trainer.main_ppo", "--config-dir", "recipes/tiny_cpu", "--config-name", "rl"]
+    # Whoever runs the tests in the background has made them, and all that they start, deaf to Ctrl-C.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "verl.trainer.main_ppo"]
+    command += ["--config-dir", "recipes/tiny_cpu", "--config-name", "rl"]
     command += [f"trainer.default_local_dir={folder}", f"hydra.run.dir={folder}/hydra", *overrides]
     environment = {
         **os.environ,
