@@ -11,17 +11,29 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Where policies live and what of them is trained: a short policy on its own device, with a LoRA adapter."""
+"""Where policies live and what of them is trained: a short policy on its own device, with a LoRA adapter.
+
+The pair is then exported and talks in engines of its own.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from longshort_verl.adapters.export import export_pair
+from longshort_verl.config.schema import read_long_short
+from longshort_verl.data.problems import read_problems
+from longshort_verl.dialogue import run_dialogue
+from longshort_verl.generation import VLLMGenerator
+from longshort_verl.types import Dialogue, Role, StopReason
+from tests.configs import compose_config
+from tests.engines import engine_environment, tiny_engine
 from tests.jobs import start_job
 
 pytestmark = [pytest.mark.job, pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -36,7 +48,7 @@ def split(tmp_path_factory):
     import make_problems
 
     folder = tmp_path_factory.mktemp("split")
-    make_problems.main(folder / "problems", num_train=64, num_val=8, min_steps=2, max_steps=4, seed=3)
+    make_problems.main(folder / "problems", num_train=64, num_val=16, min_steps=2, max_steps=4, seed=3)
     job = start_job(
         folder,
         "long_short.schedule=joint",
@@ -103,6 +115,26 @@ def test_an_adapter_is_exported_merged(split, short_model, tmp_path):
     assert any("q_proj.weight" in name for name in changed)
     assert not any("embed" in name or "norm" in name for name in changed), "an adapter leaves these alone"
     assert not (short / "lora_adapter").exists()
+
+
+def test_exported_roles_talk_in_engines_of_their_own(split, tmp_path, root):
+    long, short = export_pair(split.folder / "global_step_3", tmp_path)
+    recipe = compose_config("rl", root / "recipes" / "tiny_cpu")
+    settings = read_long_short(OmegaConf.to_container(recipe.long_short, resolve=True)).dialogue
+    asked = read_problems(split.folder / "problems" / "val.parquet", source="val")
+
+    async def talk() -> list[Dialogue]:
+        engine = tiny_engine(1024)
+        async with VLLMGenerator(str(long), engine) as thinks, VLLMGenerator(str(short), engine) as answers:
+            generators = {Role.LONG: thinks, Role.SHORT: answers}
+            return await asyncio.gather(
+                *(run_dialogue(p, generators, settings, temperature=1.0, seed=1) for p in asked)
+            )
+
+    with engine_environment():
+        dialogues = asyncio.run(talk())
+    # Weights or a tokenizer that went astray write no tag.
+    assert sum(dialogue.stop_reason is StopReason.ANSWERED for dialogue in dialogues) > 0.8 * len(asked)
 
 
 def _load(path):
