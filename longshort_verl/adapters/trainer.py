@@ -32,38 +32,29 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 import torch
 import transfer_queue as tq
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
-from verl.checkpoint_engine import CheckpointEngineManager
-from verl.single_controller.base.decorator import Dispatch, register
-from verl.single_controller.ray import RayClassWithInitArgs, RayWorkerGroup, create_colocated_worker_cls
-from verl.trainer.ppo import core_algos
-from verl.trainer.ppo.utils import Role as VerlRole
-from verl.trainer.ppo.utils import need_reference_policy
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
-from verl.utils.config import omega_conf_to_dataclass
 from verl.utils.debug import marked_timer
 from verl.utils.metric import reduce_metrics
 from verl.utils.py_functional import rename_dict
-from verl.workers.engine_workers import ActorRolloutRefWorker
-from verl.workers.rollout.llm_server import LLMServerClient, LLMServerManager
+from verl.workers.rollout.llm_server import LLMServerClient
 
 from longshort_verl.adapters import checkpoints, compat
 from longshort_verl.adapters.agent_loop import ROW, TwoPolicyClient
+from longshort_verl.adapters.policies import SHORT_GROUP, Policy, build_short_policy
 from longshort_verl.adapters.preflight import (
     TRAINER_MODE,
     as_sync,
     check_config,
     check_files,
-    has_lora,
     load_tokenizer,
     role_config,
 )
@@ -75,87 +66,12 @@ from longshort_verl.types import Role, StopReason
 
 logger = logging.getLogger(__name__)
 
-SHORT_GROUP = "short"
-"""Name of the short policy's worker group and of its folder in a checkpoint; the long policy's is verl's "actor"."""
 SHORT_POOL = "short_pool"
 """Name of the short policy's own devices under the placement ``split``."""
 ALARM = "longshort alarm:"
 """What every alarm's line begins with."""
 MAX_CHECKED_ROWS = 64
 """Rows on which a resting policy's engine is compared with its actor after a push; of a learning one, all are."""
-
-
-class ShortPolicyWorker(ActorRolloutRefWorker):
-    """verl's worker for the short policy: the same, except for which engine its weights go to."""
-
-    def __init__(self, *args: Any, first_replica: int, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self._first_replica = first_replica
-
-    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
-    def init_model(self) -> None:
-        """Build actor and reference as verl does, then aim the rollout adapter at the short policy's replicas.
-
-        verl derives the replica from the rank within the worker group, which would be one of the long policy's.
-        """
-        super().init_model()
-        rollout = self.rollout
-        self.rollout = type(rollout)(
-            config=rollout.config,
-            model_config=rollout.model_config,
-            device_mesh=rollout.device_mesh,
-            replica_rank=self._first_replica + int(os.environ["RANK"]) // _replica_size(rollout.config),
-        )
-
-
-@dataclass(frozen=True)
-class _ShiftedWorkers:
-    """A worker group as seen by replicas whose ranks begin at ``first_replica``.
-
-    verl's replica r takes ``workers[r * size : (r + 1) * size]``; the leading gaps stand for the long policy's.
-    """
-
-    workers: Sequence[Any]
-    world_size: int
-
-
-@dataclass
-class Policy:
-    """One model: which roles it plays, who trains it, who serves it, and how it is configured."""
-
-    roles: tuple[Role, ...]
-    config: DictConfig
-    """The job's config with this policy's ``actor_rollout_ref``."""
-    tokenizer: Any
-    worker_group: RayWorkerGroup
-    servers: LLMServerManager
-    engines: CheckpointEngineManager
-    learns: bool
-    """Whether any step of the run updates it."""
-    unchecked: bool = field(default=True)
-    """Whether its engine still has to be compared with its actor since the last push."""
-    updated: bool = field(default=False)
-    """Whether its actor has learnt something that its engine does not have."""
-
-    def __post_init__(self) -> None:
-        algorithm = self.config.algorithm
-        self.use_reference_policy = need_reference_policy(self.config)
-        self.kl_controller = core_algos.get_kl_controller(algorithm.kl_ctrl) if algorithm.use_kl_in_reward else None
-
-    @property
-    def name(self) -> str:
-        """Under which its metrics are logged."""
-        return self.roles[0].value if len(self.roles) == 1 else Policies.SHARED.value
-
-    @property
-    def ref_in_actor(self) -> bool:
-        """Whether the reference is the actor without its LoRA adapter."""
-        return has_lora(self.config.actor_rollout_ref)
-
-    @property
-    def sleeps(self) -> bool:
-        """Whether its engine gives its weights up while the actors train, and needs them pushed back."""
-        return bool(self.config.actor_rollout_ref.rollout.free_cache_engine)
 
 
 @register_trainer(TRAINER_MODE)
@@ -202,53 +118,20 @@ class LongShortTrainer(PPOTrainerSync):
             engines=self.checkpoint_manager,
             learns=shared or Role.LONG in self.settings.trained,
         )
-        self._policies = [first] if shared else [first, self._build_short_policy()]
+        self._policies = [first] if shared else [first, self._short_policy()]
         self._load_checkpoint()
 
-    def _build_short_policy(self) -> Policy:
-        config = OmegaConf.create(OmegaConf.to_container(self.config, resolve=True))
-        with open_dict(config):
-            config.actor_rollout_ref = role_config(self.config, Role.SHORT)
+    def _short_policy(self) -> Policy:
         pools = self.resource_pool_manager
         if self.settings.placement is Placement.SPLIT:
             pool = pools.resource_pool_dict[SHORT_POOL]
         else:
             pool = pools.get_resource_pool(next(iter(self.role_worker_mapping)))
-        first_replica = len(self.llm_server_manager.get_replicas())
-        own_reference = need_reference_policy(config) and not has_lora(config.actor_rollout_ref)
-        role = VerlRole.ActorRolloutRef if own_reference else VerlRole.ActorRollout
-        worker = RayClassWithInitArgs(
-            cls=ray.remote(ShortPolicyWorker),
-            config=config.actor_rollout_ref,
-            distillation_config=config.get("distillation"),
-            role=str(role),
-            first_replica=first_replica,
-        )
-        group = RayWorkerGroup(
-            resource_pool=pool,
-            ray_cls_with_init=create_colocated_worker_cls({SHORT_GROUP: worker}),
-            device_name=config.trainer.device,
-        ).spawn(prefix_set={SHORT_GROUP})[SHORT_GROUP]
-        group.init_model()
-        logger.info("the short policy's actor is ready")
-        gaps = [None] * (first_replica * _replica_size(config.actor_rollout_ref.rollout))
-        servers = LLMServerManager.create(
-            config=config,
-            worker_group=_ShiftedWorkers(workers=[*gaps, *group.workers], world_size=group.world_size),
-            rollout_resource_pool=pool,
-            start_rank=first_replica,
-        )
-        engine_config = omega_conf_to_dataclass(config.actor_rollout_ref.rollout.checkpoint_engine)
-        engine_config.backend = "naive"
-        engines = CheckpointEngineManager(config=engine_config, actor_wg=group, replicas=servers.get_replicas())
-        engines.sleep_replicas()
-        return Policy(
-            roles=(Role.SHORT,),
-            config=config,
+        return build_short_policy(
+            self.config,
             tokenizer=self._short_tokenizer,
-            worker_group=group,
-            servers=servers,
-            engines=engines,
+            pool=pool,
+            first_replica=len(self.llm_server_manager.get_replicas()),
             learns=Role.SHORT in self.settings.trained,
         )
 
@@ -594,11 +477,6 @@ class _LenientDecoder:
 
     def decode(self, ids: Any, **kwargs: Any) -> str:
         return self._tokenizer.decode([i for i in torch.as_tensor(ids).tolist() if i < self._size], **kwargs)
-
-
-def _replica_size(rollout: Any) -> int:
-    """Devices of one vLLM replica."""
-    return rollout.tensor_model_parallel_size * rollout.data_parallel_size * rollout.pipeline_model_parallel_size
 
 
 def _outcome(uid: str, extra: dict[str, Any]) -> Outcome:
