@@ -35,6 +35,7 @@ from longshort_verl.types import Dialogue, Role, StopReason
 from tests.configs import compose_config
 from tests.engines import engine_environment, tiny_engine
 from tests.jobs import start_job
+from tests.models import with_other_ids
 
 pytestmark = [pytest.mark.job, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -43,16 +44,21 @@ PROBS_DIFF = "training/rollout_probs_diff_mean"
 
 
 @pytest.fixture(scope="module")
-def split(tmp_path_factory):
-    """Both roles learn, each on a device of its own; the short one an adapter, merged on its way to the engine."""
+def split(tmp_path_factory, root):
+    """Both roles learn, each on a device of its own; the short one an adapter, merged on its way to the engine.
+
+    The short model has another tokenizer.
+    """
     import make_problems
 
     folder = tmp_path_factory.mktemp("split")
+    short = with_other_ids(root / "recipes" / "tiny_cpu" / "models" / "short", folder / "short_model")
     make_problems.main(folder / "problems", num_train=64, num_val=16, min_steps=2, max_steps=4, seed=3)
     job = start_job(
         folder,
         "long_short.schedule=joint",
         "long_short.placement=split",
+        f"long_short.short.model.path={short}",
         "ray_kwargs.ray_init.num_gpus=2",
         "ray_kwargs.ray_init.num_cpus=12",
         "+long_short.short.model.lora_rank=4",
@@ -73,11 +79,6 @@ def split(tmp_path_factory):
     return job
 
 
-@pytest.fixture
-def short_model(root):
-    return root / "recipes" / "tiny_cpu" / "models" / "short"
-
-
 def test_engines_follow_their_actors_across_devices(split):
     for step in (1, 2, 3):
         for role in ("long", "short"):
@@ -85,14 +86,14 @@ def test_engines_follow_their_actors_across_devices(split):
             assert split.steps()[step][f"{role}/actor/grad_norm"] > 0
 
 
-def test_an_engine_left_without_the_adapter_would_have_shown(split, short_model, tmp_path):
+def test_an_engine_left_without_the_adapter_would_have_shown(split, tmp_path):
     # What the short engine wrote at step 3, under the model before training and under the adapter that step 2 left.
     rows = [json.loads(line) for line in (split.folder / "rollouts" / "short" / "3.jsonl").read_text().splitlines()]
     texts = [row["input"] + row["output"] for row in rows if row["output"]]
     assert texts
-    tokenizer = AutoTokenizer.from_pretrained(short_model)
+    tokenizer = AutoTokenizer.from_pretrained(split.folder / "short_model")
     _, exported = export_pair(split.folder / "global_step_2", tmp_path)
-    before, after = _load(short_model), _load(exported)
+    before, after = _load(split.folder / "short_model"), _load(exported)
     differences = []
     with torch.no_grad():
         for text in texts:
@@ -104,9 +105,9 @@ def test_an_engine_left_without_the_adapter_would_have_shown(split, short_model,
     assert torch.cat(differences).mean() > 10 * MAX_MEAN_DIFFERENCE
 
 
-def test_an_adapter_is_exported_merged(split, short_model, tmp_path):
+def test_an_adapter_is_exported_merged(split, tmp_path):
     _, short = export_pair(split.folder / "global_step_3", tmp_path)
-    before, after = _load(short_model), _load(short)
+    before, after = _load(split.folder / "short_model"), _load(short)
     changed = {
         name
         for (name, old), new in zip(before.state_dict().items(), after.state_dict().values(), strict=True)

@@ -596,7 +596,7 @@ def test_a_lone_surrogate_is_refused_by_row(before: str, surrogate: str, after: 
         assert str(caught.value).startswith(f"{path}: 1 of 1 rows cannot be written")
         assert f"\n  row 6: prompt {fault}" in str(caught.value)
         assert os.listdir(folder) == []
-        # json.dumps writes it as \\udXXX, which json.loads reads back as it is.
+        # json.dumps writes half a surrogate pair as an escape, which json.loads reads back as it is.
         assert f"\n  line 2: problem {fault}" in refusal(
             save(Path(folder), [GOOD, {"problem": text, "answer": "1"}], ".jsonl")
         )
