@@ -134,6 +134,7 @@ class VLLMGenerator:
 
         from transformers import AutoTokenizer
         from vllm import AsyncEngineArgs
+        from vllm.platforms import current_platform
         from vllm.v1.engine.async_llm import AsyncLLM
 
         self._tokenizer: Any = AutoTokenizer.from_pretrained(model)
@@ -151,6 +152,9 @@ class VLLMGenerator:
                 max_num_seqs=settings.max_num_seqs,
                 enforce_eager=settings.enforce_eager,
                 seed=settings.seed,
+                # On a CPU a prompt that is read in parts ends the engine if its request has a seed: vLLM 0.24 winds the
+                # random numbers back, which torch has for GPUs alone ("CPU Generator does not use offset").
+                enable_chunked_prefill=False if current_platform.is_cpu() else None,
                 disable_log_stats=True,
             )
         )

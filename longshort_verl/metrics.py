@@ -37,6 +37,9 @@ PAIR_METRICS = (
 CUT_OFF = (StopReason.TRUNCATED, StopReason.TOKEN_BUDGET)
 """Endings by a limit on tokens."""
 
+MAX_FAILED = 0.5
+"""Share of a batch's dialogues that failing engines may not reach."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AlarmSettings:
@@ -80,6 +83,27 @@ def dialogue_metrics(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     for reason in StopReason:
         metrics[f"dialogue/stop/{reason.value}"] = fmean(record["stop_reason"] == reason.value for record in records)
     return metrics
+
+
+class EnginesFailed(RuntimeError):
+    """Most dialogues of a batch were lost to an engine: it is gone, and a run would go on with little to learn from."""
+
+
+def check_engines(failed: float | None, where: str) -> None:
+    """End a run whose engines are gone.
+
+    Args:
+        failed: share of dialogues in which an engine failed, in [0, 1]; None where none was held.
+        where: what was under way, for the message.
+
+    Raises:
+        EnginesFailed: half of the dialogues failed, or more.
+    """
+    if failed is not None and failed >= MAX_FAILED:
+        raise EnginesFailed(
+            f"{where}: an engine failed in {failed:.0%} of the dialogues; the first 'a request of a dialogue failed' "
+            "in the log, and what vLLMHttpServer logged before it, say why"
+        )
 
 
 def role_metrics(role: Role, outcomes: Sequence[Outcome], rewards: Sequence[Reward]) -> dict[str, float]:

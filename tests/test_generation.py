@@ -460,6 +460,10 @@ class EngineRun:
     """The same request, twice."""
     sampled: list[Generation]
     """64 requests at once, at temperature 1."""
+    long_prompts: list[Generation]
+    """64 requests at once with prompts that vLLM could read at once only in parts, each with a seed of its own."""
+    most_read_at_once: int
+    """Tokens of prompts in one batch."""
     stopped: dict[tuple[str, ...], Generation]
     """The greedy request again, by the stop strings that were asked for."""
     first: Generation
@@ -519,6 +523,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> EngineRun:
                 num_characters = CONTEXT - num_free - greedy[0].num_prompt_tokens + len(USER.content)
                 return [SYSTEM, replace(USER, content="x" * num_characters)]
 
+            long_prompts = await asyncio.gather(
+                *(generator.generate(filling(16), Sampling(max_tokens=8, temperature=1.0, seed=n)) for n in range(64))
+            )
+            assert generator._engine is not None
+            most_read_at_once = generator._engine.vllm_config.scheduler_config.max_num_batched_tokens
             little_room = await generator.generate(filling(5), GREEDY)
             no_room = [await generator.generate(filling(num_free), GREEDY) for num_free in (0, -1)]
             with patch.object(generator._engine, "generate", dead_engine):
@@ -528,6 +537,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> EngineRun:
         return EngineRun(
             greedy=greedy,
             sampled=sampled,
+            long_prompts=long_prompts,
+            most_read_at_once=most_read_at_once,
             stopped=stopped,
             first=first,
             continued=continued,
@@ -556,6 +567,14 @@ def test_concurrent_requests_are_all_answered(run: EngineRun):
     assert len(run.sampled) == 64
     assert {reply.finish for reply in run.sampled} == {FinishReason.STOP, FinishReason.LENGTH}
     assert len({reply.text for reply in run.sampled}) > 32
+
+
+@pytest.mark.job
+def test_prompts_that_do_not_fit_into_one_batch_are_answered(run: EngineRun):
+    at_once = sum(reply.num_prompt_tokens for reply in run.long_prompts[: VLLM_SETTINGS.max_num_seqs])
+    assert at_once > run.most_read_at_once
+    assert at_once % run.most_read_at_once, "no prompt would be cut"
+    assert not any(reply.error for reply in run.long_prompts)
 
 
 @pytest.mark.job

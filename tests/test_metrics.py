@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import pytest
 
-from longshort_verl.metrics import AlarmSettings, alarms, dialogue_metrics, role_metrics
+from longshort_verl.metrics import AlarmSettings, EnginesFailed, alarms, check_engines, dialogue_metrics, role_metrics
 from longshort_verl.rewards import Outcome
 from longshort_verl.types import Reward, Role, StopReason
 
@@ -97,3 +97,11 @@ def test_each_alarm_says_what_it_saw_and_can_be_turned_off(key, value, name, sai
     assert [text for text in said if text not in found[name]] == [], found[name]
     off = AlarmSettings(probs_diff=None, zero_variance_groups=None, truncated=None, useful_turns=None)
     assert alarms({**QUIET, key: value}, off) == {}
+
+
+def test_a_run_whose_engines_are_gone_ends():
+    for share in (None, 0.0, 0.49):
+        check_engines(share, "step 3")
+    for share, printed in ((0.5, "50%"), (1.0, "100%")):
+        with pytest.raises(EnginesFailed, match=f"step 3: an engine failed in {printed} of the dialogues"):
+            check_engines(share, "step 3")

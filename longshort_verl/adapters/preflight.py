@@ -130,7 +130,7 @@ def check_config(config: DictConfig, cluster: Mapping[str, float] | None = None)
     _check_engines(config, settings, policies)
     _check_lora(config, policies)
     _check_sizes(config, settings, policies)
-    _check_platform(config)
+    _check_platform(config, settings, policies)
     _check_cluster(config, settings, cluster)
     return settings
 
@@ -229,7 +229,7 @@ def _check_sizes(config: DictConfig, settings: LongShortConfig, policies: Mappin
             )
 
 
-def _check_platform(config: DictConfig) -> None:
+def _check_platform(config: DictConfig, settings: LongShortConfig, policies: Mapping[Role, DictConfig]) -> None:
     if config.trainer.device == "cpu" and not compat.on_cpu():
         raise ConfigError("trainer.device is 'cpu', but VERL_PLATFORM is not; start with VERL_PLATFORM=cpu")
     if compat.on_cpu() and config.trainer.device != "cpu":
@@ -237,6 +237,14 @@ def _check_platform(config: DictConfig) -> None:
             f"VERL_PLATFORM is cpu, but trainer.device is {config.trainer.device!r}; inherit longshort_rl_cpu, "
             "or unset VERL_PLATFORM"
         )
+    for role, policy in policies.items():
+        rollout = policy.rollout
+        if compat.on_cpu() and rollout.enable_chunked_prefill and settings.seed is not None:
+            raise ConfigError(
+                f"{_KEY[role]}.rollout.enable_chunked_prefill is true on a CPU, and {SECTION}.seed is {settings.seed}: "
+                "vLLM's CPU engine dies of a prompt read in parts whose request has a seed; set the former to false, "
+                f"or {SECTION}.seed to null"
+            )
 
 
 def required_gpus(config: DictConfig) -> int:
@@ -304,16 +312,18 @@ def load_tokenizer(policy: DictConfig) -> Any:
 
 
 def check_files(config: DictConfig, long_tokenizer: Any, short_tokenizer: Any) -> None:
-    """Check both tokenizers' chat templates and every problem file, row by row.
+    """Check the models' contexts, both tokenizers' chat templates and every problem file, row by row.
 
     Raises:
-        ConfigError: for a template that would damage a dialogue.
+        ConfigError: for a context that an engine cannot have, or a template that would damage a dialogue.
         ProblemFileError: for a file, naming the rows.
     """
     settings = long_short_settings(config)
     tokenizers = {Role.LONG: long_tokenizer, Role.SHORT: short_tokenizer}
     for role, tokenizer in tokenizers.items():
-        path = role_config(config, role).model.path
+        policy = role_config(config, role)
+        path = policy.model.path
+        _check_context(role, policy)
         system = settings.dialogue.system_prompt[role]
         try:
             check_tokens(
@@ -353,6 +363,30 @@ def check_files(config: DictConfig, long_tokenizer: Any, short_tokenizer: Any) -
                 f"{config.data.train_batch_size} and trainer.total_epochs {epochs} make {steps}: verl would end there, "
                 "with no last validation; raise trainer.total_epochs"
             )
+
+
+def _check_context(role: Role, policy: DictConfig) -> None:
+    """Refuse an engine that reads prompts whole and could not read its longest one.
+
+    verl would raise ``max_num_batched_tokens`` by itself, but its own config is frozen: the engine dies half built.
+    """
+    from transformers import AutoConfig
+    from verl.workers.rollout.utils import get_max_position_embeddings
+
+    rollout, model = policy.rollout, policy.model
+    if rollout.enable_chunked_prefill:
+        return
+    context = rollout.max_model_len
+    if context is None:
+        trusted = model.get("trust_remote_code", False)
+        context = get_max_position_embeddings(AutoConfig.from_pretrained(model.path, trust_remote_code=trusted))
+    if rollout.max_num_batched_tokens < context:
+        raise ConfigError(
+            f"{_KEY[role]}.rollout.max_num_batched_tokens is {rollout.max_num_batched_tokens}, less than the {context} "
+            f"tokens of the {role.value} engine's context, and enable_chunked_prefill is false, so that a sequence is "
+            "read whole; set rollout.max_model_len to data.max_prompt_length + data.max_response_length, and "
+            "rollout.max_num_batched_tokens to no less"
+        )
 
 
 def as_sync(config: DictConfig) -> None:

@@ -60,6 +60,7 @@ class LongShortRewardManager(RewardManagerBase):
             **{f"num_turns_{role.value}": record[f"num_turns_{role.value}"] for role in Role},
             "num_tokens": sum(record[f"num_tokens_{role.value}"] for role in Role),
             "num_rethinks": record["num_rethinks"],
+            "engine_failed": float(record["stop_reason"] == StopReason.ENGINE_ERROR.value),
             "stop_reason": record["stop_reason"],
             "detail": record["detail"],
             "answer": (verdict.extracted or "") if verdict else "",

@@ -32,6 +32,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from statistics import fmean
 from typing import Any
 
 import ray
@@ -60,7 +61,7 @@ from longshort_verl.adapters.preflight import (
 )
 from longshort_verl.config.schema import Placement, Policies
 from longshort_verl.evaluation.curves import validation_mean
-from longshort_verl.metrics import alarms, dialogue_metrics, role_metrics
+from longshort_verl.metrics import alarms, check_engines, dialogue_metrics, role_metrics
 from longshort_verl.rewards import Outcome, Reward, group_rewards
 from longshort_verl.types import Role, StopReason
 
@@ -209,6 +210,7 @@ class LongShortTrainer(PPOTrainerSync):
             key: _outcome(uid, extra)
             for key, uid, extra in zip(batch.keys, data.pop("uid").tolist(), fields, strict=True)
         }
+        check_engines(fmean(outcome.failed for outcome in outcomes.values()), f"step {self.global_steps}")
         live = {key: outcome for key, outcome in outcomes.items() if outcome.live}
         rewards = dict(zip(live, group_rewards(list(live.values()), self.settings.reward), strict=True))
         scores = []
@@ -369,6 +371,7 @@ class LongShortTrainer(PPOTrainerSync):
             metrics = super()._validate()
         finally:
             self.tokenizer = saved
+        check_engines(validation_mean(metrics, "engine_failed"), f"validation at step {self.global_steps}")
         self._keep_best(metrics)
         return metrics
 

@@ -57,8 +57,10 @@ def long_only(tmp_path_factory, problems, shared_data):
         folder,
         f"data.train_files={problems}/train.parquet",
         f"data.val_files=[{problems}/val.parquet,{folder}/math500.parquet]",
-        # A byte is a token here.
-        "data.max_prompt_length=4096",
+        # A byte is a token here; the problems do not fit into one batch of the engine.
+        "data.max_prompt_length=1024",
+        "actor_rollout_ref.rollout.max_model_len=1536",
+        "actor_rollout_ref.rollout.max_num_batched_tokens=2048",
         "trainer.total_training_steps=3",
         "trainer.test_freq=3",
         "trainer.save_freq=3",
@@ -271,6 +273,25 @@ def test_a_finished_and_an_interrupted_job_leave_nothing_behind(long_only, alter
     assert long_only.leftovers(within=30) == []
     assert alternate.leftovers(within=30) == []
     assert alternate.process.returncode != 0
+
+
+@pytest.mark.slow
+def test_a_job_whose_engine_dies_ends(tmp_path, problems):
+    job = start_job(
+        tmp_path,
+        f"data.train_files={problems}/train.parquet",
+        f"data.val_files={problems}/val.parquet",
+        "trainer.total_training_steps=100",
+        "trainer.test_freq=-1",
+    )
+    job.wait_for_step(1, timeout=900)
+    cores = [process for process in job.members() if "EngineCore" in process.name()]
+    assert len(cores) == 2, [process.name() for process in job.members()]
+    cores[0].kill()
+    assert job.process.wait(timeout=300) != 0
+    assert max(job.steps()) < 10
+    assert "EnginesFailed: step" in job.log
+    assert job.leftovers(within=30) == []
 
 
 @pytest.mark.slow

@@ -95,6 +95,10 @@ REFUSED = {
         ["actor_rollout_ref.actor.ppo_max_token_len_per_gpu=100"],
         ["ppo_max_token_len_per_gpu is 100", "raise it to at least"],
     ),
+    "prompts in parts on a CPU": (
+        ["actor_rollout_ref.rollout.enable_chunked_prefill=true"],
+        ["rollout.enable_chunked_prefill is true on a CPU", "long_short.seed is 1", "set the former to false"],
+    ),
     "steps not whole": (
         ["actor_rollout_ref.actor.ppo_mini_batch_size=7"],
         ["ppo_mini_batch_size is 7", "does not divide data.train_batch_size 16"],
@@ -207,6 +211,24 @@ def files_refusal(config):
     with pytest.raises(ValueError, match=".") as refusal:
         check_files(config, *(load_tokenizer(role_config(config, role)) for role in Role))
     return refusal.value
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        # The models' own context is 8192.
+        (["max_num_batched_tokens=4096"], "max_num_batched_tokens is 4096, less than the 8192 tokens of the long"),
+        (["max_num_batched_tokens=600", "max_model_len=700"], "is 600, less than the 700 tokens"),
+    ],
+)
+def test_a_context_that_cannot_be_read_at_once(overrides, said, tiny_models, tiny_problems):
+    config = tiny_config(
+        tiny_models, tiny_problems, *(f"actor_rollout_ref.rollout.{override}" for override in overrides)
+    )
+    error = files_refusal(config)
+    assert isinstance(error, ConfigError)
+    assert said in str(error)
+    assert "set rollout.max_model_len" in str(error)
 
 
 def with_template(models, tmp_path, role, template):
