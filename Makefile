@@ -24,7 +24,8 @@ help: ## Show this list.
 	  f"Python {sys.version.split()[0]} is not in the range of verl, 3.10 to 3.12: make PYTHON=python3.12 …"'
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet uv==$(UV_VERSION)
-	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps -r requirements/cpu.txt
+	@# Compiled here once: a job has a dozen processes, and where Python may write no bytecode each would compile for itself.
+	.venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python --no-deps -r requirements/cpu.txt
 	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps -e .
 	@touch $@
 
