@@ -15,21 +15,36 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
 
 ROOT = Path(__file__).resolve().parents[1]
 SEARCH = "hydra.searchpath=[pkg://longshort_verl.config,pkg://verl.trainer.config]"
 
 
 def compose_config(name: str, folder: Path, *overrides: str) -> DictConfig:
-    """The config ``name`` of ``folder`` with command-line overrides."""
+    """The config ``name`` of ``folder`` with command-line overrides of keys.
+
+    Composing takes most of a second, so it is done once; the overrides are read and applied as Hydra does.
+    """
+    config = copy.deepcopy(_composed(name, folder))
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        force = override.is_add() or override.is_force_add()
+        OmegaConf.update(config, override.key_or_group, override.value(), merge=True, force_add=force)
+    return config
+
+
+@functools.cache
+def _composed(name: str, folder: Path) -> DictConfig:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(folder), version_base=None):
-        return compose(config_name=name, overrides=[SEARCH, *overrides])
+        return compose(config_name=name, overrides=[SEARCH])
 
 
 def tiny_config(models: dict[str, Path], problems: Path, *overrides: str) -> DictConfig:
