@@ -47,7 +47,7 @@ test-slow: .venv/.ready ## What takes longer.
 bench: .venv/.ready ## Measure ratios side by side; writes tests/bench/results.
 	VERL_PLATFORM=cpu .venv/bin/python -m tests.bench
 
-models: .venv/.ready ## Rebuild the tiny role models of the quick start: fifteen minutes.
+models: .venv/.ready ## Rebuild the tiny models of recipes/tiny_cpu: forty minutes.
 	.venv/bin/python recipes/tiny_cpu/make_models.py --out recipes/tiny_cpu/models
 
 lock: .venv/.ready ## Pin requirements/cpu.txt anew.

@@ -68,6 +68,122 @@ def export(
         typer.echo(f"{folder.name}: {folder}")
 
 
+_TRACES = Annotated[Path, typer.Argument(help="JSONL or JSON with problem, answer and trace.")]
+_RECIPE = Annotated[Path | None, typer.Option(help="YAML that inherits longshort_importance.")]
+_OVERRIDES = Annotated[list[str] | None, typer.Argument(help="Settings as key=value, such as model.path=….")]
+
+
+@app.command()
+def chunk(
+    traces: _TRACES,
+    out: Annotated[Path, typer.Option(help="JSONL to write: each row with its thoughts.")],
+    overrides: _OVERRIDES = None,
+    recipe: _RECIPE = None,
+) -> None:
+    """Cut chains of thought into thoughts."""
+    import asyncio
+    from collections import Counter
+    from contextlib import AsyncExitStack
+
+    from rich.progress import Progress
+
+    from longshort_verl.config.importance import read_importance
+    from longshort_verl.data.chunking import Chunker
+    from longshort_verl.data.scoring import Result, chunk_rows, write_results
+    from longshort_verl.data.traces import read_traces
+    from longshort_verl.engines import open_generator
+
+    async def run() -> list[Result]:
+        async with AsyncExitStack() as stack:
+            generator = None
+            if config.chunk.chunker is Chunker.LLM:
+                generator = await stack.enter_async_context(open_generator(config.model))
+            with Progress(console=Console(stderr=True)) as progress:
+                bar = progress.add_task("chunking", total=len(rows))
+                return await chunk_rows(rows, config, generator, lambda: progress.advance(bar))
+
+    try:
+        config, rows = read_importance(recipe, overrides or []), read_traces(traces)
+        results = asyncio.run(run())
+    except ValueError as error:
+        raise _failure(error) from error
+    write_results(results, out)
+    for outcome, number in sorted(Counter(result.outcome for result in results).items()):
+        typer.echo(f"{outcome}: {number}")
+    agreements = [result.agreement for result in results if result.agreement is not None]
+    if agreements:
+        score = sum(agreements) / len(agreements)
+        typer.echo(f"boundaries against those in the file: F1 {score:.2f} within one step, traces: {len(agreements)}")
+    typer.echo(f"written to {out}")
+
+
+@app.command()
+def importance(
+    traces: _TRACES,
+    out: Annotated[Path, typer.Option(help="Folder to write; a run that broke off goes on from what is in it.")],
+    overrides: _OVERRIDES = None,
+    recipe: _RECIPE = None,
+) -> None:
+    """Score the thoughts of chains of thought by Monte-Carlo rollouts."""
+    import asyncio
+    import dataclasses
+    import json
+
+    from longshort_verl.config.importance import read_importance
+    from longshort_verl.data.journal import Journal
+    from longshort_verl.data.scoring import Result, journal_settings, score_rows, summary, write_results
+    from longshort_verl.data.traces import read_traces
+    from longshort_verl.engines import open_generator, token_counter
+    from longshort_verl.evaluation.importance import results_table
+    from longshort_verl.evaluation.progress import RolloutProgress
+
+    async def run() -> list[Result]:
+        async with open_generator(config.model) as generator:
+            with RolloutProgress(len(rows)) as progress:
+                return await score_rows(
+                    rows,
+                    config,
+                    generator,
+                    journal,
+                    count_tokens,
+                    on_cost=progress.spent,
+                    on_done=lambda result: progress.done(),
+                )
+
+    try:
+        config, rows = read_importance(recipe, overrides or []), read_traces(traces)
+        count_tokens = token_counter(config.model)
+        with Journal(out / "journal.jsonl", journal_settings(config, traces)) as journal:
+            results = asyncio.run(run())
+    except ValueError as error:
+        raise _failure(error) from error
+    write_results(results, out / "importance.jsonl")
+    found = summary(results)
+    (out / "summary.json").write_text(json.dumps({**found, "settings": dataclasses.asdict(config)}, indent=2) + "\n")
+    Console().print(results_table(found))
+    typer.echo(f"written to {out}")
+
+
+@report_app.command("importance")
+def report_importance(
+    folder: Annotated[Path, typer.Argument(help="Folder of `longshort importance`.")],
+    trace: Annotated[str | None, typer.Option(help="Key of the trace to show in full; else the first.")] = None,
+) -> None:
+    """Show scored thoughts: a table, a PNG and an HTML page with one trace annotated."""
+    from longshort_verl.evaluation.importance import plot_importance, read_scored, thoughts_table, write_page
+
+    try:
+        scored = read_scored(folder / "importance.jsonl")
+        shown = scored.find(trace)
+    except (ValueError, FileNotFoundError) as error:
+        raise _failure(error) from error
+    Console().print(thoughts_table(shown))
+    plot_importance(scored, shown, folder / "importance.png")
+    write_page(scored, shown, folder / "importance.html")
+    for name in ("importance.png", "importance.html"):
+        typer.echo(f"{folder / name}")
+
+
 @report_app.command("rl")
 def report_rl(
     metrics: Annotated[

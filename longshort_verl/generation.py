@@ -27,16 +27,18 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from longshort_verl.types import FinishReason, Generation, Message, Sampling
+from longshort_verl.types import FinishReason, Generation, Likelihood, Message, Sampling
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
-    from vllm.outputs import CompletionOutput
+    from vllm import SamplingParams
+    from vllm.outputs import CompletionOutput, RequestOutput
 
 _MAX_ERROR_CHARS = 300
 """Servers answer errors with whole HTML pages; the head is enough for a log line."""
@@ -55,6 +57,17 @@ class Generator(Protocol):
         lost request does not end a run of thousands. A mistake in the program or its configuration raises.
         ``text`` holds the stop string that ended it and not the end-of-turn token. A prompt that fills the model's
         context gives LENGTH with no token.
+        """
+        ...
+
+
+class LikelihoodGenerator(Generator, Protocol):
+    """A generator that also says how likely its model finds a text."""
+
+    async def likelihood(self, messages: Sequence[Message], text: str) -> Likelihood:
+        """Probability that the model goes on with ``text`` after an assistant's message, at temperature 1.
+
+        An engine's failure is returned in ``error``, as :meth:`Generator.generate` does.
         """
         ...
 
@@ -97,6 +110,88 @@ def _num_characters(text: str) -> int:
     return sum(not character.isspace() for character in text)
 
 
+# Engines that take token ids --------------------------------------------------------------------------------------
+
+
+class Prompts:
+    """Conversations as the token ids that a model was trained on."""
+
+    def __init__(self, model: str) -> None:
+        """Load the model's tokenizer.
+
+        Raises:
+            ValueError: it has no chat template.
+        """
+        from transformers import AutoTokenizer
+
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(model)
+        if not self.tokenizer.chat_template:
+            raise ValueError(
+                f"the tokenizer of {model!r} has no chat template; use an instruction-tuned model or add one"
+            )
+
+    def encode(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids up to where the model writes on; after an assistant's last message that is right after its text.
+
+        Such a message stands after the generation prompt as it is: templates of reasoning models would drop the
+        thinking from it. Where the generation prompt opens the thinking itself, the message need not.
+        """
+        to_continue = messages[-1].role == "assistant"
+        said = messages[:-1] if to_continue else messages
+        text = self.tokenizer.apply_chat_template(
+            [message.as_dict() for message in said], add_generation_prompt=True, tokenize=False
+        )
+        if to_continue:
+            content = messages[-1].content
+            if text.rstrip().endswith(_THINK) and content.lstrip().startswith(_THINK):
+                text = text[: text.rindex(_THINK)]
+            text += content
+        return self.tokenizer.encode(text, add_special_tokens=False)
+
+
+_THINK = "<think>"
+
+
+async def token_by_token(
+    prompts: Prompts,
+    messages: Sequence[Message],
+    text: str,
+    ask: Callable[[list[int], int], Awaitable[tuple[float, int]]],
+    max_model_len: int,
+) -> Likelihood:
+    """Likelihood of ``text`` from one request for each of its tokens.
+
+    Args:
+        prompts: of the model.
+        messages: the last one the assistant's.
+        text: what would follow it.
+        ask: log-probability of a token after token ids, and how many of these were cached.
+        max_model_len: most tokens of a request.
+
+    Raises:
+        ValueError: the last message is not the assistant's, or ``text`` has no token.
+    """
+    last = messages[-1]
+    if last.role != "assistant" or not text:
+        raise ValueError("a likelihood needs an assistant's message to go on from, and a text")
+    before = prompts.encode(messages)
+    whole = prompts.encode([*messages[:-1], Message(role="assistant", content=last.content + text)])
+    # Where the text's first characters join the message's last token, the likelihood begins with that token.
+    first = next((i for i, (a, b) in enumerate(zip(before, whole, strict=False)) if a != b), len(before))
+    places = range(first, len(whole))
+    if not places:
+        raise ValueError(f"the text {text!r} has no token")
+    if len(whole) > max_model_len:
+        return _no_likelihood(f"{len(whole)} tokens do not fit into the model's context of {max_model_len}")
+    answers = await asyncio.gather(*(ask(whole[:place], whole[place]) for place in places))
+    return Likelihood(
+        log_prob=float(sum(log_prob for log_prob, _ in answers)),
+        num_prompt_tokens=sum(places),
+        num_cached_tokens=sum(cached for _, cached in answers),
+        num_tokens=len(places),
+    )
+
+
 # vLLM in this process --------------------------------------------------------------------------------------------
 
 
@@ -111,9 +206,14 @@ class VLLMSettings:
     tensor_parallel_size: int
     """GPUs that share the model."""
     gpu_memory_utilization: float
-    """Share of the GPU's memory for weights and cache. On a CPU ``VLLM_CPU_KVCACHE_SPACE`` (GiB) sets the cache."""
+    """Share of the GPU's memory, on a CPU of the machine's, for weights and cache."""
+    kv_cache_memory_bytes: int | None
+    """Memory of the cache alone; None for what ``gpu_memory_utilization`` leaves. On a CPU the environment variable
+    ``VLLM_CPU_KVCACHE_SPACE`` (GiB) goes before it."""
     max_num_seqs: int
     """Most requests in one batch."""
+    block_size: int | None
+    """Tokens of a block of the prefix cache; None for vLLM's own choice."""
     enforce_eager: bool
     """No compilation and no CUDA graphs: starts sooner, writes more slowly."""
     seed: int
@@ -132,16 +232,14 @@ class VLLMGenerator:
 
         prepare_vllm_process()  # before vLLM is imported: it reads its own version to find its platform
 
-        from transformers import AutoTokenizer
         from vllm import AsyncEngineArgs
         from vllm.platforms import current_platform
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(model)
-        if not self._tokenizer.chat_template:
-            raise ValueError(
-                f"the tokenizer of {model!r} has no chat template; use an instruction-tuned model or add one"
-            )
+        if current_platform.is_cpu() and settings.enforce_eager:
+            # vLLM 0.24 compiles its sampler all the same there, which takes longer than everything else.
+            os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+        self._prompts = Prompts(model)
         self._engine: AsyncLLM | None = AsyncLLM.from_engine_args(
             AsyncEngineArgs(
                 model=model,
@@ -149,7 +247,9 @@ class VLLMGenerator:
                 dtype=settings.dtype,  # pyright: ignore[reportArgumentType]: vLLM validates the name
                 tensor_parallel_size=settings.tensor_parallel_size,
                 gpu_memory_utilization=settings.gpu_memory_utilization,
+                kv_cache_memory_bytes=settings.kv_cache_memory_bytes,
                 max_num_seqs=settings.max_num_seqs,
+                block_size=settings.block_size,  # pyright: ignore[reportArgumentType]: vLLM validates the number
                 enforce_eager=settings.enforce_eager,
                 seed=settings.seed,
                 # On a CPU a prompt that is read in parts ends the engine if its request has a seed: vLLM 0.24 winds the
@@ -164,14 +264,12 @@ class VLLMGenerator:
 
     async def generate(self, messages: Sequence[Message], sampling: Sampling) -> Generation:
         """See :meth:`Generator.generate`. LENGTH also stands for the end of the model's context."""
-        from vllm import SamplingParams, TokensPrompt
+        from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         self._loop.check()
-        if self._engine is None:
-            raise RuntimeError("this VLLMGenerator is closed")
-        prompt_ids = self._encode(messages)
+        prompt_ids = self._prompts.encode(messages)
         num_free = self._max_model_len - len(prompt_ids)
         if num_free < 1:
             return Generation(text="", finish=FinishReason.LENGTH, num_prompt_tokens=len(prompt_ids), num_tokens=0)
@@ -185,13 +283,11 @@ class VLLMGenerator:
             skip_special_tokens=False,  # the protocol's tags may be special tokens
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        prompt = TokensPrompt(prompt_token_ids=prompt_ids)
         try:
-            results = self._engine.generate(prompt, params, next(self._request_ids))
-            outputs = [result.outputs[0] async for result in results]
+            result = await self._ask(prompt_ids, params)
         except (EngineDeadError, EngineGenerateError) as error:
             return _failure(f"vLLM failed: {error.__cause__ or error}")
-        (output,) = outputs  # FINAL_ONLY
+        output = result.outputs[0]
         finish = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}.get(output.finish_reason or "")
         if finish is None:
             return _failure(f"vLLM ended the request with {output.finish_reason!r}")
@@ -200,22 +296,54 @@ class VLLMGenerator:
             finish=finish,
             num_prompt_tokens=len(prompt_ids),
             num_tokens=len(output.token_ids),
+            num_cached_tokens=result.num_cached_tokens,
         )
 
-    def _encode(self, messages: Sequence[Message]) -> list[int]:
-        to_continue = messages[-1].role == "assistant"
-        return self._tokenizer.apply_chat_template(
-            [message.as_dict() for message in messages],
-            add_generation_prompt=not to_continue,
-            continue_final_message=to_continue,
-            return_dict=False,
-        )
+    async def likelihood(self, messages: Sequence[Message], text: str) -> Likelihood:
+        """See :meth:`LikelihoodGenerator.likelihood`. Uses the prefix cache, which vLLM's prompt_logprobs would not."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+        self._loop.check()
+
+        async def ask(prompt_ids: list[int], token: int) -> tuple[float, int]:
+            params = SamplingParams(
+                max_tokens=1,
+                temperature=0.0,
+                logprob_token_ids=[token],
+                detokenize=False,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
+            result = await self._ask(prompt_ids, params)
+            logprobs = result.outputs[0].logprobs
+            assert logprobs is not None  # they were asked for
+            return logprobs[0][token].logprob, result.num_cached_tokens or 0
+
+        try:
+            return await token_by_token(self._prompts, messages, text, ask, self._max_model_len)
+        except (EngineDeadError, EngineGenerateError) as error:
+            return _no_likelihood(f"vLLM failed: {error.__cause__ or error}")
+
+    async def _ask(self, prompt_ids: list[int], params: SamplingParams) -> RequestOutput:
+        from vllm import TokensPrompt
+
+        if self._engine is None:
+            raise RuntimeError("this VLLMGenerator is closed")
+        results = self._engine.generate(TokensPrompt(prompt_token_ids=prompt_ids), params, next(self._request_ids))
+        (result,) = [result async for result in results]  # FINAL_ONLY
+        return result
 
     def _without_end_of_turn(self, output: CompletionOutput) -> str:
         if output.finish_reason != "stop" or isinstance(output.stop_reason, str):
             return output.text
         # A token ended the reply, and keeping stop strings makes vLLM keep that token's text too.
-        return output.text.removesuffix(self._tokenizer.decode(list(output.token_ids[-1:])))
+        return output.text.removesuffix(self._prompts.tokenizer.decode(list(output.token_ids[-1:])))
+
+    async def forget(self) -> None:
+        """Empty the prefix cache."""
+        if self._engine is not None:
+            await self._engine.reset_prefix_cache()
 
     async def close(self) -> None:
         """End the engine's processes; calls still waiting return ERROR. May be called again."""
@@ -371,11 +499,13 @@ class EndpointGenerator:
             raise ValueError("the answer has no content; a vLLM server must run without --reasoning-parser")
         if finish is FinishReason.STOP:
             text += self._cut_stop(choice, text, sampling.stop)
+        details = usage.get("prompt_tokens_details") or {}
         return Generation(
             text=text,
             finish=finish,
             num_prompt_tokens=int(usage["prompt_tokens"]),
             num_tokens=int(usage["completion_tokens"]),
+            num_cached_tokens=details.get("cached_tokens"),  # vLLM says it with --enable-prompt-tokens-details
         )
 
     def _cut_stop(self, choice: dict[str, Any], text: str, stop: Sequence[str]) -> str:
@@ -417,6 +547,10 @@ class _OneLoop:
             self._loop = running
         if self._loop is not running:
             raise RuntimeError(f"this {self._owner} belongs to another event loop; build one in each asyncio.run")
+
+
+def _no_likelihood(error: str) -> Likelihood:
+    return Likelihood(log_prob=0.0, num_prompt_tokens=0, num_cached_tokens=0, num_tokens=0, error=_failure(error).error)
 
 
 def _failure(error: str) -> Generation:

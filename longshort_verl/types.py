@@ -133,8 +133,26 @@ class Generation:
     """Tokens of the request."""
     num_tokens: int
     """Tokens generated."""
+    num_cached_tokens: int | None = None
+    """Of the request's tokens, those that the engine had in its prefix cache; None where it does not say."""
     error: str = ""
     """What failed, when ``finish`` is ERROR."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likelihood:
+    """How likely a model finds a text that it was not asked to write."""
+
+    log_prob: float
+    """Natural logarithm of the probability of the text, after the messages; 0 when there was an error."""
+    num_prompt_tokens: int
+    """Tokens of all requests."""
+    num_cached_tokens: int
+    """Of these, those that the engine had in its prefix cache."""
+    num_tokens: int
+    """Tokens generated: one for each token of the text."""
+    error: str = ""
+    """What failed; empty where nothing did."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import servers
+
 # Tests run real jobs on a CPU; the variable must be there before verl is first imported.
 os.environ["VERL_PLATFORM"] = "cpu"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -66,3 +68,10 @@ def tiny_problems(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("problems")
     make_problems.main(folder, num_train=64, num_val=8, min_steps=2, max_steps=4, seed=3)
     return folder
+
+
+@pytest.fixture
+def serve():
+    """Starts local servers; see :func:`tests.servers.servers`."""
+    with servers() as start:
+        yield start

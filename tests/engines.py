@@ -30,7 +30,9 @@ def tiny_engine(max_model_len: int) -> VLLMSettings:
         dtype="float32",
         tensor_parallel_size=1,
         gpu_memory_utilization=0.5,
+        kv_cache_memory_bytes=2**30,
         max_num_seqs=32,
+        block_size=None,
         enforce_eager=True,
         seed=0,
     )
@@ -40,7 +42,6 @@ def tiny_engine(max_model_len: int) -> VLLMSettings:
 def engine_environment() -> Iterator[None]:
     """What engines read when they start; vLLM writes LD_PRELOAD and more there, which is taken back too."""
     environment = {
-        "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",

@@ -22,21 +22,16 @@ Must not drift:
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import string
-import threading
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import psutil
 import pytest
-import uvicorn
-from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from longshort_verl.dialogue import PROTOCOL_TAGS
@@ -48,6 +43,7 @@ from longshort_verl.generation import (
 )
 from longshort_verl.types import FinishReason, Generation, Message, Sampling
 from tests.engines import engine_environment, tiny_engine
+from tests.servers import AT_ONCE, Server, completion
 
 SYSTEM = Message(role="system", content="You think.")
 USER = Message(role="user", content="1+1?")
@@ -86,70 +82,6 @@ def test_script_that_runs_out_is_a_mistake_of_the_program():
 
 KEY = "sk-very-secret-4711"
 SETTINGS = EndpointSettings(timeout_s=10.0, max_retries=0, max_concurrency=64, vllm_extensions=False)
-AT_ONCE = {"retry-after-ms": "1"}
-"""Tells the openai client not to back off for half a second."""
-
-
-def completion(text: Any = "hello", finish: Any = "stop", **extra: Any) -> dict[str, Any]:
-    """A chat completion; ``extra`` goes into its choice."""
-    return {
-        "id": "1",
-        "object": "chat.completion",
-        "created": 0,
-        "model": "tiny",
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish, **extra}],
-        "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18},
-    }
-
-
-@dataclass
-class Server:
-    """A local HTTP server that answers ``POST /v1/chat/completions`` by its script, the last entry for ever."""
-
-    script: list[dict[str, Any] | Callable[[], Response]] = field(default_factory=lambda: [completion()])
-    """Each entry is a completion, answered with status 200, or builds the response."""
-    delay_s: float = 0.0
-    url: str = ""
-    requests: list[dict[str, Any]] = field(default_factory=list)
-    authorizations: list[str] = field(default_factory=list)
-    num_in_flight: int = 0
-    most_in_flight: int = 0
-
-    async def answer(self, request: Request) -> Response:
-        self.authorizations.append(request.headers["authorization"])
-        self.requests.append(await request.json())
-        scripted = self.script.pop(0) if len(self.script) > 1 else self.script[0]
-        self.num_in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.num_in_flight)
-        await asyncio.sleep(self.delay_s)
-        self.num_in_flight -= 1
-        return JSONResponse(scripted) if isinstance(scripted, dict) else scripted()
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., Server]]:
-    """Starts servers on free ports of 127.0.0.1, each in a thread; all are stopped after the test."""
-    running: list[tuple[uvicorn.Server, threading.Thread]] = []
-
-    def start(*script: dict[str, Any] | Callable[[], Response], delay_s: float = 0.0, port: int = 0) -> Server:
-        server = Server(script=list(script) or [completion()], delay_s=delay_s)
-        app = FastAPI()
-        app.post("/v1/chat/completions")(server.answer)
-        host = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level=logging.CRITICAL + 1))
-        thread = threading.Thread(target=host.run, daemon=True)
-        thread.start()
-        running.append((host, thread))
-        while not host.started:
-            assert thread.is_alive(), "the server did not start"
-            time.sleep(0.01)
-        server.url = f"http://127.0.0.1:{host.servers[0].sockets[0].getsockname()[1]}/v1"
-        return server
-
-    yield start
-    for host, thread in running:
-        host.should_exit = host.force_exit = True
-        thread.join(timeout=10)
-        assert not thread.is_alive()
 
 
 def ask(

@@ -25,10 +25,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from longshort_verl.config import schema
+from longshort_verl.config.importance import read_importance
 
 ROOT = Path(__file__).resolve().parents[1]
-RECIPES = sorted(ROOT.glob("recipes/**/rl*.yaml"))
-BASES = sorted(ROOT.glob("longshort_verl/config/*.yaml"))
+RL_RECIPES = sorted(ROOT.glob("recipes/**/rl*.yaml"))
+IMPORTANCE_RECIPES = sorted(ROOT.glob("recipes/**/importance*.yaml"))
+RECIPES = [*RL_RECIPES, *IMPORTANCE_RECIPES]
+BASES = sorted(ROOT.glob("longshort_verl/config/longshort_rl*.yaml"))
+BASE_IMPORTANCE = ROOT / "longshort_verl" / "config" / "longshort_importance.yaml"
 VERL = Path(verl.__file__).parent / "trainer" / "config"
 SEARCH = "hydra.searchpath=[pkg://longshort_verl.config,pkg://verl.trainer.config]"
 
@@ -74,8 +78,9 @@ def test_recipe_composes_with_known_keys_only(path):
     OmegaConf.set_struct(base, True)
     own = own_keys(path)
     # `override_config` and what belongs to one policy are free-form upstream; the rest must exist in the base.
-    with open_dict(base):
-        base.long_short.short = {**base.actor_rollout_ref}
+    if "long_short" in base:
+        with open_dict(base):
+            base.long_short.short = {**base.actor_rollout_ref}
     try:
         OmegaConf.merge(base, own)
     except OmegaConfBaseException as error:
@@ -89,14 +94,19 @@ def test_no_yaml_repeats_an_inherited_value(path):
         assert OmegaConf.select(base, key, default="no such key") != OmegaConf.select(own, key), key
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize("path", [BASE_IMPORTANCE, *IMPORTANCE_RECIPES], ids=lambda p: str(p.relative_to(ROOT)))
+def test_importance_recipe_fits_the_typed_mirror(path):
+    assert read_importance(path, ["model.path=somewhere"]).model.path == "somewhere"
+
+
+@pytest.mark.parametrize("path", RL_RECIPES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_recipe_fits_the_typed_mirror(path):
     section = OmegaConf.to_container(composed(path.stem, path.parent).long_short, resolve=True)
     settings = schema.read_long_short(section)
     assert settings.short["model"]["path"]
 
 
-@pytest.mark.parametrize("path", [*BASES, *RECIPES], ids=lambda p: p.name)
+@pytest.mark.parametrize("path", [*BASES, BASE_IMPORTANCE, *RECIPES], ids=lambda p: p.name)
 def test_yaml_follows_verls_style(path):
     """A blank line between keys, no trailing comments, and in the bases a comment above each of our own keys."""
     lines = path.read_text().splitlines()

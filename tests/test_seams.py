@@ -150,6 +150,8 @@ ATTRIBUTES = [
     "verl.utils.metric.reduce_metrics",
     "verl.utils.py_functional.rename_dict",
     "verl.utils.profiler.simple_timer",
+    "verl.trainer.constants_ppo.get_ppo_ray_runtime_env",
+    "verl.utils.device.get_device_name",
 ]
 
 

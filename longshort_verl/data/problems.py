@@ -189,7 +189,7 @@ def write_problems(
         ],
         schema=VERL_SCHEMA,
     )
-    _write_atomically(path, lambda temporary: pq.write_table(table, temporary))
+    write_atomically(path, lambda temporary: pq.write_table(table, temporary))
     write_manifest(
         path,
         inputs=inputs or {},
@@ -231,7 +231,7 @@ def write_manifest(
     }
     text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     manifest_path = path.with_name(path.name + ".manifest.json")
-    _write_atomically(manifest_path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_atomically(manifest_path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     return manifest_path
 
 
@@ -651,7 +651,7 @@ def _ranges(numbers: Sequence[int]) -> str:
 # Writing -------------------------------------------------------------------------------------------------------------
 
 
-def _write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not tempfile, whose files only their owner may read. The name is unique across hosts that share a folder.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")

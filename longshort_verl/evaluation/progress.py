@@ -24,6 +24,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from longshort_verl.data.monte_carlo import Cost
 from longshort_verl.evaluation.curves import Step, read_run
 
 _POLL_S = 0.5
@@ -84,6 +85,44 @@ def follow_run(metrics: Path, process: int, log: Path | None) -> bool:
     console.print(f"the job ended before its last step; the end of {log}:", highlight=False)
     console.print("\n".join(reader.tail), markup=False, highlight=False, soft_wrap=True)
     return False
+
+
+class RolloutProgress:
+    """Traces done, rollouts, tokens and prefill hit rate so far, and the time that is left."""
+
+    def __init__(self, num_traces: int) -> None:
+        self._cost = Cost()
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        self._progress = Progress(*columns, console=Console(stderr=True))
+        self._bar = self._progress.add_task(self._describe(), total=num_traces)
+
+    def _describe(self) -> str:
+        rate = self._cost.hit_rate
+        hits = "" if rate is None else f", {rate:.0%} cached"
+        return f"{self._cost.num_rollouts} rollouts, {self._cost.num_tokens} tokens{hits}; traces"
+
+    def spent(self, cost: Cost) -> None:
+        """Some requests ended."""
+        self._cost += cost
+        self._progress.update(self._bar, description=self._describe())
+
+    def done(self) -> None:
+        """A trace ended."""
+        self._progress.advance(self._bar)
+
+    def __enter__(self) -> RolloutProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
 
 
 def _read(metrics: Path) -> list[Step]:

@@ -1,9 +1,10 @@
-"""Rebuild the two role models of this recipe: ``python recipes/tiny_cpu/make_models.py --out recipes/tiny_cpu/models``.
+"""Rebuild the models of this recipe: ``python recipes/tiny_cpu/make_models.py --out recipes/tiny_cpu/models``.
 
 Builds two tiny Qwen2 models with random weights and a byte tokenizer, writes dialogues of the toy task, trains each
-role on its own transcripts with verl's own SFT trainer, and exports both as Hugging Face folders in bfloat16. About
-ten minutes on two cores. The pair speaks the protocol and is right about half of the time: RL has something to do.
-Each role sees each of its dialogues once.
+role on its own transcripts with verl's own SFT trainer, and exports both as Hugging Face folders in bfloat16. The pair
+speaks the protocol and is right about half of the time: RL has something to do. A third one, ``solo``, goes on from the
+long role and learns to think by itself, at length. Each model sees each of its dialogues once. About forty minutes on
+two cores.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
 import torch
 import typer
-from task import dialogue, sample_problem
+from task import HEAD_SLIP_SHARE, RECHECK_SHARE, SOLO_STEPS, dialogue, sample_problem, solve, trace
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
@@ -37,6 +39,26 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|im_end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Training on dialogues of one kind, each seen once."""
+
+    steps: int
+    """Of the optimizer."""
+    batch_size: int = 64
+    """Dialogues a step."""
+    lr: float = 2e-3
+    """Learning rate at its height."""
+    max_steps: int = 6
+    """Most operations of a problem, of 2 at least."""
+    recheck_share: float = 0.0
+    """``solo``: chance of one more check."""
+    cut_share: float = 0.0
+    """``solo``: share of chains that stop thinking early and answer all the same."""
+    slip_share: float = 0.0
+    """``solo``: share of wrong steps among those done in the head then."""
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -75,46 +97,87 @@ def build_model(role: str, tokenizer: PreTrainedTokenizerFast, seed: int, out: P
     tokenizer.save_pretrained(out)
 
 
-def write_dialogues(role: str, number: int, seed: int, out: Path) -> None:
-    """One role's transcripts of ``number`` dialogues, in verl's ``messages`` schema."""
+def write_dialogues(role: str, phase: Phase, seed: int, path: Path) -> None:
+    """One model's transcripts of as many problems as a phase needs, in verl's ``messages`` schema."""
     rng = random.Random(seed)
-    rows = [dialogue(sample_problem(rng, 2, 6), rng)[role] for _ in range(number)]
-    pd.DataFrame({"messages": rows}).to_parquet(out / f"{role}.parquet")
+    problems = [sample_problem(rng, 2, phase.max_steps) for _ in range(phase.steps * phase.batch_size)]
+    if role == "solo":
+        replies = [
+            trace(solve(problem), rng, phase.recheck_share, phase.cut_share, phase.slip_share) for problem in problems
+        ]
+        rows = [
+            [{"role": "user", "content": problem}, {"role": "assistant", "content": reply}]
+            for problem, reply in zip(problems, replies, strict=True)
+        ]
+    else:
+        rows = [dialogue(problem, rng)[role] for problem in problems]
+    pd.DataFrame({"messages": rows}).to_parquet(path)
 
 
-def train(role: str, steps: int, seed: int, work: Path) -> Path:
-    """Run verl's SFT trainer on one role's transcripts; returns the folder of its Hugging Face export."""
-    out = work / f"sft_{role}"
+def train(data: Path, model: Path, phase: Phase, seed: int, out: Path) -> Path:
+    """Run verl's SFT trainer on transcripts; returns the folder of its Hugging Face export."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=1"]
     command += ["-m", "verl.trainer.sft_trainer", f"--config-dir={HERE}", "--config-name=sft"]
     command += [
-        f"data.train_files={work / role}.parquet",
-        f"model.path={work / f'init_{role}'}",
+        f"data.train_files={data}",
+        f"data.train_batch_size={phase.batch_size}",
+        f"optim.lr={phase.lr}",
+        f"model.path={model}",
         f"trainer.default_local_dir={out}",
-        f"trainer.total_training_steps={steps}",
-        f"trainer.save_freq={steps}",
+        f"trainer.total_training_steps={phase.steps}",
+        f"trainer.save_freq={phase.steps}",
         f"trainer.seed={seed}",
         f"hydra.run.dir={out}/hydra",
     ]
     environment = {**os.environ, "VERL_PLATFORM": "cpu", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     subprocess.run(command, env=environment, check=True)
-    return out / f"global_step_{steps}" / "huggingface"
+    return out / f"global_step_{phase.steps}" / "huggingface"
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Folder for the two models, one sub-folder a role.")],
+    out: Annotated[Path, typer.Option(help="Folder for the models, one sub-folder each.")],
     steps_long: Annotated[int, typer.Option(help="Optimizer steps of the long role.")] = 550,
     steps_short: Annotated[int, typer.Option(help="Optimizer steps of the short role.")] = 700,
+    steps_solo: Annotated[int, typer.Option(help="Optimizer steps of the solo model on chains with few checks.")] = 700,
+    steps_checks: Annotated[int, typer.Option(help="Its further ones on chains with more of them.")] = 120,
+    steps_chains: Annotated[int, typer.Option(help="Its last ones, on chains as long as it shall write.")] = 220,
+    only: Annotated[list[str] | None, typer.Option(help="Models to build; all where not given.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and dialogues.")] = 1,
 ) -> None:
-    """Build, train and export both role models."""
+    """Build, train and export the models; ``solo`` alone needs the long role's in its folder."""
+    plan = {
+        "long": [Phase(steps_long)],
+        "short": [Phase(steps_short)],
+        "solo": [
+            # Chains full of checks, and answers that are often wrong, say little of arithmetic: others come first.
+            Phase(steps_solo, max_steps=3, recheck_share=0.3, cut_share=0.8),
+            Phase(steps_checks, max_steps=SOLO_STEPS, recheck_share=0.9, cut_share=0.8),
+            Phase(
+                steps_chains,
+                batch_size=16,
+                lr=3e-4,
+                max_steps=SOLO_STEPS,
+                recheck_share=RECHECK_SHARE,
+                cut_share=0.5,
+                slip_share=HEAD_SLIP_SHARE,
+            ),
+        ],
+    }
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         tokenizer = build_tokenizer()
-        for role, steps in (("long", steps_long), ("short", steps_short)):
-            write_dialogues(role, 64 * steps, seed, work)
-            build_model(role, tokenizer, seed, work / f"init_{role}")
-            exported = train(role, steps, seed, work)
+        for role, phases in plan.items():
+            if only and role not in only:
+                continue
+            if role == "solo":
+                exported = out / "long"  # which knows arithmetic
+            else:
+                exported = work / f"init_{role}"
+                build_model(role, tokenizer, seed, exported)
+            for number, phase in enumerate(phases):
+                data = work / f"{role}_{number}.parquet"
+                write_dialogues(role, phase, seed + number, data)
+                exported = train(data, exported, phase, seed, work / f"sft_{role}_{number}")
             model = AutoModelForCausalLM.from_pretrained(exported, dtype=torch.bfloat16)
             shutil.rmtree(out / role, ignore_errors=True)
             model.save_pretrained(out / role)

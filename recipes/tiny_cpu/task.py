@@ -14,6 +14,16 @@ from dataclasses import dataclass
 
 STEPS_PER_THOUGHT = 3
 """Most steps that the long role works in one turn."""
+SOLO_STEPS = 2
+"""Operations of the problems that are solved by a long chain of thought."""
+RECHECK_SHARE = 0.99
+"""Chance of one more check of the same step in a long chain of thought."""
+MAX_CHECKS = 60
+"""Most checks of one step in a long chain of thought."""
+HEAD_SLIP_SHARE = 0.2
+"""Share of wrong steps among those that are done in the head, where a long chain of thought stops early."""
+STEP_GAP = "\n\n"
+"""Between the steps of a long chain of thought: a blank line, as reasoning models write."""
 CHECK_SHARE = 0.5
 """Share of steps that the long role's cold-start data repeats as a check."""
 SLIP_SHARE = 0.12
@@ -34,12 +44,12 @@ class Chain:
     """Result of the last step, one digit."""
 
 
-def solve(problem: str, rng: random.Random | None = None) -> Chain:
+def solve(problem: str, rng: random.Random | None = None, slip_share: float = SLIP_SHARE) -> Chain:
     """Work a chain step by step; with ``rng`` as the cold-start data does, slips included."""
     value, steps = int(problem[0]), []
     for operation, digit in zip(problem[1::2], problem[2::2], strict=True):
         result = _OPERATIONS[operation](value, int(digit)) % 10
-        if rng is not None and rng.random() < SLIP_SHARE:
+        if rng is not None and rng.random() < slip_share:
             result = (result + rng.randint(1, 9)) % 10
         steps.append(f"{value}{operation}{digit}={result}")
         value = result
@@ -70,6 +80,30 @@ def thoughts(chain: Chain, rng: random.Random) -> Iterator[str]:
             if rng.random() < CHECK_SHARE:
                 written.append(f"?{step}")
         yield f"<think>{' '.join(written)}</think>"
+
+
+def trace(
+    chain: Chain, rng: random.Random, recheck_share: float, cut_share: float = 0.0, slip_share: float = HEAD_SLIP_SHARE
+) -> str:
+    """One model's long chain of thought, as wasteful as reasoning models are: each step is what is left of the problem
+    (``0+2*6-5``, ``2*6-5``, …), and is followed by checks that check nothing.
+
+    A share of ``cut_share`` stops thinking somewhere after the first step. What is left is done in the head then, and a
+    share of ``slip_share`` of its steps is wrong: the model learns what to say when it is made to answer, and knows
+    less the earlier that is.
+    """
+    lines = []
+    for number, step in enumerate(chain.steps, start=1):
+        left = step[-1] + chain.problem[1 + 2 * number :]
+        lines.append(left)
+        checks = 0
+        while checks < MAX_CHECKS and rng.random() < recheck_share:
+            lines.append(f"check {left}")
+            checks += 1
+    if rng.random() < cut_share:
+        lines = lines[: rng.randrange(1, len(lines))]
+    answer = solve(lines[-1].removeprefix("check "), rng, slip_share).answer
+    return f"<think>{STEP_GAP.join(lines)}</think>\\boxed{{{answer}}}"
 
 
 def dialogue(problem: str, rng: random.Random) -> dict[str, list[dict[str, str]]]:

@@ -11,19 +11,41 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""``python -m tests.bench``: run the benchmarks, print a table, write the machine's file."""
+"""``python -m tests.bench [two_policies] [importance]``: run the benchmarks, print tables, write the machine's file."""
 
 from __future__ import annotations
 
 import sys
+from enum import Enum
+from typing import Annotated
 
-from tests.bench import two_policies
+import typer
+
 from tests.bench.results import show, write
 from tests.configs import ROOT
 
-# The recipe's own modules, as its scripts see them.
-sys.path.insert(0, str(ROOT / "recipes" / "tiny_cpu"))
 
-results = two_policies.run()
-show(results)
-print(f"written to {write(results).relative_to(ROOT)}")
+class Part(str, Enum):
+    """What can be measured by itself."""
+
+    TWO_POLICIES = "two_policies"
+    IMPORTANCE = "importance"
+
+
+def main(
+    parts: Annotated[list[Part] | None, typer.Argument(help="What to measure; all where not given.")] = None,
+) -> None:
+    """Measure ratios side by side."""
+    from tests.bench import importance, two_policies
+
+    # The recipe's own modules, as its scripts see them.
+    sys.path.insert(0, str(ROOT / "recipes" / "tiny_cpu"))
+    runs = {Part.TWO_POLICIES: two_policies.run, Part.IMPORTANCE: importance.run}
+    for part in parts or Part:
+        results = runs[part]()
+        show(results)
+        print(f"written to {write(results).relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

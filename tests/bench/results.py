@@ -54,16 +54,28 @@ class Result:
     """Of the code that was measured; ends in "+" where files were changed."""
 
 
-def result(measure: str, values: Sequence[float], *, command: str, at_most: float | None = None) -> Result:
-    """Median and range of repetitions, against the largest value that would do."""
+def result(
+    measure: str,
+    values: Sequence[float],
+    *,
+    command: str,
+    at_most: float | None = None,
+    at_least: float | None = None,
+) -> Result:
+    """Median and range of repetitions, against the largest or the smallest value that would do."""
     middle = median(values)
+    goal, holds = "", None
+    if at_most is not None:
+        goal, holds = f"at most {at_most:g}", middle <= at_most
+    if at_least is not None:
+        goal, holds = f"at least {at_least:g}", middle >= at_least
     return Result(
         measure=measure,
         ratio=round(middle, 4),
         low=round(min(values), 4),
         high=round(max(values), 4),
-        goal="" if at_most is None else f"at most {at_most:g}",
-        holds=None if at_most is None else middle <= at_most,
+        goal=goal,
+        holds=holds,
         command=command,
         commit=_commit(),
     )

@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from rich.console import Console
 
-from tests.bench import results
+from tests.bench import importance, results
 from tests.bench.plan import CYCLE, CYCLES, STEPS
 from tests.bench.two_policies import ratios
 
@@ -49,6 +50,29 @@ def test_ratios_by_hand():
 def test_a_goal_that_is_missed_is_said():
     missed = results.result("slow", [1.0, 1.2, 1.4], command="make bench", at_most=1.1)
     assert (missed.ratio, missed.low, missed.high, missed.holds) == (1.2, 1.0, 1.4, False)
+    reached = results.result("few", [3.0, 5.0, 4.0], command="make bench", at_least=4.0)
+    assert (reached.goal, reached.holds) == ("at least 4", True)
+
+
+def test_agreement_with_the_truth_by_hand():
+    truth = [[3.0, 2.0, 1.0, 0.0], [0.0, 1.0, 2.0, 3.0]]
+    assert importance.tau(truth, truth) == 1.0
+    # One pair of six the other way round: (5 - 1) / 6; and a trace that says nothing.
+    assert importance.tau([[2.0, 3.0, 1.0, 0.0], [5.0] * 4], truth) == pytest.approx((4 / 6 + 0) / 2)
+    # The two highest of four: one of them, then both.
+    assert importance.overlap([[0.0, 2.0, 1.0, 3.0], [0.5, 1.0, 2.0, 3.0]], truth) == pytest.approx((1 / 2 + 1) / 2)
+
+
+def test_auc_by_hand():
+    # Of six pairs four are won, one is tied, one is lost.
+    scored = [(False, 0.1), (False, 0.3), (True, 0.3), (True, 0.5), (True, 0.2)]
+    assert importance.auc(scored) == pytest.approx((4 + 0.5) / 6)
+
+
+def test_what_is_a_working_step():
+    works = ["<think>4+2*6\n\n", "2*6\n\n", "2"]
+    others = ["check 2*6\n\n", "hheck 2", "2*", "*6", "22", "</think>\\boxed{2}", ""]
+    assert [text for text in works + others if importance.is_step(text)] == works
 
 
 def test_a_file_keeps_what_was_not_measured_again(tmp_path, monkeypatch, capsys):

@@ -22,7 +22,7 @@ import sys
 import pytest
 import task
 import torch
-from make_models import CHAT_TEMPLATE, build_tokenizer
+from make_models import CHAT_TEMPLATE, SHAPES, build_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from longshort_verl.data.problems import read_problems
@@ -68,6 +68,34 @@ def test_dialogues_follow_the_protocol_and_its_transcripts():
     assert 0.4 < checks / steps < 0.6, "about half of the steps are repeated"
     # Four steps on average, 0.88 each: 0.88 ** 4 = 0.6 are right to the end, and a slip may cancel out.
     assert 0.2 < wrong / 200 < 0.5
+
+
+def test_long_chains_are_steps_and_checks_of_them():
+    rng = random.Random(7)
+    checks = steps = cut = wrong = 0
+    for problem in task.distinct_problems(rng, 100, 2, 4):
+        chain = task.solve(problem)
+        written = task.trace(chain, rng, task.RECHECK_SHARE, cut_share=0.5)
+        thinking, end, answer = written.removeprefix("<think>").partition("</think>")
+        assert end == "</think>"
+        left = [problem]
+        for line in thinking.split(task.STEP_GAP) if thinking else []:
+            if line.startswith("check "):
+                assert line == f"check {left[-1]}"
+                checks += 1
+            else:
+                assert task.solve(line).answer == chain.answer
+                assert len(line) == len(left[-1]) - 2, "one operation less"
+                left.append(line)
+        steps += len(left) - 1
+        if left[-1] == chain.answer:
+            assert answer == f"\\boxed{{{chain.answer}}}", "what was thought to the end is right"
+        else:
+            cut += 1
+            wrong += answer != f"\\boxed{{{chain.answer}}}"
+    assert 35 < checks / steps < 55
+    assert 10 < cut < 60
+    assert 0.1 < wrong / cut < 0.6, "what was done in the head is often wrong"
 
 
 def test_problems_are_held_out(tiny_problems):
@@ -146,9 +174,11 @@ def test_shipped_models_speak_the_protocol(shipped):
 @pytest.mark.timeout(900)
 def test_the_command_that_rebuilds_the_models_works(root, tmp_path):
     command = [sys.executable, "recipes/tiny_cpu/make_models.py", "--out", str(tmp_path)]
-    subprocess.run([*command, "--steps-long", "3", "--steps-short", "2"], cwd=root, check=True, timeout=800)
-    for role in Role:
-        model = AutoModelForCausalLM.from_pretrained(tmp_path / role.value)
-        shipped = AutoModelForCausalLM.from_pretrained(root / "recipes/tiny_cpu/models" / role.value)
+    steps = {"long": 3, "short": 2, "solo": 2, "checks": 1, "chains": 1}
+    command += [text for name, number in steps.items() for text in (f"--steps-{name}", str(number))]
+    subprocess.run(command, cwd=root, check=True, timeout=800)
+    for name in (*SHAPES, "solo"):
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / name)
+        shipped = AutoModelForCausalLM.from_pretrained(root / "recipes/tiny_cpu/models" / name)
         assert model.config.to_dict() | {"_name_or_path": ""} == shipped.config.to_dict() | {"_name_or_path": ""}
-        assert AutoTokenizer.from_pretrained(tmp_path / role.value).chat_template == CHAT_TEMPLATE
+        assert AutoTokenizer.from_pretrained(tmp_path / name).chat_template == CHAT_TEMPLATE

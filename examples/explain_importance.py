@@ -1,0 +1,73 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""A tiny model writes one chain of thought; which of its thoughts mattered?
+
+    VERL_PLATFORM=cpu .venv/bin/python examples/explain_importance.py "3+4*2"
+
+The same by commands, for files and for real models: `longshort chunk`, `longshort importance`, `longshort report
+importance`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+
+from longshort_verl.config.importance import read_importance
+from longshort_verl.data.journal import Journal
+from longshort_verl.data.scoring import score_rows
+from longshort_verl.data.traces import Row, RowOutcome
+from longshort_verl.engines import open_generator, token_counter
+from longshort_verl.evaluation.importance import thoughts_table
+from longshort_verl.types import Message, Problem, Sampling
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "recipes" / "tiny_cpu"))
+
+
+async def main(question: str) -> None:
+    """Write, score, show."""
+    from task import solve
+
+    recipe = ROOT / "recipes" / "tiny_cpu" / "importance.yaml"
+    config = read_importance(recipe, [f"model.path={ROOT}/recipes/tiny_cpu/models/solo"])
+    problem = Problem(prompt=question, answer=solve(question).answer, source="example", index=0)
+    async with open_generator(config.model) as generator:
+        asked = [Message(role="user", content=question)]
+        reply = await generator.generate(asked, Sampling(max_tokens=2500, temperature=1.0, seed=3))
+        print(f"{question} = {problem.answer} (mod 10, from left to right). The model wrote:\n\n{reply.text}\n")
+        row = Row(key="1", outcome=RowOutcome.READ, problem=problem, trace=reply.text)
+        with tempfile.TemporaryDirectory() as folder, Journal(Path(folder) / "journal.jsonl", {}) as journal:
+            (result,) = await score_rows(
+                [row],
+                config,
+                generator,
+                journal,
+                token_counter(config.model),
+                on_cost=lambda cost: None,
+                on_done=lambda row: None,
+            )
+    if result.scored is None or not result.scored.importances:
+        sys.exit(f"not scored: {result.outcome}: {result.detail}")
+    Console().print(thoughts_table(result.as_dict()))
+    cost = result.scored.cost
+    print(f"{cost.num_rollouts} rollouts, {cost.num_tokens} tokens written, {cost.hit_rate or 0:.0%} of prompts cached")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "3+4*2"))

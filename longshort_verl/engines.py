@@ -1,0 +1,70 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The generator that a config asks for, open while it is used, and the token counts of its model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from longshort_verl.config.importance import Engine, ModelSettings
+from longshort_verl.config.schema import ConfigError
+from longshort_verl.generation import EndpointGenerator, Generator, VLLMGenerator
+
+
+@asynccontextmanager
+async def open_generator(settings: ModelSettings) -> AsyncIterator[Generator]:
+    """Start or reach the model, and end what was started.
+
+    Raises:
+        ConfigError: no model is named.
+    """
+    if not settings.path:
+        raise ConfigError("model.path is null; set it to the path or hub name of the model that is asked")
+    if settings.engine is Engine.RAY:
+        from longshort_verl.adapters.rollout_servers import RayGenerator
+
+        async with RayGenerator(settings.path, settings.ray, settings.vllm) as generator:
+            yield generator
+    elif settings.engine is Engine.ENDPOINT:
+        endpoint = settings.endpoint
+        # Servers that ask for none take any.
+        key = os.environ.get(endpoint.api_key_variable) or "none"
+        async with EndpointGenerator(endpoint.base_urls, settings.path, key, endpoint) as generator:
+            yield generator
+    else:
+        async with VLLMGenerator(settings.path, settings.vllm) as generator:
+            yield generator
+
+
+def token_counter(settings: ModelSettings) -> Callable[[str], int]:
+    """Tokens of a text by the model's own tokenizer.
+
+    Raises:
+        ConfigError: there is no tokenizer at that path.
+    """
+    from transformers import AutoTokenizer
+
+    path = settings.tokenizer or settings.path
+    if not path:
+        raise ConfigError("model.path is null; set it, or model.tokenizer, to count tokens with")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"no tokenizer could be loaded from {path!r}: {error}; where model.path is the name that a server gives "
+            "its model, set model.tokenizer"
+        ) from error
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False))

@@ -1,0 +1,79 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Let the solo model think: ``python recipes/tiny_cpu/make_traces.py --out traces.jsonl``, to be scored."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from task import SOLO_STEPS, STEP_GAP, sample_problem, solve
+
+from longshort_verl.config.importance import read_importance
+from longshort_verl.generation import Generator, VLLMGenerator
+from longshort_verl.types import Message, Sampling
+
+HERE = Path(__file__).resolve().parent
+MODEL = HERE / "models" / "solo"
+RECIPE = HERE / "importance.yaml"
+MAX_TOKENS = 2500
+
+
+async def write_traces(generator: Generator, number: int, seed: int) -> list[dict[str, str]]:
+    """Chains of thought that reach the right answer and hold a check: rows of ``problem``, ``answer``, ``trace``."""
+    rng = random.Random(seed)
+    found: list[dict[str, str]] = []
+    while len(found) < number:
+        problems = [sample_problem(rng, SOLO_STEPS, SOLO_STEPS) for _ in range(number)]
+        sampling = Sampling(max_tokens=MAX_TOKENS, temperature=1.0)
+        replies = await asyncio.gather(
+            *(
+                generator.generate([Message(role="user", content=text)], replace(sampling, seed=rng.randrange(2**31)))
+                for text in problems
+            )
+        )
+        for problem, reply in zip(problems, replies, strict=True):
+            if reply.error:
+                raise RuntimeError(f"{problem}: {reply.error}")
+            answer = solve(problem).answer
+            lines = reply.text.removesuffix(f"</think>\\boxed{{{answer}}}").split(STEP_GAP)
+            if lines[-1] == f"check {answer}":
+                found.append({"problem": problem, "answer": answer, "trace": reply.text})
+    return found[:number]
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="JSONL to write.")],
+    number: Annotated[int, typer.Option(help="Chains to write.")] = 24,
+    seed: Annotated[int, typer.Option(help="Seed of problems and sampling.")] = 1,
+) -> None:
+    """Ask the solo model for chains of thought; those that end wrong or early are left out."""
+
+    async def run() -> list[dict[str, str]]:
+        async with VLLMGenerator(str(MODEL), read_importance(RECIPE, []).model.vllm) as generator:
+            return await write_traces(generator, number, seed)
+
+    rows = asyncio.run(run())
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    print(f"{len(rows)} chains of thought in {out}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

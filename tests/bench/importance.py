@@ -1,0 +1,211 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What a value of each thought costs: eight rollouts at every boundary, as others make them, against ours.
+
+On the tiny solo model's own chains, with real vLLM, all in one process and in turn. The truth is 128 rollouts at every
+boundary. Every measurement begins with an empty prefix cache.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import isnan
+from pathlib import Path
+from statistics import mean
+
+from rich.progress import Progress
+from scipy.stats import kendalltau
+
+from longshort_verl.config.importance import ImportanceConfig, read_importance
+from longshort_verl.data.journal import Journal
+from longshort_verl.data.monte_carlo import Cost
+from longshort_verl.data.sampling_plan import Plan
+from longshort_verl.data.scoring import Result as Row
+from longshort_verl.data.scoring import score_rows
+from longshort_verl.data.traces import Row as Trace
+from longshort_verl.data.traces import RowOutcome
+from longshort_verl.engines import token_counter
+from longshort_verl.generation import VLLMGenerator
+from longshort_verl.types import Problem
+from tests.bench.results import Result, result
+from tests.configs import ROOT
+from tests.engines import engine_environment
+
+COMMAND = "make bench"
+NUM_TRACES, REPETITIONS, TRUTH, TOP = 24, 5, 128, 2
+RECIPE = ROOT / "recipes" / "tiny_cpu" / "importance.yaml"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One pass over all traces."""
+
+    rows: list[Row]
+    cost: Cost
+    seconds: float
+
+    @property
+    def scores(self) -> list[list[float]]:
+        """Importance by trace and thought."""
+        return [[one.score for one in row.scored.importances] for row in self.rows if row.scored]
+
+
+def run() -> list[Result]:
+    """Measure and work the ratios out."""
+    config = read_importance(RECIPE, [f"model.path={ROOT}/recipes/tiny_cpu/models/solo"])
+    with engine_environment():
+        return asyncio.run(_run(config))
+
+
+async def own_traces(generator: VLLMGenerator, number: int, seed: int) -> list[Trace]:
+    """Chains that the model writes itself and that end right, with at least one check in them."""
+    from make_traces import write_traces
+
+    rows = await write_traces(generator, number, seed)
+    problems = [
+        Problem(prompt=row["problem"], answer=row["answer"], source="tiny", index=i) for i, row in enumerate(rows)
+    ]
+    return [
+        Trace(key=str(problem.index), outcome=RowOutcome.READ, problem=problem, trace=row["trace"])
+        for problem, row in zip(problems, rows, strict=True)
+    ]
+
+
+async def measure(
+    generator: VLLMGenerator, config: ImportanceConfig, traces: Sequence[Trace], *, one_by_one: bool = False
+) -> Measured:
+    """Score ``traces`` from an empty cache."""
+    await generator.forget()
+    costs: list[Cost] = []
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder, Journal(Path(folder) / "journal.jsonl", {}) as journal:
+        rows = await score_rows(
+            traces,
+            config,
+            _OneByOne(generator) if one_by_one else generator,
+            journal,
+            token_counter(config.model),
+            on_cost=costs.append,
+            on_done=lambda row: None,
+        )
+    return Measured(rows=rows, cost=sum(costs, Cost()), seconds=time.perf_counter() - started)
+
+
+class _OneByOne:
+    """One request after another, as the reference code asks."""
+
+    def __init__(self, generator: VLLMGenerator) -> None:
+        self._generator, self._turn = generator, asyncio.Lock()
+
+    async def generate(self, messages, sampling):
+        async with self._turn:
+            return await self._generator.generate(messages, sampling)
+
+
+async def _run(config: ImportanceConfig) -> list[Result]:
+    fixed = replace(config, plan=replace(config.plan, plan=Plan.FIXED))
+    exact = replace(config, plan=replace(fixed.plan, num_rollouts=TRUTH))
+    fewer, agree_ours, agree_fixed, top_ours, top_fixed = [], [], [], [], []
+    hits, faster, slower, aucs, per_trace = [], [], [], [], []
+    async with VLLMGenerator(str(config.model.path), config.model.vllm) as generator:
+        traces = await own_traces(generator, NUM_TRACES, seed=1)
+        with Progress() as progress:
+            bar = progress.add_task("importance", total=1 + 3 * REPETITIONS)
+            truth = (await measure(generator, exact, traces)).scores
+            progress.advance(bar)
+            for repetition in range(1, REPETITIONS + 1):
+                seeded = [replace(one, rollouts=replace(one.rollouts, seed=repetition)) for one in (config, fixed)]
+                ours = await measure(generator, seeded[0], traces)
+                progress.advance(bar)
+                others = await measure(generator, seeded[1], traces)
+                progress.advance(bar)
+                alone = await measure(generator, seeded[1], traces[:4], one_by_one=True)
+                together = await measure(generator, seeded[1], traces[:4])
+                progress.advance(bar)
+                fewer.append(others.cost.num_tokens / ours.cost.num_tokens)
+                faster.append(others.seconds / ours.seconds)
+                slower.append(alone.seconds / together.seconds)
+                hits.append(ours.cost.hit_rate or 0.0)
+                agree_ours.append(tau(ours.scores, truth))
+                agree_fixed.append(tau(others.scores, truth))
+                top_ours.append(overlap(ours.scores, truth))
+                top_fixed.append(overlap(others.scores, truth))
+                aucs.append(_auc(ours.rows))
+                per_trace.append(ours.cost.num_rollouts / len(traces))
+    return [
+        result("generated tokens, 8 rollouts everywhere over ours", fewer, at_least=4.0, command=COMMAND),
+        result("Kendall tau with 128 rollouts, ours", agree_ours, command=COMMAND),
+        result("Kendall tau with 128 rollouts, 8 everywhere", agree_fixed, command=COMMAND),
+        result(
+            "Kendall tau, ours less 8 everywhere",
+            [a - b for a, b in zip(agree_ours, agree_fixed, strict=True)],
+            at_least=0.0,
+            command=COMMAND,
+        ),
+        result(f"top-{TOP} overlap with 128 rollouts, ours", top_ours, command=COMMAND),
+        result(f"top-{TOP} overlap with 128 rollouts, 8 everywhere", top_fixed, command=COMMAND),
+        result("prefill hit rate, ours", hits, at_least=0.95, command=COMMAND),
+        result("time, 8 everywhere over ours", faster, command=COMMAND),
+        result("time, one request after another over all at once", slower, command=COMMAND),
+        result("AUC of working steps over checks, ours", aucs, at_least=0.95, command=COMMAND),
+        result("rollouts per trace, ours", per_trace, command=COMMAND),
+    ]
+
+
+def tau(scores: Sequence[Sequence[float]], truth: Sequence[Sequence[float]]) -> float:
+    """Mean over traces; a trace whose scores are all equal says nothing and counts 0."""
+    found = [kendalltau(a, b).statistic for a, b in zip(scores, truth, strict=True)]
+    return float(mean(0.0 if isnan(one) else one for one in found))
+
+
+def overlap(scores: Sequence[Sequence[float]], truth: Sequence[Sequence[float]]) -> float:
+    """Share of each trace's highest thoughts that are among the truth's highest; mean over traces."""
+
+    def top(values: Sequence[float]) -> set[int]:
+        return set(sorted(range(len(values)), key=lambda i: -values[i])[:TOP])
+
+    return mean(len(top(a) & top(b)) / min(TOP, len(a)) for a, b in zip(scores, truth, strict=True))
+
+
+def _auc(rows: Sequence[Row]) -> float:
+    return auc(
+        [
+            (is_step(thought.text), one.score)
+            for row in rows
+            if row.scored
+            for thought, one in zip(row.scored.trace.thoughts, row.scored.importances, strict=True)
+        ]
+    )
+
+
+def is_step(thought: str) -> bool:
+    """Whether a thought of the solo model works: it is what is left of the problem. All else is a check, or garbled."""
+    return re.fullmatch(r"\d([-+*]\d)*", thought.removeprefix("<think>").strip()) is not None
+
+
+def auc(scored: Sequence[tuple[bool, float]]) -> float:
+    """Chance that a working step of any trace outranks a check of any trace; ties count half.
+
+    Args:
+        scored: whether it is a working step, and its importance.
+    """
+    works = [score for is_step, score in scored if is_step]
+    checks = [score for is_step, score in scored if not is_step]
+    wins = sum((work > check) + 0.5 * (work == check) for work in works for check in checks)
+    return wins / (len(works) * len(checks))
