@@ -36,11 +36,16 @@ MAX_TOKENS = 2500
 
 
 async def write_traces(generator: Generator, number: int, seed: int) -> list[dict[str, str]]:
-    """Chains of thought that reach the right answer and hold a check: rows of ``problem``, ``answer``, ``trace``."""
+    """Chains of thought that reach the right answer and hold a check: rows of ``problem``, ``answer``, ``trace``.
+
+    Of problems that do not end in a product, which can be guessed from one factor (``6*6*8``, ``4-6*0``): the step
+    before it is not needed then, and works as little as a check.
+    """
     rng = random.Random(seed)
     found: list[dict[str, str]] = []
     while len(found) < number:
-        problems = [sample_problem(rng, SOLO_STEPS, SOLO_STEPS) for _ in range(number)]
+        problems = [sample_problem(rng, SOLO_STEPS, SOLO_STEPS) for _ in range(2 * number)]
+        problems = [problem for problem in problems if problem[-2] != "*"][:number]
         sampling = Sampling(max_tokens=MAX_TOKENS, temperature=1.0)
         replies = await asyncio.gather(
             *(

@@ -48,7 +48,7 @@ from tests.configs import ROOT
 from tests.engines import engine_environment
 
 COMMAND = "make bench"
-NUM_TRACES, REPETITIONS, TRUTH, TOP = 24, 5, 128, 2
+NUM_TRACES, REPETITIONS, TRUTH, TOP = 16, 5, 128, 2
 RECIPE = ROOT / "recipes" / "tiny_cpu" / "importance.yaml"
 
 
