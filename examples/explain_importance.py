@@ -13,7 +13,7 @@
 # limitations under the License.
 """A tiny model writes one chain of thought; which of its thoughts mattered?
 
-    VERL_PLATFORM=cpu .venv/bin/python examples/explain_importance.py "3+4*2"
+    VERL_PLATFORM=cpu .venv/bin/python examples/explain_importance.py "3*4-2"
 
 The same by commands, for files and for real models: `longshort chunk`, `longshort importance`, `longshort report
 importance`.
@@ -70,4 +70,4 @@ async def main(question: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "3+4*2"))
+    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "3*4-2"))

@@ -349,6 +349,10 @@ class VLLMGenerator:
         """End the engine's processes; calls still waiting return ERROR. May be called again."""
         engine, self._engine = self._engine, None
         if engine is not None:
+            handler = engine.output_handler
+            if handler is not None and not engine.output_processor.has_unfinished_requests():
+                # Nothing waits: else vLLM's reader may see the engine end first, and print a traceback of it.
+                handler.cancel()
             # In a thread, because vLLM hands out what waits while its processes end. Its default time of 5 s kills an
             # engine core that still waits for its worker, which leaks shared memory.
             await asyncio.to_thread(engine.shutdown, _SHUTDOWN_S)
