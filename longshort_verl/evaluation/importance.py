@@ -199,7 +199,7 @@ table { border-collapse: collapse; } td, th { padding: .15rem .7rem; text-align:
 <img src="data:image/png;base64,{{ picture }}" alt="importance by position, by kind, and of one trace">
 <h2>Trace {{ key }}</h2>
 <p class="thought">{{ problem }}</p>
-<p>Green helps, red harms; the deeper, the more. A value is the share of right rollouts after the thought.</p>
+<p>Green helps, red harms; the deeper, the more. A value is the estimated chance of a right answer by then.</p>
 {% for t in thoughts %}<div class="thought" style="background: {{ t.colour }}"><span class="note">{{ t.note }}</span>
 {{- t.text }}</div>
 {% endfor %}
