@@ -125,7 +125,8 @@ def _missing(counts: Counts, settings: PlanSettings) -> int:
         return settings.min_rollouts - counts.num_rollouts
     if counts.spread <= settings.spread:
         return 0
-    return min(settings.min_rollouts, settings.max_rollouts - counts.num_rollouts)
+    # A run that goes on under a lower limit has more already.
+    return max(0, min(settings.min_rollouts, settings.max_rollouts - counts.num_rollouts))
 
 
 def _jump(likelihoods: Sequence[float] | None) -> set[int]:

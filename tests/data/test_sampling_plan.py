@@ -95,6 +95,11 @@ def test_uncertain_values_get_more_rollouts_up_to_the_limit():
     assert play([0.0, 0.0], plan(spread=0.15)) == [4, 4]
 
 
+def test_a_run_that_goes_on_under_a_lower_limit_ends():
+    seen = [Counts(num_right=8, num_rollouts=16), Counts(num_right=16, num_rollouts=32)]
+    assert next_rollouts(seen, [0, 1], plan(spread=0.01, max_rollouts=8), None) == {}
+
+
 def test_one_thought():
     assert play([0.0, 1.0], plan()) == [4, 4]
 
