@@ -86,7 +86,7 @@ def dialogue_metrics(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 class EnginesFailed(RuntimeError):
-    """Most dialogues of a batch were lost to an engine: it is gone, and a run would go on with little to learn from."""
+    """An engine is gone: it does not answer, or most dialogues of a batch were lost to it."""
 
 
 def check_engines(failed: float | None, where: str) -> None:

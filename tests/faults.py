@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 
+import psutil
 from wrapt import when_imported
 
 
@@ -33,3 +34,23 @@ def leave_out_a_push(module) -> None:
         on_step_end(self)
 
     trainer.on_step_end = without_one_push
+
+
+@when_imported("longshort_verl.adapters.trainer")
+def kill_an_engine_before_its_push(module) -> None:
+    """``LONGSHORT_TEST_KILL_ENGINE=<step>``: all engines' processes die after the updates of that step."""
+    trainer = module.LongShortTrainer
+    on_step_end = trainer.on_step_end
+
+    def without_engines(self) -> None:
+        if str(self.global_steps) == os.environ.get("LONGSHORT_TEST_KILL_ENGINE"):
+            mark = os.environ["LONGSHORT_TEST_JOB"]
+            for process in psutil.process_iter():
+                try:
+                    if "EngineCore" in process.name() and process.environ().get("LONGSHORT_TEST_JOB") == mark:
+                        process.kill()
+                except psutil.NoSuchProcess:
+                    continue
+        on_step_end(self)
+
+    trainer.on_step_end = without_engines

@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 _MARK = "LONGSHORT_TEST_JOB"
+_started: list[Job] = []
 
 
 @dataclass
@@ -87,6 +89,13 @@ class Job:
                 continue
         return found
 
+    def end(self) -> None:
+        """Kill what is left of it."""
+        for process in self.members():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.process.wait(timeout=30)
+
     def _processes(self) -> list[str]:
         found = []
         for process in self.members():
@@ -98,7 +107,12 @@ class Job:
 
 
 def start_job(folder: Path, *overrides: str, environment: dict[str, str] | None = None) -> Job:
-    """Start a job that writes everything into ``folder``; ``environment`` is added to this process's."""
+    """Start a job that writes everything into ``folder``; ``environment`` is added to this process's.
+
+    Two jobs do not fit into this machine's memory: one that a failed test has left behind is ended first.
+    """
+    while _started:
+        _started.pop().end()
     folder.mkdir(parents=True, exist_ok=True)
     # Whoever runs the tests in the background has made them, and all that they start, deaf to Ctrl-C.
     command = ["env", "--default-signal=INT", sys.executable, "-m", "verl.trainer.main_ppo"]
@@ -118,4 +132,5 @@ def start_job(folder: Path, *overrides: str, environment: dict[str, str] | None 
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
-    return Job(folder=folder, process=process)
+    _started.append(Job(folder=folder, process=process))
+    return _started[-1]

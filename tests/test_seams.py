@@ -102,7 +102,8 @@ SIGNATURES = {
     "verl.workers.rollout.llm_server.LLMServerClient.__init__": ["self", "config", "load_balancer_handle", "kwargs"],
     "verl.workers.rollout.llm_server.LLMServerClient.generate": ["self", "request_id", "prompt_ids", ...],
     "verl.checkpoint_engine.CheckpointEngineManager.__init__": ["self", "config", "actor_wg", "replicas"],
-    "verl.checkpoint_engine.CheckpointEngineManager.update_weights": ["self", "global_steps"],
+    "verl.workers.engine_workers.ActorRolloutRefWorker.update_weights": ["self", "global_steps", "mode"],
+    "verl.workers.rollout.vllm_rollout.vllm_async_server.vLLMHttpServer.collective_rpc": ["self", "method", ...],
     "verl.checkpoint_engine.CheckpointEngineManager.sleep_replicas": ["self"],
     "verl.single_controller.ray.create_colocated_worker_cls": ["class_dict"],
     "verl.single_controller.ray.RayWorkerGroup.spawn": ["self", "prefix_set"],
@@ -133,6 +134,7 @@ SIGNATURES = {
 """Name → parameters in order; ``...`` stands for any further ones."""
 
 ATTRIBUTES = [
+    "vllm.v1.worker.worker_base.WorkerBase.check_health",
     "verl.workers.engine.fsdp.transformer_impl.FSDPEngineWithLMHead",
     "verl.workers.engine.fsdp.transformer_impl.CPUOffloadPolicy",
     "verl.workers.engine.fsdp.transformer_impl.FSDPEngine._merged_lora_per_tensor_param",

@@ -48,12 +48,15 @@ from verl.workers.rollout.llm_server import LLMServerManager
 
 from longshort_verl.adapters.preflight import has_lora, role_config
 from longshort_verl.config.schema import Policies
+from longshort_verl.metrics import EnginesFailed
 from longshort_verl.types import Role
 
 logger = logging.getLogger(__name__)
 
 SHORT_GROUP = "short"
 """Name of the short policy's worker group and of its folder in a checkpoint; the long policy's is verl's "actor"."""
+HEALTH_PERIOD_S = 10.0
+"""How often the engines are asked whether they live while a push takes its time, in seconds."""
 
 
 class ShortPolicyWorker(ActorRolloutRefWorker):
@@ -127,6 +130,35 @@ class Policy:
     def sleeps(self) -> bool:
         """Whether its engine gives its weights up while the actors train, and needs them pushed back."""
         return bool(self.config.actor_rollout_ref.rollout.free_cache_engine)
+
+    def push(self, step: int) -> None:
+        """Give the engines the actor's weights, as verl's ``CheckpointEngineManager.update_weights`` does.
+
+        verl waits for an engine's answer without limit, and one that died never gives it. So whether they live is
+        asked before, and again while a push takes its time.
+
+        Raises:
+            EnginesFailed: an engine is dead.
+        """
+        self._check_health(step)
+        pending = self.worker_group.update_weights(global_steps=step, mode="naive")
+        while pending:
+            done, pending = ray.wait(pending, num_returns=len(pending), timeout=HEALTH_PERIOD_S)
+            ray.get(done)
+            if pending:
+                self._check_health(step)
+
+    def _check_health(self, step: int) -> None:
+        # A dead engine says so at once; a busy one answers when it has time.
+        asked = [replica.servers[0].collective_rpc.remote("check_health") for replica in self.servers.get_replicas()]
+        answered, _ = ray.wait(asked, num_returns=len(asked), timeout=HEALTH_PERIOD_S)
+        try:
+            ray.get(answered)
+        except ray.exceptions.RayError as error:
+            raise EnginesFailed(
+                f"step {step}: an engine of the {self.name} policy is dead and cannot be given its weights; what "
+                "vLLMHttpServer logged before says why"
+            ) from error
 
 
 def build_short_policy(

@@ -151,7 +151,7 @@ class LongShortTrainer(PPOTrainerSync):
         resumed = self.global_steps > 0
         for policy in self._policies:
             if policy.learns or policy.sleeps or resumed:
-                policy.engines.update_weights(self.global_steps)
+                policy.push(self.global_steps)
 
     def on_sample_end(self) -> None:
         """Put all engines to sleep; verl's own hook does the first one's."""
@@ -164,7 +164,7 @@ class LongShortTrainer(PPOTrainerSync):
         for policy in self._policies:
             if policy.updated or policy.sleeps:
                 with marked_timer(f"update_weights/{policy.name}", self.timing_raw):
-                    policy.engines.update_weights(self.global_steps)
+                    policy.push(self.global_steps)
                 policy.unchecked, policy.updated = True, False
             else:
                 # Nothing has changed, so the engine is up to date: verl's staleness metrics go by this number.

@@ -295,6 +295,23 @@ def test_a_job_whose_engine_dies_ends(tmp_path, problems):
 
 
 @pytest.mark.slow
+def test_a_job_whose_engine_dies_before_a_push_ends(tmp_path, problems):
+    # verl would wait for the dead engine's answer for ever.
+    job = start_job(
+        tmp_path,
+        f"data.train_files={problems}/train.parquet",
+        f"data.val_files={problems}/val.parquet",
+        "trainer.total_training_steps=100",
+        "trainer.val_before_train=false",
+        "trainer.test_freq=-1",
+        environment={"VERL_USE_EXTERNAL_MODULES": "tests.faults", "LONGSHORT_TEST_KILL_ENGINE": "1"},
+    )
+    assert job.process.wait(timeout=900) != 0
+    assert "EnginesFailed: step 1: an engine of the long policy is dead" in job.log
+    assert job.leftovers(within=30) == []
+
+
+@pytest.mark.slow
 def test_a_failed_job_leaves_nothing_behind(tmp_path, problems):
     job = start_job(
         tmp_path,
