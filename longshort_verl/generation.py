@@ -310,7 +310,10 @@ class VLLMGenerator:
         async def ask(prompt_ids: list[int], token: int) -> tuple[float, int]:
             params = SamplingParams(
                 max_tokens=1,
-                temperature=0.0,
+                # Which token is drawn does not matter. But on a CPU vLLM 0.24 forgets the seeds of a whole batch if one
+                # request in it has none, and a greedy one has none.
+                temperature=1.0,
+                seed=0,
                 logprob_token_ids=[token],
                 detokenize=False,
                 output_kind=RequestOutputKind.FINAL_ONLY,

@@ -392,6 +392,8 @@ class EngineRun:
     """The same request, twice."""
     sampled: list[Generation]
     """64 requests at once, at temperature 1."""
+    beside: list[Generation]
+    """The same again, beside requests for likelihoods."""
     long_prompts: list[Generation]
     """64 requests at once with prompts that vLLM could read at once only in parts, each with a seed of its own."""
     most_read_at_once: int
@@ -442,6 +444,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> EngineRun:
             sampled = await asyncio.gather(
                 *(generator.generate(CHAT, Sampling(max_tokens=60, temperature=1.0, seed=seed)) for seed in range(64))
             )
+            told = [*CHAT, Message(role="assistant", content="a")]
+            beside, _ = await asyncio.gather(
+                asyncio.gather(
+                    *(
+                        generator.generate(CHAT, Sampling(max_tokens=60, temperature=1.0, seed=seed))
+                        for seed in range(64)
+                    )
+                ),
+                asyncio.gather(*(generator.likelihood(told, "bcd" * 20) for _ in range(16))),
+            )
             text = greedy[0].text
             stopped = {
                 stop: await generator.generate(CHAT, replace(GREEDY, stop=stop))
@@ -469,6 +481,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> EngineRun:
         return EngineRun(
             greedy=greedy,
             sampled=sampled,
+            beside=beside,
             long_prompts=long_prompts,
             most_read_at_once=most_read_at_once,
             stopped=stopped,
@@ -499,6 +512,13 @@ def test_concurrent_requests_are_all_answered(run: EngineRun):
     assert len(run.sampled) == 64
     assert {reply.finish for reply in run.sampled} == {FinishReason.STOP, FinishReason.LENGTH}
     assert len({reply.text for reply in run.sampled}) > 32
+
+
+@pytest.mark.job
+def test_a_seed_draws_the_same_beside_requests_for_likelihoods(run: EngineRun):
+    same = sum(one.text == other.text for one, other in zip(run.sampled, run.beside, strict=True))
+    # Another batch rounds differently, which a draw may notice.
+    assert same > 0.9 * len(run.sampled)
 
 
 @pytest.mark.job

@@ -115,7 +115,8 @@ class RayGenerator:
 
         async def ask(prompt_ids: list[int], token: int) -> tuple[float, int]:
             # raw_logprobs (_config): the log-probability from before that token alone was left to choose from.
-            params = {"max_tokens": 1, "temperature": 0.0, "allowed_token_ids": [token], "logprobs": True}
+            # With a seed, and not greedy: see VLLMGenerator.likelihood.
+            params = {"max_tokens": 1, "temperature": 1.0, "seed": 0, "allowed_token_ids": [token], "logprobs": True}
             output = await self._client.generate(_conversation(messages), prompt_ids=prompt_ids, sampling_params=params)
             assert output.log_probs is not None  # they were asked for
             return output.log_probs[0], output.extra_fields.get("num_cached_tokens") or 0

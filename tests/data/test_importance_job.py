@@ -184,7 +184,7 @@ def test_verls_rollout_servers_say_the_same(written, scored, tmp_path):
     assert len(rollouts) > 20
     assert all(own[key]["likelihood"] == pytest.approx(ray[key]["likelihood"], abs=1e-3) for key in likely)
     # Another batch rounds differently, which a draw may notice.
-    assert sum(own[key]["right"] == ray[key]["right"] for key in rollouts) > 0.9 * len(rollouts)
+    assert sum(own[key]["right"] == ray[key]["right"] for key in rollouts) > 0.98 * len(rollouts)
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["hit_rate"] > 0.8
 
 
