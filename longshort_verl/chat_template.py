@@ -21,7 +21,8 @@ generated turn and the next one, so that generated token ids are kept and never 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from longshort_verl.dialogue import PROTOCOL_TAGS
 from longshort_verl.types import Message, Role
@@ -52,6 +53,12 @@ def hf_render(tokenizer) -> Render:
         )
 
     return render
+
+
+def control_tokens(tokenizers: Iterable[Any]) -> tuple[str, ...]:
+    """Special tokens of Hugging Face tokenizers that are no tag of the protocol: what no turn may hold."""
+    special = {token for tokenizer in tokenizers for token in tokenizer.all_special_tokens}
+    return tuple(sorted(special - set(PROTOCOL_TAGS)))
 
 
 def check_chat_template(role: Role, render: Render, *, system_prompt: str, name: str) -> None:

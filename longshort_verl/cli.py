@@ -164,6 +164,73 @@ def importance(
     typer.echo(f"written to {out}")
 
 
+@app.command("cold-start")
+def cold_start(
+    scored: Annotated[Path, typer.Argument(help="Folder of `longshort importance`, or its importance.jsonl.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    overrides: _OVERRIDES = None,
+    recipe: Annotated[Path | None, typer.Option(help="YAML that inherits longshort_cold_start.")] = None,
+) -> None:
+    """Turn scored chains of thought into dialogues that teach each role its style."""
+    import asyncio
+    import dataclasses
+    import json
+    from contextlib import AsyncExitStack
+
+    from rich.progress import Progress
+
+    from longshort_verl.chat_template import control_tokens
+    from longshort_verl.config.cold_start import read_cold_start
+    from longshort_verl.data.cold_start import ColdDialogue, Writer, WriterKind, make_dialogues
+    from longshort_verl.data.cold_start_rows import read_scored_traces, write_cold_start
+    from longshort_verl.data.journal import Journal
+    from longshort_verl.engines import load_tokenizer, open_generator
+    from longshort_verl.evaluation.cold_start import cold_start_table
+    from longshort_verl.grading import grade
+
+    async def run() -> list[ColdDialogue]:
+        async with AsyncExitStack() as stack:
+            writer = None
+            if config.writer.kind is WriterKind.MODEL:
+                settings = {"model": config.writer_model.path, "writer": dataclasses.asdict(config.writer)}
+                journal = stack.enter_context(Journal(out / "writer.jsonl", settings))
+                writer = Writer(
+                    await stack.enter_async_context(open_generator(config.writer_model)), journal, config.writer
+                )
+            progress = stack.enter_context(Progress(console=Console(stderr=True)))
+            bar = progress.add_task("cold start", total=len(rows))
+            return await make_dialogues(
+                rows,
+                config.select,
+                writer=writer,
+                rethink_text=config.rethink_text,
+                dialogue=config.dialogue,
+                grade=lambda text, gold: grade(text, gold, config.grading),
+                count_tokens=lambda text: len(tokenizer.encode(text, add_special_tokens=False)),
+                forbidden=control_tokens([tokenizer]),
+                max_traces=config.max_traces,
+                on_done=lambda dialogue: progress.advance(bar),
+            )
+
+    try:
+        config, rows = read_cold_start(recipe, overrides or []), read_scored_traces(scored)
+        tokenizer = load_tokenizer(config.tokenizer or "")
+        dialogues = asyncio.run(run())
+        found = write_cold_start(
+            dialogues,
+            out,
+            config.dialogue,
+            val_share=config.val_share,
+            seed=config.seed,
+            inputs={"scored": scored / "importance.jsonl" if scored.is_dir() else scored},
+            config=json.loads(json.dumps(dataclasses.asdict(config))),
+        )
+    except ValueError as error:
+        raise _failure(error) from error
+    Console().print(cold_start_table(found))
+    typer.echo(f"written to {out}")
+
+
 @report_app.command("importance")
 def report_importance(
     folder: Annotated[Path, typer.Argument(help="Folder of `longshort importance`.")],

@@ -59,7 +59,7 @@ _SEPARATOR = "\n\n"
 
 @dataclass(frozen=True, kw_only=True)
 class DialogueSettings:
-    """Limits and wording of a dialogue; the defaults live in ``config/longshort_rl.yaml``."""
+    """Limits and wording of a dialogue; the defaults live in ``config/longshort_dialogue.yaml``."""
 
     opening_role: Role
     """Who speaks first: ``long`` as in the paper, or ``short``, which may then answer without any thought."""

@@ -18,8 +18,9 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
-from longshort_verl.config.importance import Engine, ModelSettings
+from longshort_verl.config.model import Engine, ModelSettings
 from longshort_verl.config.schema import ConfigError
 from longshort_verl.generation import EndpointGenerator, Generator, VLLMGenerator
 
@@ -49,22 +50,30 @@ async def open_generator(settings: ModelSettings) -> AsyncIterator[Generator]:
             yield generator
 
 
+def load_tokenizer(path: str, hint: str = "") -> Any:
+    """The Hugging Face tokenizer at a path.
+
+    Raises:
+        ConfigError: there is none; ``hint`` is added to the message.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"no tokenizer could be loaded from {path!r}: {error}{hint}") from error
+
+
 def token_counter(settings: ModelSettings) -> Callable[[str], int]:
     """Tokens of a text by the model's own tokenizer.
 
     Raises:
         ConfigError: there is no tokenizer at that path.
     """
-    from transformers import AutoTokenizer
-
     path = settings.tokenizer or settings.path
     if not path:
         raise ConfigError("model.path is null; set it, or model.tokenizer, to count tokens with")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"no tokenizer could be loaded from {path!r}: {error}; where model.path is the name that a server gives "
-            "its model, set model.tokenizer"
-        ) from error
+    tokenizer = load_tokenizer(
+        path, "; where model.path is the name that a server gives its model, set model.tokenizer"
+    )
     return lambda text: len(tokenizer.encode(text, add_special_tokens=False))

@@ -25,14 +25,19 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from longshort_verl.config import schema
+from longshort_verl.config.cold_start import read_cold_start
 from longshort_verl.config.importance import read_importance
 
 ROOT = Path(__file__).resolve().parents[1]
 RL_RECIPES = sorted(ROOT.glob("recipes/**/rl*.yaml"))
 IMPORTANCE_RECIPES = sorted(ROOT.glob("recipes/**/importance*.yaml"))
-RECIPES = [*RL_RECIPES, *IMPORTANCE_RECIPES]
+COLD_START_RECIPES = sorted(ROOT.glob("recipes/**/cold_start*.yaml"))
+RECIPES = [*RL_RECIPES, *IMPORTANCE_RECIPES, *COLD_START_RECIPES]
 BASES = sorted(ROOT.glob("longshort_verl/config/longshort_rl*.yaml"))
-BASE_IMPORTANCE = ROOT / "longshort_verl" / "config" / "longshort_importance.yaml"
+CONFIG = ROOT / "longshort_verl" / "config"
+BASE_IMPORTANCE = CONFIG / "longshort_importance.yaml"
+BASE_COLD_START = CONFIG / "longshort_cold_start.yaml"
+SECTIONS = [CONFIG / f"longshort_{name}.yaml" for name in ("model", "grading", "dialogue")]
 VERL = Path(verl.__file__).parent / "trainer" / "config"
 SEARCH = "hydra.searchpath=[pkg://longshort_verl.config,pkg://verl.trainer.config]"
 
@@ -46,7 +51,8 @@ def composed(name: str, folder: Path | None = None) -> DictConfig:
 
 
 def parent_of(path: Path) -> str:
-    defaults = [entry for entry in OmegaConf.load(path)["defaults"] if entry != "_self_"]
+    # What a base takes in as a section of its own is no parent.
+    defaults = [entry for entry in OmegaConf.load(path)["defaults"] if entry != "_self_" and "@" not in entry]
     assert len(defaults) == 1, "a recipe inherits one base"
     return defaults[0]
 
@@ -106,7 +112,22 @@ def test_recipe_fits_the_typed_mirror(path):
     assert settings.short["model"]["path"]
 
 
-@pytest.mark.parametrize("path", [*BASES, BASE_IMPORTANCE, *RECIPES], ids=lambda p: p.name)
+@pytest.mark.parametrize("path", [BASE_COLD_START, *COLD_START_RECIPES], ids=lambda p: str(p.relative_to(ROOT)))
+def test_cold_start_recipe_fits_the_typed_mirror(path):
+    assert read_cold_start(path, ["tokenizer=somewhere"]).tokenizer == "somewhere"
+
+
+def test_cold_start_and_rl_hold_the_same_dialogues():
+    dialogue = OmegaConf.to_container(composed("longshort_rl").long_short.dialogue)
+    assert OmegaConf.to_container(composed("longshort_cold_start").dialogue) == dialogue
+    for recipe in COLD_START_RECIPES:
+        rl = composed("rl", recipe.parent).long_short.dialogue
+        assert OmegaConf.to_container(composed(recipe.stem, recipe.parent).dialogue) == OmegaConf.to_container(rl), (
+            recipe
+        )
+
+
+@pytest.mark.parametrize("path", [*BASES, BASE_IMPORTANCE, BASE_COLD_START, *SECTIONS, *RECIPES], ids=lambda p: p.name)
 def test_yaml_follows_verls_style(path):
     """A blank line between keys, no trailing comments, and in the bases a comment above each of our own keys."""
     lines = path.read_text().splitlines()

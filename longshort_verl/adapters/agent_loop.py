@@ -33,8 +33,8 @@ from verl.workers.rollout.llm_server import LLMServerClient
 
 from longshort_verl.adapters import compat
 from longshort_verl.adapters.preflight import AGENT_LOOP, load_tokenizer, long_short_settings, role_config
-from longshort_verl.chat_template import hf_render, text_after_turn
-from longshort_verl.dialogue import PROTOCOL_TAGS, run_dialogue
+from longshort_verl.chat_template import control_tokens, hf_render, text_after_turn
+from longshort_verl.dialogue import run_dialogue
 from longshort_verl.rewards import format_term
 from longshort_verl.types import Dialogue, FinishReason, Generation, Message, Problem, Role, Sampling
 
@@ -238,8 +238,7 @@ class _Job:
             for role, policy in policies.items()
         }
         self.writes_dialogues = bool(config.trainer.get("validation_data_dir") or config.trainer.log_val_generations)
-        special = {token for tokenizer in self.tokenizers.values() for token in tokenizer.all_special_tokens}
-        self.control_tokens = tuple(sorted(special - set(PROTOCOL_TAGS)))
+        self.control_tokens = control_tokens(self.tokenizers.values())
 
 
 _jobs: dict[int, _Job] = {}

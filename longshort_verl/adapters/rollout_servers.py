@@ -26,7 +26,7 @@ from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
 from verl.utils.device import get_device_name
 from verl.workers.rollout.llm_server import LLMServerClient, LLMServerManager
 
-from longshort_verl.config.importance import RayOptions
+from longshort_verl.config.model import RayOptions
 from longshort_verl.generation import Prompts, VLLMSettings, token_by_token
 from longshort_verl.types import FinishReason, Generation, Likelihood, Message, Sampling
 

@@ -24,11 +24,11 @@ from omegaconf import OmegaConf
 
 from longshort_verl.config.schema import AlternateSettings, LongShortConfig, Schedule, read_long_short
 from longshort_verl.types import Role
-from tests.configs import ROOT
+from tests.configs import ROOT, compose_config
 
 
 def settings(schedule: str, **alternate) -> LongShortConfig:
-    section = OmegaConf.to_container(OmegaConf.load(ROOT / "longshort_verl/config/longshort_rl.yaml").long_short)
+    section = OmegaConf.to_container(compose_config("longshort_rl", ROOT / "longshort_verl/config").long_short)
     section["short"] = {"model": {"path": "somewhere"}}
     section["schedule"] = schedule
     section["alternate"] = {**section["alternate"], **alternate}
