@@ -24,6 +24,8 @@ from rich.console import Console
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Long⊗Short for verl.")
 report_app = typer.Typer(no_args_is_help=True, help="Tables and pictures of what was run.")
 app.add_typer(report_app, name="report")
+data_app = typer.Typer(no_args_is_help=True, help="Look at data.")
+app.add_typer(data_app, name="data")
 
 
 @app.command()
@@ -66,6 +68,63 @@ def export(
         raise _failure(error) from error
     for folder in folders:
         typer.echo(f"{folder.name}: {folder}")
+
+
+@app.command()
+def traces(
+    file: Annotated[Path, typer.Argument(help="Problems: JSON, JSONL or Parquet, plain or in verl's schema.")],
+    out: Annotated[Path, typer.Option(help="JSONL to write; a run that broke off goes on from the journal beside it.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Settings as key=value, such as model.path=….")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="YAML that inherits longshort_traces.")] = None,
+) -> None:
+    """Let a model think about problems, and keep its chains of thought that end right."""
+    import asyncio
+    import dataclasses
+    import hashlib
+    import json
+
+    from rich.progress import Progress
+
+    from longshort_verl.config.traces import read_traces_config
+    from longshort_verl.data.journal import Journal
+    from longshort_verl.data.problems import check_answers, read_problems, write_manifest
+    from longshort_verl.data.sampling_traces import Reply, sample_traces, write_traces
+    from longshort_verl.engines import open_generator
+    from longshort_verl.grading import check_gold, grade
+
+    async def run() -> list[Reply]:
+        async with open_generator(config.model) as generator:
+            with Progress(console=Console(stderr=True)) as progress:
+                bar = progress.add_task("thinking", total=len(rows) * config.sampling.num_samples)
+                return await sample_traces(
+                    rows,
+                    generator,
+                    config.sampling,
+                    journal,
+                    lambda text, gold: grade(text, gold, config.grading),
+                    max_requests=config.max_requests,
+                    on_done=lambda reply: progress.advance(bar),
+                )
+
+    try:
+        config, rows = read_traces_config(recipe, overrides or []), read_problems(file)
+        check_answers(rows, check_gold, path=file)
+        settings = {
+            "model": config.model.path,
+            "sampling": {**dataclasses.asdict(config.sampling), "num_samples": None},
+            "problems": hashlib.sha256(file.read_bytes()).hexdigest(),
+        }
+        with Journal(out.with_name(f"{out.name}.journal"), settings) as journal:
+            replies = asyncio.run(run())
+        found = write_traces(replies, out)
+    except ValueError as error:
+        raise _failure(error) from error
+    write_manifest(
+        out, inputs={"problems": file}, counts=found, settings=json.loads(json.dumps(dataclasses.asdict(config)))
+    )
+    for outcome, number in found.items():
+        typer.echo(f"{outcome}: {number}")
+    typer.echo(f"written to {out}")
 
 
 _TRACES = Annotated[Path, typer.Argument(help="JSONL or JSON with problem, answer and trace.")]
@@ -229,6 +288,116 @@ def cold_start(
         raise _failure(error) from error
     Console().print(cold_start_table(found))
     typer.echo(f"written to {out}")
+
+
+@app.command()
+def evaluate(
+    file: Annotated[Path, typer.Argument(help="Problems: JSON, JSONL or Parquet, plain or in verl's schema.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    overrides: _OVERRIDES = None,
+    recipe: Annotated[Path | None, typer.Option(help="YAML that inherits longshort_evaluate.")] = None,
+) -> None:
+    """Measure the pair, or a model by itself, on problems: accuracy and tokens."""
+    import asyncio
+    import dataclasses
+    import json
+    from contextlib import AsyncExitStack
+    from typing import Any
+
+    from rich.progress import Progress
+
+    from longshort_verl.chat_template import control_tokens
+    from longshort_verl.config.evaluate import read_evaluate
+    from longshort_verl.data.problems import check_answers, read_problems
+    from longshort_verl.engines import load_tokenizer, open_generator
+    from longshort_verl.evaluation.results import evaluation_table
+    from longshort_verl.evaluation.run import run_pair, run_solo, summarize
+    from longshort_verl.grading import check_gold, grade
+    from longshort_verl.types import Role
+
+    def graded(text: str, gold: str):
+        return grade(text, gold, config.grading)
+
+    async def run() -> dict[str, list[dict[str, Any]]]:
+        found = {}
+        with Progress(console=Console(stderr=True)) as progress:
+
+            def bar(name: str):
+                task = progress.add_task(name, total=len(rows))
+                return lambda: progress.advance(task)
+
+            if config.solo.path:
+                async with open_generator(config.solo) as generator:
+                    found["solo"] = await run_solo(
+                        rows, generator, config.sampling, graded, max_requests=config.max_requests, on_done=bar("solo")
+                    )
+            if config.long.path and config.short.path:
+                models = {Role.LONG: config.long, Role.SHORT: config.short}
+                tokenizers = [load_tokenizer(model.tokenizer or model.path or "") for model in models.values()]
+                async with AsyncExitStack() as stack:
+                    generators = {
+                        role: await stack.enter_async_context(open_generator(model)) for role, model in models.items()
+                    }
+                    found["pair"] = await run_pair(
+                        rows,
+                        generators,
+                        config.dialogue,
+                        config.sampling,
+                        graded,
+                        forbidden=control_tokens(tokenizers),
+                        max_requests=config.max_requests,
+                        on_done=bar("pair"),
+                    )
+        return found
+
+    try:
+        config, rows = read_evaluate(recipe, overrides or []), read_problems(file)
+        check_answers(rows, check_gold, path=file)
+        found = asyncio.run(run())
+    except ValueError as error:
+        raise _failure(error) from error
+    out.mkdir(parents=True, exist_ok=True)
+    results = {}
+    for system, records in found.items():
+        lines = (json.dumps({"system": system, **record}, ensure_ascii=False) + "\n" for record in records)
+        (out / f"{system}.jsonl").write_text("".join(lines), encoding="utf-8")
+        results[system] = summarize(records)
+    settings = json.loads(json.dumps(dataclasses.asdict(config)))
+    (out / "results.json").write_text(json.dumps({"systems": results, "settings": settings}, indent=2) + "\n")
+    Console().print(evaluation_table(results))
+    typer.echo(f"written to {out}")
+
+
+@data_app.command("inspect")
+def inspect(
+    files: Annotated[list[Path], typer.Argument(help="Parquet in verl's messages schema.")],
+    role: Annotated[str, typer.Option(help="Whose transcripts they are: long or short.")],
+    number: Annotated[int, typer.Option(help="Transcripts to print.")] = 3,
+    tokenizer: Annotated[str | None, typer.Option(help="Counts tokens; characters are counted without.")] = None,
+    out: Annotated[Path | None, typer.Option(help="PNG of the histograms, an HTML page beside it.")] = None,
+) -> None:
+    """Show transcripts of a role in colour, and how long they are."""
+    from longshort_verl.data.role_rows import read_role_rows
+    from longshort_verl.engines import load_tokenizer
+    from longshort_verl.evaluation.transcripts import lengths, lengths_table, plot_lengths, transcript_text, write_page
+    from longshort_verl.types import Role
+
+    try:
+        rows = read_role_rows(files, Role(role))
+        counter = load_tokenizer(tokenizer) if tokenizer else None
+    except ValueError as error:
+        raise _failure(error) from error
+    count = (lambda text: len(counter.encode(text, add_special_tokens=False))) if counter else len
+    console = Console()
+    for row in rows[:number]:
+        console.print(transcript_text(row, Role(role)))
+    found = lengths(rows, count)
+    unit = "tokens" if counter else "characters"
+    console.print(lengths_table(found, unit))
+    if out is not None:
+        plot_lengths(found, unit, out)
+        write_page(rows[:number], Role(role), out)
+        typer.echo(f"{out}, {out.with_suffix('.html')}")
 
 
 @report_app.command("importance")

@@ -32,11 +32,26 @@ ROOT = Path(__file__).resolve().parents[1]
 RL_RECIPES = sorted(ROOT.glob("recipes/**/rl*.yaml"))
 IMPORTANCE_RECIPES = sorted(ROOT.glob("recipes/**/importance*.yaml"))
 COLD_START_RECIPES = sorted(ROOT.glob("recipes/**/cold_start*.yaml"))
-RECIPES = [*RL_RECIPES, *IMPORTANCE_RECIPES, *COLD_START_RECIPES]
-BASES = sorted(ROOT.glob("longshort_verl/config/longshort_rl*.yaml"))
+SFT_RECIPES = sorted(ROOT.glob("recipes/**/sft_*.yaml"))
+TRACES_RECIPES = sorted(ROOT.glob("recipes/**/traces*.yaml"))
+EVALUATE_RECIPES = sorted(ROOT.glob("recipes/**/evaluate*.yaml"))
+DIALOGUE_RECIPES = sorted(ROOT.glob("recipes/**/dialogue*.yaml"))
+RECIPES = [
+    *RL_RECIPES,
+    *IMPORTANCE_RECIPES,
+    *COLD_START_RECIPES,
+    *SFT_RECIPES,
+    *TRACES_RECIPES,
+    *EVALUATE_RECIPES,
+    *DIALOGUE_RECIPES,
+]
+BASES = sorted(path for kind in ("rl", "sft") for path in ROOT.glob(f"longshort_verl/config/longshort_{kind}*.yaml"))
 CONFIG = ROOT / "longshort_verl" / "config"
 BASE_IMPORTANCE = CONFIG / "longshort_importance.yaml"
 BASE_COLD_START = CONFIG / "longshort_cold_start.yaml"
+BASE_TRACES = CONFIG / "longshort_traces.yaml"
+BASE_EVALUATE = CONFIG / "longshort_evaluate.yaml"
+OWN_BASES = [BASE_IMPORTANCE, BASE_COLD_START, BASE_TRACES, BASE_EVALUATE]
 SECTIONS = [CONFIG / f"longshort_{name}.yaml" for name in ("model", "grading", "dialogue")]
 VERL = Path(verl.__file__).parent / "trainer" / "config"
 SEARCH = "hydra.searchpath=[pkg://longshort_verl.config,pkg://verl.trainer.config]"
@@ -127,7 +142,7 @@ def test_cold_start_and_rl_hold_the_same_dialogues():
         )
 
 
-@pytest.mark.parametrize("path", [*BASES, BASE_IMPORTANCE, BASE_COLD_START, *SECTIONS, *RECIPES], ids=lambda p: p.name)
+@pytest.mark.parametrize("path", [*BASES, *OWN_BASES, *SECTIONS, *RECIPES], ids=lambda p: p.name)
 def test_yaml_follows_verls_style(path):
     """A blank line between keys, no trailing comments, and in the bases a comment above each of our own keys."""
     lines = path.read_text().splitlines()
@@ -144,8 +159,8 @@ def test_yaml_follows_verls_style(path):
 
 def test_a_misspelt_key_is_caught(tmp_path):
     recipe = tmp_path / "rl.yaml"
-    recipe.write_text((ROOT / "recipes/tiny_cpu/rl.yaml").read_text().replace("max_short_turns", "max_short_turn"))
+    recipe.write_text((ROOT / "recipes/tiny_cpu/rl.yaml").read_text().replace("    length: 0.1", "    lengths: 0.1"))
     base = composed(parent_of(recipe))
     OmegaConf.set_struct(base, True)
-    with pytest.raises(OmegaConfBaseException, match="max_short_turn"):
+    with pytest.raises(OmegaConfBaseException, match="lengths"):
         OmegaConf.merge(base, own_keys(recipe))

@@ -1,0 +1,65 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The config of ``longshort evaluate``: typed mirror of ``longshort_evaluate.yaml``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from longshort_verl.config.model import ModelSettings
+from longshort_verl.config.recipe import read_recipe
+from longshort_verl.dialogue import DialogueSettings
+from longshort_verl.evaluation.run import EvaluationSampling
+from longshort_verl.grading import GradingSettings
+
+BASE = "longshort_evaluate.yaml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """The whole config."""
+
+    long: ModelSettings
+    """The pair's long role; no path for no pair."""
+    short: ModelSettings
+    """The pair's short role."""
+    solo: ModelSettings
+    """A model by itself to compare with; no path for none."""
+    dialogue: DialogueSettings
+    """Limits and wording, as in RL."""
+    sampling: EvaluationSampling
+    """How replies are sampled."""
+    grading: GradingSettings
+    """Limits of grading."""
+    max_requests: int
+    """Most problems that are worked on at once."""
+
+    def __post_init__(self) -> None:
+        if self.max_requests < 1:
+            raise ValueError(f"max_requests is {self.max_requests!r}; give at least 1")
+        if bool(self.long.path) is not bool(self.short.path):
+            raise ValueError(f"long.path is {self.long.path!r} and short.path {self.short.path!r}; set both or neither")
+        if not self.long.path and not self.solo.path:
+            raise ValueError("there is nothing to evaluate; set long.path and short.path, or solo.path")
+
+
+def read_evaluate(recipe: Path | None, overrides: Sequence[str]) -> EvaluateConfig:
+    """The config of a recipe, or of the base alone, with overrides in Hydra's form.
+
+    Raises:
+        ConfigError: the recipe cannot be read, or a setting is missing, unknown, mistyped or beyond its limits.
+    """
+    return read_recipe(recipe, overrides, EvaluateConfig, base=BASE)

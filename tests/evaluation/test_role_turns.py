@@ -1,0 +1,84 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+from __future__ import annotations
+
+from longshort_verl.data.role_rows import RoleRow
+from longshort_verl.evaluation.role_turns import TurnReply, turn_cases, turn_metrics
+from longshort_verl.evaluation.transcripts import lengths, plot_lengths, transcript_text, write_page
+from longshort_verl.grading import GradingSettings, grade
+from longshort_verl.types import Message, Role, TurnKind
+
+GRADING = GradingSettings(timeout_s=2.0, max_answer_chars=100, max_workers=1)
+
+
+def row(*texts, answer="7"):
+    speakers = ("user", "assistant") * len(texts)
+    messages = tuple(Message(role=role, content=text) for role, text in zip(speakers, texts, strict=False))
+    return RoleRow(messages=messages, answer=answer)
+
+
+ROWS = [
+    row("p", "<answer>a</rethink>", "<think>t</think>", "<answer>\\boxed{7}</answer>"),
+    row("q", "<answer>\\boxed{7}</answer>"),
+]
+
+
+def test_every_own_turn_is_a_case():
+    cases = turn_cases(ROWS, Role.SHORT, 10)
+    assert [case.kind for case in cases] == [TurnKind.RETHINK, TurnKind.ANSWER, TurnKind.ANSWER]
+    assert [len(case.messages) for case in cases] == [1, 3, 1]
+    assert len(turn_cases(ROWS, Role.SHORT, 2)) == 2
+
+
+def test_metrics_by_hand():
+    cases = turn_cases(ROWS, Role.SHORT, 10)
+    texts = ["<answer>\\boxed{7}</answer>", "<answer>\\boxed{8}</answer>", "<answer>\\boxed{7}"]
+    replies = [TurnReply(text=text, num_tokens=n) for text, n in zip(texts, (4, 5, 9), strict=True)]
+    found = turn_metrics(Role.SHORT, cases, replies, lambda text, gold: grade(text, gold, GRADING))
+    # The first answers where the reference asks again, the second answers wrong, the third does not end.
+    assert found == {"well_formed": 2 / 3, "same_kind": 1 / 3, "num_tokens": 6.0, "accuracy": 0.0}
+    right = [TurnReply(text=text, num_tokens=1) for text in ("<answer>x</rethink>", texts[0], texts[0])]
+    found = turn_metrics(Role.SHORT, cases, right, lambda text, gold: grade(text, gold, GRADING))
+    assert found == {"well_formed": 1.0, "same_kind": 1.0, "num_tokens": 1.0, "accuracy": 1.0}
+
+
+def test_the_long_role_has_no_accuracy():
+    cases = turn_cases([row("p", "<think>a</think>")], Role.LONG, 10)
+    found = turn_metrics(Role.LONG, cases, [TurnReply(text="<think>b</think>", num_tokens=3)], lambda text, gold: None)
+    assert found == {"well_formed": 1.0, "same_kind": 1.0, "num_tokens": 3.0}
+
+
+def test_lengths_by_hand(tmp_path):
+    found = lengths(ROWS, len)
+    assert found == {
+        "own turn": [19, 26, 26],
+        "own turns of a transcript": [2, 1],
+        "own turns together": [45, 26],
+        "what is read": [17, 1],
+    }
+    plot_lengths(found, "characters", tmp_path / "some" / "lengths.png")
+    assert (tmp_path / "some" / "lengths.png").stat().st_size > 5000
+
+
+def test_what_a_model_wrote_stays_text(tmp_path):
+    hostile = row("<script>alert(1)</script>", "<think>[bold]\x1b[2J</think>")
+    shown = transcript_text(hostile, Role.LONG)
+    assert "[bold]" in shown.plain
+    assert "\x1b" not in shown.plain
+    plot_lengths(lengths([hostile], len), "characters", tmp_path / "a.png")
+    write_page([hostile], Role.LONG, tmp_path / "a.png")
+    page = (tmp_path / "a.html").read_text()
+    assert "<script>" not in page
+    assert page.count('class="turn') == 2

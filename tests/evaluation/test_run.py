@@ -1,0 +1,122 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from rich.console import Console
+
+from longshort_verl.config.evaluate import read_evaluate
+from longshort_verl.config.schema import ConfigError
+from longshort_verl.dialogue import DialogueSettings
+from longshort_verl.evaluation.results import evaluation_table
+from longshort_verl.evaluation.run import EvaluationSampling, run_pair, run_solo, summarize
+from longshort_verl.generation import ScriptedGenerator
+from longshort_verl.grading import GradingSettings, grade
+from longshort_verl.types import FinishReason, Generation, Problem, Role
+
+GRADING = GradingSettings(timeout_s=2.0, max_answer_chars=100, max_workers=1)
+PROBLEMS = [Problem(prompt=f"problem {i}", answer="7", source="test", index=i) for i in range(4)]
+SAMPLING = EvaluationSampling(temperature=1.0, top_p=1.0, seed=1, solo_max_tokens=50)
+DIALOGUE = DialogueSettings(
+    opening_role=Role.LONG,
+    max_short_turns=2,
+    max_turn_tokens={Role.LONG: 50, Role.SHORT: 50},
+    max_dialogue_tokens=200,
+    system_prompt={Role.LONG: "", Role.SHORT: ""},
+    must_answer_notice="",
+)
+
+
+def graded(text, gold):
+    return grade(text, gold, GRADING)
+
+
+def test_the_pair_by_hand():
+    # Tokens are characters that are no white space. Four dialogues: right, right after a rethink, wrong, broken.
+    long = ["<think>a</think>", "<think>a</think>", "<think>b</think>", "<think>a</think>", "nonsense"]
+    short = [
+        "<answer>\\boxed{7}</answer>",
+        "<answer>go</rethink>",
+        "<answer>\\boxed{7}</answer>",
+        "<answer>\\boxed{8}</answer>",
+    ]
+    generators = {Role.LONG: ScriptedGenerator(long), Role.SHORT: ScriptedGenerator(short)}
+    done = []
+    records = asyncio.run(
+        run_pair(
+            PROBLEMS,
+            generators,
+            DIALOGUE,
+            SAMPLING,
+            graded,
+            forbidden=(),
+            max_requests=1,
+            on_done=lambda: done.append(1),
+        )
+    )
+    assert len(done) == 4
+    assert [record["correct"] for record in records] == [True, True, False, False]
+    assert [record["stop_reason"] for record in records] == ["answered", "answered", "answered", "malformed_long"]
+    found = summarize(records)
+    assert found["accuracy"] == 0.5
+    # <think>a</think> is 16 long, nonsense 8; <answer>\boxed{7}</answer> 26, <answer>go</rethink> 20.
+    assert found["num_tokens_long"] == (16 + 32 + 16 + 8) / 4
+    assert found["num_tokens_short"] == (26 + 46 + 26) / 4
+    assert found["num_tokens"] == found["num_tokens_long"] + found["num_tokens_short"]
+    assert found["well_formed_long"] == 4 / 5
+    assert found["well_formed_short"] == 1.0
+    assert found["num_rethinks"] == 1 / 4
+    console = Console(width=60, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(evaluation_table({"pair": found}))
+    assert "50.0%" in console.export_text()
+
+
+def test_a_model_by_itself_by_hand():
+    cut = Generation(text="on \\boxed{7}", finish=FinishReason.LENGTH, num_prompt_tokens=1, num_tokens=50)
+    gone = Generation(text="", finish=FinishReason.ERROR, num_prompt_tokens=0, num_tokens=0, error="gone")
+    records = asyncio.run(
+        run_solo(
+            PROBLEMS,
+            ScriptedGenerator(["x \\boxed{7}", "\\boxed{8}", cut, gone]),
+            SAMPLING,
+            graded,
+            max_requests=1,
+            on_done=lambda: None,
+        )
+    )
+    found = summarize(records)
+    # One that did not end is wrong, at all of its tokens.
+    assert found["accuracy"] == 0.25
+    assert found["num_tokens"] == (10 + 9 + 50 + 0) / 4
+    assert (found["truncated"], found["engine_error"]) == (0.25, 0.25)
+    assert records[3]["detail"] == "gone"
+    assert "num_rethinks" not in found
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ([], "there is nothing to evaluate"),
+        (["long.path=a"], "long.path is 'a' and short.path None; set both or neither"),
+        (["solo.path=a", "sampling.solo_max_tokens=0"], "solo_max_tokens is 0"),
+        (["solo.path=a", "sampling.top_p=2"], "top_p is 2"),
+        (["solo.path=a", "max_requests=0"], "max_requests is 0"),
+    ],
+)
+def test_wrong_settings_are_refused(overrides, said):
+    with pytest.raises(ConfigError, match=said):
+        read_evaluate(None, overrides)
