@@ -11,7 +11,9 @@ keep=${KEEP:-important}
 python=${PYTHON:-.venv/bin/python}
 processes=${PROCESSES:-1} # devices that SFT runs on
 if "$python" -c 'import sys, torch; sys.exit(torch.cuda.is_available())'; then
-  export VERL_PLATFORM=${VERL_PLATFORM:-cpu}
+  # vLLM would compile its sampler for longer than tiny models run.
+  export VERL_PLATFORM=${VERL_PLATFORM:-cpu} TORCHDYNAMO_DISABLE=${TORCHDYNAMO_DISABLE:-1}
+  export VLLM_CPU_OMP_THREADS_BIND=${VLLM_CPU_OMP_THREADS_BIND:-nobind}
 fi
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} TOKENIZERS_PARALLELISM=false
 export VLLM_LOGGING_LEVEL=${VLLM_LOGGING_LEVEL:-ERROR}
