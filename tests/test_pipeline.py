@@ -1,0 +1,61 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The pipeline's script from problems to two role models, with real engines and real SFT, on few problems."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+
+import pytest
+
+from tests.configs import ROOT
+
+
+@pytest.mark.job
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_from_problems_to_two_role_models(tmp_path):
+    from task import SOLO_STEPS, distinct_problems, solve
+
+    chains = distinct_problems(random.Random(5), 72, SOLO_STEPS, SOLO_STEPS)
+    problems = tmp_path / "problems.jsonl"
+    rows = ({"problem": chain, "answer": solve(chain).answer} for chain in chains)
+    problems.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    environment = {**os.environ, "PROBLEMS": str(problems), "OUT": str(tmp_path / "out"), "PYTHON": sys.executable}
+    done = subprocess.run(
+        ["examples/pipeline.sh", "RECIPE=recipes/tiny_cpu"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    run = tmp_path / "out" / "important"
+    systems = json.loads((run / "evaluation" / "results.json").read_text())["systems"]
+    assert systems["solo"]["num_problems"] == systems["pair"]["num_problems"] == 18
+    assert systems["solo"]["accuracy"] > 0.5
+    # Forty dialogues teach the form, if not the task.
+    assert systems["pair"]["well_formed_long"] > 0.5
+    assert systems["pair"]["num_tokens"] < 0.5 * systems["solo"]["num_tokens"]
+    for role in ("long", "short"):
+        assert (run / f"sft_{role}" / "model" / "model.safetensors").is_file()
+        manifest = json.loads((run / "cold_start" / f"{role}_train.parquet.manifest.json").read_text())
+        assert manifest["inputs"]["scored"]["path"].endswith("importance.jsonl")
+    # A second time everything is there: no model thinks, or is rolled out, again.
+    assert "right: " in done.stdout
