@@ -2,7 +2,7 @@
 # make test         everything that needs no GPU; make check is its fast part alone
 # CONTRIBUTING.md has the rest.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart check test test-slow bench models lock clean
+.PHONY: help quickstart pipeline check test test-slow bench models lock clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.8
@@ -11,6 +11,7 @@ PROBLEMS ?=
 # Which role learns in the quick start: long_only, short_only, alternate or joint.
 SCHEDULE ?= long_only
 OUT ?= outputs/quickstart
+RECIPE ?= recipes/tiny_cpu
 
 # One OpenMP thread per process: a job has a dozen processes on two cores.
 export OMP_NUM_THREADS ?= 1
@@ -31,6 +32,9 @@ help: ## Show this list.
 
 quickstart: .venv/.ready ## Train two agents on a laptop; SCHEDULE=, PROBLEMS= and OUT= may be set.
 	@SCHEDULE='$(SCHEDULE)' PROBLEMS='$(PROBLEMS)' OUT='$(OUT)' examples/quickstart.sh
+
+pipeline: .venv/.ready ## From problems to two role models; RECIPE= and PROBLEMS= may be set: ten minutes.
+	@RECIPE='$(RECIPE)' PROBLEMS='$(PROBLEMS)' examples/pipeline.sh
 
 check: .venv/.ready ## Lint, types and unit tests: under two minutes.
 	.venv/bin/ruff check .

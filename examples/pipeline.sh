@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From problems to two role models: RECIPE=recipes/tiny_cpu examples/pipeline.sh
 # Each stage reads what the one before wrote; all of it lies in OUT. PROBLEMS=mine.json brings problems of your own.
-# KEEP=random (or first, all) makes a baseline of the same traces in OUT/$KEEP. Further arguments: none.
+# KEEP=random (or first, all) makes a baseline of the same traces in OUT/$KEEP; SEED=2 draws anew.
 set -euo pipefail
 for argument in "$@"; do export "${argument?}"; done # also as examples/pipeline.sh RECIPE=recipes/tiny_cpu
 recipe=${RECIPE:-recipes/tiny_cpu}

@@ -13,7 +13,7 @@ from longshort_verl.data.problems import write_problems
 from longshort_verl.types import Problem
 
 SOURCE = "tiny_cpu/arithmetic"
-PIPELINE_PROBLEMS = (400, 512)
+PIPELINE_PROBLEMS = (1200, 512)
 """To learn from and held out, for the whole pipeline."""
 
 
