@@ -26,6 +26,7 @@ from rich.text import Text
 from longshort_verl.data.role_rows import RoleRow
 from longshort_verl.types import Role
 
+_NUM_BINS = 40
 _COLOURS = {Role.LONG: "magenta", Role.SHORT: "green"}
 
 
@@ -74,8 +75,11 @@ def plot_lengths(found: Mapping[str, Sequence[int]], unit: str, out: Path) -> No
     FigureCanvasAgg(figure)
     for axes, (name, values) in zip(figure.subplots(1, len(found)), found.items(), strict=True):
         spread = max(values) - min(values)
-        axes.hist(values, bins=min(40, spread + 1) if spread else 1, color="tab:blue", alpha=0.8)
-        axes.set(title=name, xlabel="turns" if name == "own turns of a transcript" else unit)
+        # A bar a whole number, where they are few.
+        bins = [min(values) + i - 0.5 for i in range(spread + 2)] if spread < _NUM_BINS else _NUM_BINS
+        axes.hist(values, bins=bins, color="tab:blue", alpha=0.8)
+        axes.set(title=name, xlabel="turns" if name == "own turns of a transcript" else unit, ylabel="number")
+        axes.locator_params(axis="both", integer=True)
         axes.grid(alpha=0.3)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=110)
