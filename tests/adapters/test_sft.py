@@ -66,9 +66,13 @@ def rows(tmp_path_factory):
     }
 
 
-def overrides(rows, role, folder, model="long"):
+MODELS = {"long": "solo", "short": "short"}
+"""The long role learns from a model that does not know the dialogue; the short one's knows it already."""
+
+
+def overrides(rows, role, folder):
     return [
-        f"model.path={RECIPE}/models/{model}",
+        f"model.path={RECIPE}/models/{MODELS[role]}",
         f"data.train_files={rows[role, 'train']}",
         f"data.val_files={rows[role, 'val']}",
         f"data.train_batch_size={BATCH}",
@@ -118,11 +122,11 @@ def losses(folder):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, rows):
-    """Both roles, from the recipe's own models, to the end."""
+    """Both roles, to the end."""
     folders = {}
     for role in ("long", "short"):
         folders[role] = tmp_path_factory.mktemp(f"sft_{role}")
-        finish(folders[role], role, *overrides(rows, role, folders[role], model=role))
+        finish(folders[role], role, *overrides(rows, role, folders[role]))
     return folders
 
 
@@ -151,7 +155,6 @@ def test_held_out_turns_are_written_by_the_model_that_is_kept(trained, rows):
         kept = json.loads((folder / "model" / "kept.json").read_text())
         assert kept["value"] == best
         assert kept["step"] == max(one["step"] for one in history if one["well_formed"] == best)
-        assert best > 0.8, "these models spoke the protocol before"
         # The folder alone, in transformers alone, writes the same turns.
         model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(folder / "model")
@@ -162,16 +165,17 @@ def test_held_out_turns_are_written_by_the_model_that_is_kept(trained, rows):
         assert again["well_formed"] == pytest.approx(kept["turns"]["well_formed"], abs=0.05)
         assert again["num_tokens"] == pytest.approx(kept["turns"]["num_tokens"], rel=0.05)
         if role is Role.SHORT:
+            assert best > 0.8, "it spoke the protocol before"
             assert kept["turns"]["accuracy"] > 0.5
 
 
 @pytest.mark.job
 @pytest.mark.timeout(900)
 def test_what_is_trained_gets_likelier(trained):
-    for folder in trained.values():
-        found = losses(folder)
-        assert sorted(found) == list(range(1, 13))
-        assert found[12] < found[1]
+    found = losses(trained["long"])
+    assert sorted(found) == list(range(1, 13))
+    # An epoch is four steps.
+    assert sum(found[step] for step in range(9, 13)) < 0.7 * sum(found[step] for step in range(1, 5))
 
 
 @pytest.mark.job
