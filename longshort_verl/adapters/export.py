@@ -54,10 +54,16 @@ def export_pair(checkpoint: Path, out: Path) -> list[Path]:
             )
         if (out / name).exists():
             raise ExportError(f"{out / name} is there already; remove it or choose another folder")
-    return [_export(checkpoint / part, out / name) for name, part in parts.items()]
+    return [merge_shards(checkpoint / part, out / name) for name, part in parts.items()]
 
 
-def _export(part: Path, target: Path) -> Path:
+def merge_shards(part: Path, target: Path) -> Path:
+    """One model of a checkpoint as a Hugging Face folder; a LoRA adapter is merged and also laid beside it.
+
+    Args:
+        part: holds ``model_world_size_*.pt`` and ``huggingface``.
+        target: the folder to write; must not be there.
+    """
     from transformers import AutoModelForCausalLM
     from verl.model_merger.base_model_merger import ModelMergerConfig
     from verl.model_merger.fsdp_model_merger import FSDPModelMerger

@@ -39,11 +39,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.text import Text
+from torch.distributed.fsdp import register_fsdp_forward_method
 from verl.trainer.sft_trainer import SFTTrainer
 from verl.utils.device import auto_set_device
 from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group
 
 from longshort_verl.adapters import compat
+from longshort_verl.adapters.export import merge_shards
 from longshort_verl.adapters.preflight import load_tokenizer
 from longshort_verl.chat_template import check_chat_template, check_tokens, control_tokens, hf_render
 from longshort_verl.config.schema import ConfigError, read_settings
@@ -60,6 +62,8 @@ MODEL = "model"
 """Folder of the kept model, within ``trainer.default_local_dir``."""
 HISTORY = "turns.jsonl"
 """What the model wrote of held-out turns, a line a checkpoint."""
+LORA = "lora_train_meta.json"
+"""verl's file of a checkpoint that is an adapter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,11 +151,18 @@ def check_sft(config: DictConfig) -> Checked:
         )
     if "hf_model" not in config.checkpoint.save_contents:
         raise ConfigError("checkpoint.save_contents is without hf_model, and no model could be kept; add it")
+    if config.model.lora_rank and "model" not in config.checkpoint.save_contents:
+        raise ConfigError("checkpoint.save_contents is without model, and no adapter could be merged; add it")
     keep = config.trainer.max_ckpt_to_keep
     if keep is not None and keep < 2:
         raise ConfigError(
             f"trainer.max_ckpt_to_keep is {keep}: verl deletes the old checkpoint before the new one is whole, and a "
             "crash in between would lose both; keep 2, or null for all"
+        )
+    if config.engine.strategy != "fsdp2" and settings.turns.max_turns:
+        raise ConfigError(
+            f"engine.strategy is {config.engine.strategy!r}, and turns are generated under fsdp2 only; set "
+            "engine.strategy=fsdp2, or cold_start.turns.max_turns=0 and cold_start.best.metric=null"
         )
     if config.engine.get("ulysses_sequence_parallel_size", 1) > 1 and settings.turns.max_turns:
         raise ConfigError(
@@ -200,6 +211,9 @@ class RoleSFTTrainer(SFTTrainer):
         self._checked = checked
         self._cases = turn_cases(checked.val, checked.settings.role, checked.settings.turns.max_turns)
         super().__init__(config)
+        if self._cases:
+            # FSDP2 gathers parameters for forward alone, and an adapter's generate goes past the root's forward.
+            register_fsdp_forward_method(self.engine.module, "generate")
         if self.rank == 0:
             Console().print(
                 Text(f"one of {len(checked.train)} rows of the {checked.settings.role.value} role; what it learns:"),
@@ -318,7 +332,13 @@ def keep_best(folder: Path, step: int, metrics: dict[str, float], best: BestTurn
     new, gone = folder / f".{MODEL}.new", folder / f".{MODEL}.old"
     for path in (new, gone):
         shutil.rmtree(path, ignore_errors=True)
-    shutil.copytree(folder / f"global_step_{step}" / "huggingface", new)
+    checkpoint = folder / f"global_step_{step}"
+    if (checkpoint / LORA).is_file():
+        # verl saves an adapter's weights under peft's names, which no from_pretrained finds.
+        adapter = merge_shards(checkpoint, new).with_name(f"{new.name}_lora_adapter")
+        os.replace(adapter, new / "lora_adapter")
+    else:
+        shutil.copytree(checkpoint / "huggingface", new)
     record = {"step": step, "metric": best.metric, "value": value, "turns": metrics}
     (new / "kept.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     if target.exists():

@@ -84,10 +84,10 @@ def overrides(rows, role, folder):
     ]
 
 
-def start(folder, role, *more):
+def start(folder, role, *more, ranks=1):
     """The command in its own session; its output in run.log."""
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=1"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
     command += [
         "-m",
         "longshort_verl.adapters.sft_trainer",
@@ -109,8 +109,8 @@ def start(folder, role, *more):
         )
 
 
-def finish(folder, role, *more):
-    process = start(folder, role, *more)
+def finish(folder, role, *more, ranks=1):
+    process = start(folder, role, *more, ranks=ranks)
     assert process.wait(timeout=300) == 0, (folder / "run.log").read_text()[-4000:]
 
 
@@ -130,6 +130,18 @@ def trained(tmp_path_factory, rows):
     return folders
 
 
+def written_again(folder, val, role):
+    """What the kept folder alone, in transformers alone, makes of the held-out turns."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    cases = turn_cases(read_role_rows([val], role), role, 256)
+    settings = TurnSettings(max_turns=256, max_tokens=32 if role is Role.SHORT else 96, batch_size=64, temperature=0.0)
+    replies = generate_turns(model, tokenizer, cases, role, settings, device=torch.device("cpu"), synced=False)
+    return turn_metrics(role, cases, replies, lambda text, gold: grade(text, gold, GRADING))
+
+
 @pytest.mark.job
 @pytest.mark.timeout(900)
 def test_a_person_sees_what_is_trained(trained):
@@ -145,8 +157,6 @@ def test_a_person_sees_what_is_trained(trained):
 @pytest.mark.job
 @pytest.mark.timeout(900)
 def test_held_out_turns_are_written_by_the_model_that_is_kept(trained, rows):
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     for role in Role:
         folder = trained[role.value]
         history = [json.loads(line) for line in (folder / "turns.jsonl").read_text().splitlines()]
@@ -155,18 +165,29 @@ def test_held_out_turns_are_written_by_the_model_that_is_kept(trained, rows):
         kept = json.loads((folder / "model" / "kept.json").read_text())
         assert kept["value"] == best
         assert kept["step"] == max(one["step"] for one in history if one["well_formed"] == best)
-        # The folder alone, in transformers alone, writes the same turns.
-        model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(folder / "model")
-        cases = turn_cases(read_role_rows([rows[role.value, "val"]], role), role, 256)
-        settings = TurnSettings(max_turns=256, max_tokens=96, batch_size=64, temperature=0.0)
-        replies = generate_turns(model, tokenizer, cases, role, settings, device=torch.device("cpu"), synced=False)
-        again = turn_metrics(role, cases, replies, lambda text, gold: grade(text, gold, GRADING))
+        again = written_again(folder, rows[role.value, "val"], role)
         assert again["well_formed"] == pytest.approx(kept["turns"]["well_formed"], abs=0.05)
         assert again["num_tokens"] == pytest.approx(kept["turns"]["num_tokens"], rel=0.05)
         if role is Role.SHORT:
             assert best > 0.8, "it spoke the protocol before"
             assert kept["turns"]["accuracy"] > 0.5
+
+
+@pytest.mark.job
+@pytest.mark.timeout(900)
+def test_an_adapter_learned_on_two_ranks_is_kept_merged(rows, tmp_path):
+    more = [f"model.path={RECIPE}/models/solo", "model.lora_rank=16", "model.target_modules=all-linear"]
+    # An adapter needs larger steps; and the model does not know the dialogue.
+    more += ["optim.lr=2e-2", "trainer.total_epochs=10", "trainer.save_freq=20"]
+    finish(tmp_path, "short", *overrides(rows, "short", tmp_path), *more, ranks=2)
+    history = [json.loads(line) for line in (tmp_path / "turns.jsonl").read_text().splitlines()]
+    assert [one["step"] for one in history] == [20, 40]
+    kept = json.loads((tmp_path / "model" / "kept.json").read_text())
+    assert kept["turns"] == {k: v for k, v in history[kept["step"] // 20 - 1].items() if k != "step"}
+    assert kept["turns"]["well_formed"] > 0.5, "it learned to speak the protocol"
+    again = written_again(tmp_path, rows["short", "val"], Role.SHORT)
+    assert again == pytest.approx(kept["turns"], abs=0.05)
+    assert (tmp_path / "model" / "lora_adapter" / "adapter_model.safetensors").is_file()
 
 
 @pytest.mark.job
@@ -232,6 +253,7 @@ def test_the_recipe_passes(rows):
         ("cold_start.turns.max_turns=0", "turns.max_turns 0: no turn would be generated"),
         ("cold_start.best.metric=accuracy", "the long role's turns hold no answer"),
         ("cold_start.best.metric=beauty", "cold_start.best.metric is 'beauty'"),
+        ("engine.strategy=fsdp", "engine.strategy is 'fsdp', and turns are generated under fsdp2 only"),
         ("cold_start.role=medium", "cold_start.role is 'medium'"),
         ("+cold_start.rolle=long", "cold_start.rolle is no setting"),
         ("cold_start.turns.batch_size=0", "batch_size is 0"),
