@@ -24,6 +24,7 @@ import sys
 import pytest
 
 from tests.configs import ROOT
+from tests.engines import engine_environment
 
 
 @pytest.mark.job
@@ -57,5 +58,28 @@ def test_from_problems_to_two_role_models(tmp_path):
         assert (run / f"sft_{role}" / "model" / "model.safetensors").is_file()
         manifest = json.loads((run / "cold_start" / f"{role}_train.parquet.manifest.json").read_text())
         assert manifest["inputs"]["scored"]["path"].endswith("importance.jsonl")
+    writes_with_an_engine(tmp_path / "out")
     # A second time everything is there: no model thinks, or is rolled out, again.
     assert "right: " in done.stdout
+
+
+def writes_with_an_engine(out):
+    """What lies between important thoughts, said by a model in an engine; whatever it writes is counted."""
+    engine = {"max_model_len": 4096, "dtype": "float32", "kv_cache_memory_bytes": 268435456, "enforce_eager": "true"}
+    command = [sys.executable, "-m", "longshort_verl.cli", "cold-start", str(out / "importance")]
+    command += ["--out", str(out / "written"), "--recipe", "recipes/tiny_cpu/cold_start.yaml", "writer.kind=model"]
+    command += ["writer_model.path=recipes/tiny_cpu/models/solo", "writer.max_tokens=32", "writer.max_attempts=2"]
+    command += [f"writer_model.vllm.{name}={value}" for name, value in engine.items()]
+    with engine_environment():
+        environment = {**os.environ, "VERL_PLATFORM": "cpu"}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    dialogues = [json.loads(line) for line in (out / "written" / "dialogues.jsonl").read_text().splitlines()]
+    scored = (out / "importance" / "importance.jsonl").read_text().splitlines()
+    assert len(dialogues) == len(scored), done.stderr[-3000:]
+    outcomes = {one["outcome"] for one in dialogues}
+    # The solo model writes chains and no summaries, and few dialogues come of it: the command says so and goes on.
+    assert "no usable short turn" in outcomes
+    assert "engine error" not in outcomes
+    assert all(one["detail"] for one in dialogues if one["outcome"] != "kept")
+    replies = (out / "written" / "writer.jsonl").read_text().splitlines()
+    assert sum("value" in json.loads(line) for line in replies) >= len(dialogues) / 2

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from longshort_verl.config.model import ModelSettings
 from longshort_verl.config.recipe import read_recipe
-from longshort_verl.data.cold_start import SelectionSettings, WriterKind, WriterSettings
+from longshort_verl.data.cold_start import WriterKind, WriterSettings
+from longshort_verl.data.selection import SelectionSettings
 from longshort_verl.dialogue import DialogueSettings
 from longshort_verl.grading import GradingSettings
 

@@ -24,17 +24,12 @@ from longshort_verl.config.cold_start import read_cold_start
 from longshort_verl.config.schema import ConfigError
 from longshort_verl.data.cold_start import (
     ColdStartOutcome,
-    Keep,
-    Selection,
-    SelectionSettings,
     Writer,
     WriterKind,
     WriterSettings,
-    file_threshold,
     make_dialogue,
     make_dialogues,
     pieces,
-    select,
 )
 from longshort_verl.data.cold_start_rows import (
     BadRow,
@@ -45,6 +40,7 @@ from longshort_verl.data.cold_start_rows import (
     write_cold_start,
 )
 from longshort_verl.data.journal import Journal
+from longshort_verl.data.selection import Keep, Selection, SelectionSettings, file_threshold, select
 from longshort_verl.dialogue import DialogueSettings
 from longshort_verl.generation import ScriptedGenerator
 from longshort_verl.grading import GradingSettings, grade
