@@ -201,6 +201,19 @@ def test_what_is_trained_gets_likelier(trained):
 
 @pytest.mark.job
 @pytest.mark.timeout(900)
+def test_packed_rows_teach_what_padded_ones_do(trained, rows, tmp_path):
+    packed = ["model.use_remove_padding=true", "cold_start.turns.max_turns=0", "cold_start.best.metric=null"]
+    finish(tmp_path, "long", *overrides(rows, "long", tmp_path), *packed)
+    padded, found = losses(trained["long"]), losses(tmp_path)
+    assert sorted(found) == sorted(padded)
+    for step, loss in padded.items():
+        # A row that saw its neighbours in the pack would learn otherwise; what is left is the order of sums.
+        assert found[step] == pytest.approx(loss, rel=1e-4), step
+    assert json.loads((tmp_path / "model" / "kept.json").read_text())["step"] == 12, "without a metric the last is kept"
+
+
+@pytest.mark.job
+@pytest.mark.timeout(900)
 def test_kill_9_and_resume_end_with_the_same_loss_curve(trained, rows, tmp_path):
     process = start(tmp_path, "long", *overrides(rows, "long", tmp_path))
     latest = tmp_path / "latest_checkpointed_iteration.txt"
