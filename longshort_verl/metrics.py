@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,6 +83,33 @@ def dialogue_metrics(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
             metrics[f"{role.value}/useful_turns"] = useful / turns
     for reason in StopReason:
         metrics[f"dialogue/stop/{reason.value}"] = fmean(record["stop_reason"] == reason.value for record in records)
+    return metrics
+
+
+def importance_metrics(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """What measuring the long role's turns found and cost; empty where nothing is measured.
+
+    Args:
+        records: one per dialogue; where turns are measured, with ``rollouts`` and what the reward manager made of them.
+    """
+    records = [record for record in records if "rollouts" in record]
+    if not records:
+        return {}
+    turns = [json.loads(record["importance_turns"]) for record in records]
+    scores = [score for of_dialogue in turns for score, *_ in of_dialogue]
+    spent = sum(record["num_tokens_rollouts"] for record in records)
+    dialogues = sum(record[f"num_tokens_{role.value}"] for record in records for role in Role)
+    num_turns = sum(record["num_turns_long"] for record in records)
+    metrics = {
+        "importance/measured_turns": len(scores) / num_turns if num_turns else 0.0,
+        "importance/num_tokens": spent / len(records),
+        "importance/tokens_share": spent / dialogues if dialogues else 0.0,
+        "importance/wait_s": fmean(record["rollout_wait_s"] for record in records),
+    }
+    if scores:
+        metrics["importance/turn"] = fmean(scores)
+        metrics["importance/gain"] = fmean(gain for of_dialogue in turns for *_, gain in of_dialogue)
+        metrics["importance/interval"] = fmean(high - low for of_dialogue in turns for _, low, high, _ in of_dialogue)
     return metrics
 
 

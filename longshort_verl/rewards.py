@@ -20,6 +20,7 @@ trainer. Lengths are in tokens.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
@@ -38,6 +39,8 @@ class RewardWeights:
     """Of the share of the role's own turns that follow the protocol."""
     length: float
     """Of the group-relative length term, in [−0.5, 0.5]."""
+    importance: float
+    """Of the importance metric of the long role's turns."""
 
     def __post_init__(self) -> None:
         for name, value in self.as_dict().items():
@@ -48,7 +51,7 @@ class RewardWeights:
 
     def as_dict(self) -> dict[str, float]:
         """Weights by name of their term."""
-        return {"accuracy": self.accuracy, "format": self.format, "length": self.length}
+        return dataclasses.asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +68,8 @@ class Outcome:
     """Share of well-formed own turns, in [0, 1]."""
     num_tokens: int
     """Tokens that the role generated in the dialogue."""
+    importance: float = 0.0
+    """Importance of the role's turns, summed; 0 where it was not measured."""
     failed: bool = False
     """Whether an engine failed in the dialogue: nobody's fault, so nobody learns from it."""
 
@@ -124,6 +129,33 @@ def group_rewards(outcomes: Sequence[Outcome], weights: RewardWeights) -> list[R
         terms = length_terms([outcomes[i].num_tokens for i in rows], [outcomes[i].accuracy > 0 for i in rows])
         length.update(zip(rows, terms, strict=True))
     return [
-        weighted_sum({"accuracy": outcome.accuracy, "format": outcome.format, "length": length[i]}, weights)
+        weighted_sum(
+            {
+                "accuracy": outcome.accuracy,
+                "format": outcome.format,
+                "length": length[i],
+                **({"importance": outcome.importance} if weights.importance else {}),
+            },
+            weights,
+        )
         for i, outcome in enumerate(outcomes)
     ]
+
+
+def turn_advantages(
+    scores: Mapping[Hashable, Sequence[float]], groups: Mapping[Hashable, Hashable]
+) -> dict[Hashable, list[float]]:
+    """What each measured turn of each row is better than the mean of its group's measured turns.
+
+    Args:
+        scores: by row, of its first turns, as far as they were measured.
+        groups: by row; rows that share one answer the same prompt.
+
+    Returns:
+        By row, as many numbers as it has scores. A turn that was not measured gets nothing, which is the group's mean.
+    """
+    of_group: dict[Hashable, list[float]] = defaultdict(list)
+    for row, values in scores.items():
+        of_group[groups[row]] += values
+    means = {group: sum(values) / len(values) for group, values in of_group.items() if values}
+    return {row: [value - means[groups[row]] for value in values] for row, values in scores.items()}

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from longshort_verl.rewards import Outcome, RewardWeights, group_rewards, length_terms, weighted_sum
 from longshort_verl.types import Role
 
-WEIGHTS = RewardWeights(accuracy=1.0, format=0.5, length=2.0)
+WEIGHTS = RewardWeights(accuracy=1.0, format=0.5, length=2.0, importance=0.0)
 
 
 def test_length_terms():
@@ -59,18 +59,18 @@ def test_a_missing_or_broken_term_stops_the_run(terms):
 
 
 def test_a_term_of_weight_zero_may_be_missing():
-    assert weighted_sum({"accuracy": 1.0}, RewardWeights(accuracy=2, format=0, length=0)).total == 2
+    assert weighted_sum({"accuracy": 1.0}, RewardWeights(accuracy=2, format=0, length=0, importance=0)).total == 2
 
 
 @pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
 def test_bad_weights_are_refused(value):
     with pytest.raises(ValueError, match="long_short.reward.format"):
-        RewardWeights(accuracy=1, format=value, length=0)
+        RewardWeights(accuracy=1, format=value, length=0, importance=0)
 
 
 def test_all_weights_zero_are_refused():
     with pytest.raises(ValueError, match="all weights"):
-        RewardWeights(accuracy=0, format=0, length=0)
+        RewardWeights(accuracy=0, format=0, length=0, importance=0)
 
 
 def test_only_a_role_that_spoke_in_a_dialogue_that_no_engine_broke_is_live():
@@ -85,6 +85,17 @@ def test_groups_and_roles_do_not_mix():
         return Outcome(group=group, role=role, accuracy=accuracy, format=1.0, num_tokens=tokens)
 
     rows = [row("a", Role.LONG, 10), row("b", Role.LONG, 99), row("a", Role.SHORT, 5), row("a", Role.LONG, 20)]
-    rewards = group_rewards(rows, RewardWeights(accuracy=1, format=0, length=1))
+    rewards = group_rewards(rows, RewardWeights(accuracy=1, format=0, length=1, importance=0))
     # group a, long: lengths 10 and 20 give 0.5 and -0.5; the other two are alone in theirs: 0
     assert [reward.total for reward in rewards] == [1.5, 1.0, 1.0, 0.5]
+
+
+def test_importance_is_a_term_where_it_has_a_weight():
+    rows = [
+        Outcome(group="a", role=Role.LONG, accuracy=1.0, format=1.0, num_tokens=9, importance=value)
+        for value in (0.5, -0.25)
+    ]
+    rewards = group_rewards(rows, RewardWeights(accuracy=1, format=0, length=0, importance=2))
+    assert [reward.total for reward in rewards] == [2.0, 0.5]
+    assert rewards[0].terms["importance"] == 0.5
+    assert "importance" not in group_rewards(rows, RewardWeights(accuracy=1, format=0, length=0, importance=0))[0].terms

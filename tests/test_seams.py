@@ -32,6 +32,8 @@ SIGNATURES = {
     "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync._init_dataloader": ["self"],
     "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync._build_replay_buffer": ["self"],
     "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync._load_checkpoint": ["self"],
+    "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync._next_train_batch": ["self", "num_prompts"],
+    "verl.utils.tensordict_utils.assign_non_tensor_data": ["tensor_dict", "key", "val"],
     "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync._save_checkpoint": ["self"],
     "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync._step_once": [
         "self",

@@ -20,10 +20,13 @@ produced; text is only ever decoded from them.
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import json
 import logging
+import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ray.exceptions import RayError
@@ -34,14 +37,17 @@ from verl.workers.rollout.llm_server import LLMServerClient
 from longshort_verl.adapters import compat
 from longshort_verl.adapters.preflight import AGENT_LOOP, load_tokenizer, long_short_settings, role_config
 from longshort_verl.chat_template import control_tokens, hf_render, text_after_turn
-from longshort_verl.dialogue import run_dialogue
+from longshort_verl.dialogue import run_dialogue, transcript
 from longshort_verl.rewards import format_term
-from longshort_verl.types import Dialogue, FinishReason, Generation, Message, Problem, Role, Sampling
+from longshort_verl.turn_importance import ImportanceRewardSettings, is_measured
+from longshort_verl.types import Dialogue, FinishReason, Generation, Message, Problem, Role, Sampling, StopReason
 
 logger = logging.getLogger(__name__)
 
 ROW = "long_short"
 """Key of ``extra_fields`` under which each row carries what reward and trainer need of its dialogue."""
+IN_TRAINING = "long_short_in_training"
+"""Key that the trainer gives its prompts and validation does not: only there is importance measured."""
 
 
 class TwoPolicyClient(LLMServerClient):
@@ -59,8 +65,18 @@ class RoleWriter:
     ``num_prompt_tokens``: 1 and the engine's log-probability on generated tokens, 0 on all others.
     """
 
-    def __init__(self, client: LLMServerClient, tokenizer: Any, *, max_model_len: int, request_id: str, extra: Mapping):
+    def __init__(
+        self,
+        client: LLMServerClient,
+        tokenizer: Any,
+        *,
+        max_model_len: int,
+        request_id: str,
+        extra: Mapping,
+        on_prompt: Callable[[Sequence[int]], None] = lambda ids: None,
+    ):
         self._client = client
+        self._on_prompt = on_prompt
         self._tokenizer = tokenizer
         self._render = hf_render(tokenizer)
         self._max_model_len = max_model_len
@@ -77,6 +93,7 @@ class RoleWriter:
     async def generate(self, messages: Sequence[Message], sampling: Sampling) -> Generation:
         """One turn; ``finish`` is LENGTH with no token where the context has no room left."""
         self._append_prompt(messages)
+        self._on_prompt(self.token_ids)
         num_prompt = len(self.token_ids)
         room = self._max_model_len - num_prompt
         if room < 1:
@@ -136,6 +153,72 @@ class RoleWriter:
         return self._tokenizer.encode(text, add_special_tokens=False)
 
 
+class ForcedRollouts:
+    """Rollouts of the short model at the boundaries of one dialogue's long turns, beside the dialogue's own requests.
+
+    Each continues the short role's transcript as it is when it is the short role's turn, token by token, so that the
+    engine has read it already. Made while they fit in ``settings.max_dialogue_tokens``.
+    """
+
+    def __init__(
+        self,
+        client: LLMServerClient,
+        tokenizer: Any,
+        settings: ImportanceRewardSettings,
+        *,
+        max_model_len: int,
+        request_id: str,
+        extra: Mapping,
+        seed: int | None,
+    ):
+        self._client, self._tokenizer, self._settings = client, tokenizer, settings
+        self._max_model_len, self._request_id, self._extra, self._seed = max_model_len, request_id, dict(extra), seed
+        self._forcing_ids = tokenizer.encode(settings.forcing_text, add_special_tokens=False)
+        self._boundaries: list[asyncio.Future] = []
+        self.num_tokens = 0
+
+    def at(self, prompt_ids: Sequence[int]) -> None:
+        """Start the rollouts of the next boundary, whose transcript is ``prompt_ids``."""
+        if len(self._boundaries) >= self._settings.max_boundaries:
+            return
+        number, ids = len(self._boundaries), [*prompt_ids, *self._forcing_ids]
+        jobs = [self._one(ids, number, one) for one in range(self._settings.num_rollouts)]
+        self._boundaries.append(asyncio.gather(*jobs))
+
+    async def replies(self) -> list[list[str]]:
+        """What was written at each boundary, up to the first one at which the engine failed or had no room."""
+        found: list[list[str]] = []
+        for texts in await asyncio.gather(*self._boundaries):
+            if any(text is None for text in texts):
+                break
+            found.append(texts)
+        return found
+
+    async def _one(self, prompt_ids: list[int], boundary: int, number: int) -> str | None:
+        limit = min(self._settings.max_tokens, self._max_model_len - len(prompt_ids))
+        if limit < 1:
+            return None
+        params = {
+            **self._extra,
+            "max_tokens": limit,
+            "stop": list(self._settings.stop),
+            "include_stop_str_in_output": True,
+            "skip_special_tokens": False,
+        }
+        if self._seed is not None:
+            params["seed"] = zlib.crc32(f"{self._seed}/{boundary}/{number}".encode())
+        try:
+            output = await self._client.generate(self._request_id, prompt_ids=prompt_ids, sampling_params=params)
+        except RayError:
+            logger.exception("a rollout of a turn's importance failed")
+            return None
+        if output.stop_reason == "aborted":
+            return None
+        self.num_tokens += len(output.token_ids)
+        text = self._tokenizer.decode(list(output.token_ids), skip_special_tokens=False)
+        return self._settings.forcing_text + text
+
+
 @register(AGENT_LOOP)
 class LongShortAgentLoop(AgentLoopBase):
     """One session: the two roles take turns on one problem until the dialogue ends."""
@@ -150,13 +233,19 @@ class LongShortAgentLoop(AgentLoopBase):
         params = dict(sampling_params)
         temperature, top_p = params.pop("temperature"), params.pop("top_p", 1.0)
         session = f"{kwargs['uid']}_{kwargs['session_id']}"
+        seed = _session_seed(job.settings.seed, kwargs, temperature)
+        extra = {**params, "temperature": temperature, "top_p": top_p}
+        forced = self._forced_rollouts(
+            self.server_manager.short, job, problem, kwargs, session=session, extra=extra, seed=seed
+        )
         writers = {
             role: RoleWriter(
                 client,
                 job.tokenizers[role],
                 max_model_len=job.max_model_len[role],
                 request_id=f"{session}_{role.value}",
-                extra={**params, "temperature": temperature, "top_p": top_p},
+                extra=extra,
+                **({"on_prompt": forced.at} if forced and role is Role.SHORT else {}),
             )
             for role, client in ((Role.LONG, self.server_manager), (Role.SHORT, self.server_manager.short))
         }
@@ -168,13 +257,66 @@ class LongShortAgentLoop(AgentLoopBase):
                 job.settings.dialogue,
                 temperature=temperature,
                 top_p=top_p,
-                seed=_session_seed(job.settings.seed, kwargs, temperature),
+                seed=seed,
                 forbidden=job.control_tokens,
             )
-        return [self._row(role, writers[role], dialogue, timing, kwargs, job) for role in Role]
+            measured: dict[str, Any] = {}
+            if job.settings.reward.importance and kwargs.get(IN_TRAINING):
+                began = time.perf_counter()
+                replies = await forced.replies() if forced else []
+                # What the dialogue had to wait for; most rollouts were made while it went on.
+                measured = {"rollouts": json.dumps(replies), "rollout_wait_s": time.perf_counter() - began}
+                measured["num_tokens_rollouts"] = forced.num_tokens if forced else 0
+                lengths = [turn.num_tokens for turn in dialogue.turns if turn.role is Role.LONG]
+                measured["long_turn_tokens"] = json.dumps(lengths)
+                # Nobody spoke after the long role: no answer could follow its last turn.
+                last = dialogue.turns[-1].role if dialogue.turns else None
+                measured["ends_with_long"] = last is Role.LONG and dialogue.stop_reason is not StopReason.ENGINE_ERROR
+        return [self._row(role, writers[role], dialogue, timing, kwargs, job, measured) for role in Role]
+
+    def _forced_rollouts(
+        self,
+        client: LLMServerClient,
+        job: _Job,
+        problem: Problem,
+        kwargs: Mapping,
+        *,
+        session: str,
+        extra: Mapping,
+        seed: int | None,
+    ) -> ForcedRollouts | None:
+        """Those of this session, begun where the dialogue begins; None where nothing is measured."""
+        settings, dialogue = job.settings.importance, job.settings.dialogue
+        if not (job.settings.reward.importance and kwargs.get(IN_TRAINING)):
+            return None
+        # All sessions of a prompt are one group. Without a seed the groups are drawn anew each run.
+        group = kwargs["uid"] if job.settings.seed is None else f"{job.settings.seed}/{kwargs['global_steps']}"
+        if not is_measured(f"{group}/{kwargs['index']}", settings.group_share):
+            return None
+        tokenizer = job.tokenizers[Role.SHORT]
+        forced = ForcedRollouts(
+            client,
+            tokenizer,
+            settings,
+            max_model_len=job.max_model_len[Role.SHORT],
+            request_id=f"{session}_{Role.SHORT.value}",
+            extra=extra,
+            seed=seed,
+        )
+        if dialogue.opening_role is Role.LONG:
+            text = hf_render(tokenizer)(transcript(problem.prompt, [], Role.SHORT, dialogue), True)
+            forced.at(tokenizer.encode(text, add_special_tokens=False))
+        return forced
 
     def _row(
-        self, role: Role, writer: RoleWriter, dialogue: Dialogue, timing: Mapping, kwargs: Mapping, job: _Job
+        self,
+        role: Role,
+        writer: RoleWriter,
+        dialogue: Dialogue,
+        timing: Mapping,
+        kwargs: Mapping,
+        job: _Job,
+        measured: Mapping[str, Any],
     ) -> AgentLoopOutput:
         step = int(kwargs["global_steps"])
         prompt_ids = writer.token_ids[: writer.num_prompt_tokens]
@@ -198,6 +340,7 @@ class LongShortAgentLoop(AgentLoopBase):
                 "min_global_steps": min(writer.versions, default=step - 1),
                 "max_global_steps": max(writer.versions, default=step - 1),
                 ROW: dialogue_record(dialogue, role)
+                | dict(measured)
                 | ({"dialogue": dialogue_text(dialogue)} if job.writes_dialogues else {}),
             },
         )

@@ -19,6 +19,9 @@ relative to a group; it is what validation reports. The trainer, which knows the
 
 from __future__ import annotations
 
+import functools
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from verl import DataProto
@@ -26,7 +29,9 @@ from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from longshort_verl.adapters.agent_loop import ROW
 from longshort_verl.adapters.preflight import long_short_settings
+from longshort_verl.data.sampling_plan import Counts
 from longshort_verl.grading import grade, warm_up
+from longshort_verl.turn_importance import turn_importances
 from longshort_verl.types import Role, StopReason
 
 
@@ -67,8 +72,29 @@ class LongShortRewardManager(RewardManagerBase):
             "graded": verdict.reason if verdict else "no answer to grade",
             # Only there where validation's dialogues are written somewhere.
             **({"dialogue": record["dialogue"]} if "dialogue" in record else {}),
+            **(await self._importance(record) if "rollouts" in record else {}),
         }
         return {
             "reward_score": weights.accuracy * accuracy + weights.format * pair_format,
             "reward_extra_info": info,
+        }
+
+    async def _importance(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """What each long turn of a dialogue is worth, from the rollouts that the agent loop made."""
+        settings = self.settings.importance
+        lengths, replies = json.loads(record["long_turn_tokens"]), json.loads(record["rollouts"])
+        check = functools.partial(grade, gold=record["gold"], settings=self.settings.grading)
+        # The same few answers come again and again.
+        texts = sorted({text for texts in replies for text in texts})
+        verdicts = [await self.loop.run_in_executor(None, check, text) for text in texts]
+        right = {text: verdict.correct for text, verdict in zip(texts, verdicts, strict=True)}
+        found = turn_importances(
+            [Counts(num_right=sum(right[text] for text in texts), num_rollouts=len(texts)) for texts in replies],
+            lengths,
+            broke=record["ends_with_long"],
+            settings=settings.metric,
+        )
+        return {
+            "importance": sum(one.score for one in found),
+            "importance_turns": json.dumps([(one.score, one.low, one.high, one.gain) for one in found]),
         }

@@ -28,10 +28,12 @@ advantage and update code on its rows, with ``self`` pointed at that policy for 
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
@@ -43,13 +45,14 @@ from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.utils import tensordict_utils
 from verl.utils.debug import marked_timer
 from verl.utils.metric import reduce_metrics
 from verl.utils.py_functional import rename_dict
 from verl.workers.rollout.llm_server import LLMServerClient
 
 from longshort_verl.adapters import checkpoints, compat
-from longshort_verl.adapters.agent_loop import ROW, TwoPolicyClient
+from longshort_verl.adapters.agent_loop import IN_TRAINING, ROW, TwoPolicyClient
 from longshort_verl.adapters.policies import SHORT_GROUP, Policy, build_short_policy
 from longshort_verl.adapters.preflight import (
     TRAINER_MODE,
@@ -61,8 +64,9 @@ from longshort_verl.adapters.preflight import (
 )
 from longshort_verl.config.schema import Placement, Policies
 from longshort_verl.evaluation.curves import validation_mean
-from longshort_verl.metrics import alarms, check_engines, dialogue_metrics, role_metrics
-from longshort_verl.rewards import Outcome, Reward, group_rewards
+from longshort_verl.metrics import alarms, check_engines, dialogue_metrics, importance_metrics, role_metrics
+from longshort_verl.rewards import Outcome, Reward, group_rewards, turn_advantages
+from longshort_verl.turn_importance import Credit
 from longshort_verl.types import Role, StopReason
 
 logger = logging.getLogger(__name__)
@@ -86,6 +90,7 @@ class LongShortTrainer(PPOTrainerSync):
         super().__init__(config)
         self._policies: list[Policy] = []
         self._warned: set[str] = set()
+        self._turn_credits: dict[str, torch.Tensor] = {}
 
     # ------------------------------------------------------------------ set-up
 
@@ -173,6 +178,11 @@ class LongShortTrainer(PPOTrainerSync):
 
     # ------------------------------------------------------------------ one step
 
+    def _next_train_batch(self, *args: Any, **kwargs: Any) -> TensorDict:
+        batch = super()._next_train_batch(*args, **kwargs)
+        tensordict_utils.assign_non_tensor_data(batch, IN_TRAINING, True)
+        return batch
+
     def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int) -> KVBatchMeta:
         with marked_timer("gen", timing_raw):
             self.on_sample_begin()
@@ -212,7 +222,10 @@ class LongShortTrainer(PPOTrainerSync):
         }
         check_engines(fmean(outcome.failed for outcome in outcomes.values()), f"step {self.global_steps}")
         live = {key: outcome for key, outcome in outcomes.items() if outcome.live}
-        rewards = dict(zip(live, group_rewards(list(live.values()), self.settings.reward), strict=True))
+        weights = self.settings.reward
+        if self.settings.importance.credit is Credit.TURN:
+            weights = replace(weights, importance=0.0)  # not of the row
+        rewards = dict(zip(live, group_rewards(list(live.values()), weights), strict=True))
         scores = []
         for key, mask in zip(batch.keys, masks.unbind(), strict=True):
             score = torch.zeros(mask.shape, dtype=torch.float32)
@@ -220,12 +233,42 @@ class LongShortTrainer(PPOTrainerSync):
                 score[-1] = rewards[key].total
             scores.append(score)
         self._write(batch, {"rm_scores": scores})
+        if self.settings.reward.importance and self.settings.importance.credit is Credit.TURN:
+            self._turn_credits = self._credit_turns(
+                {key: outcomes[key].group for key in live if outcomes[key].role is Role.LONG},
+                dict(zip(batch.keys, fields, strict=True)),
+                dict(zip(batch.keys, masks.unbind(), strict=True)),
+            )
         metrics.update(_episode_metrics(outcomes, fields, rewards))
         place = {
             key: (extra[ROW]["problem"], *map(int, key.rsplit("_", 2)[1:]))
             for key, extra in zip(batch.keys, fields, strict=True)
         }
         return {key: outcomes[key] for key in sorted(outcomes, key=place.__getitem__)}
+
+    def _credit_turns(
+        self, groups: Mapping[str, str], fields: Mapping[str, Mapping[str, Any]], masks: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """What each long row's tokens get on top of their advantage: their turn's importance."""
+        scores = {key: _turn_scores(fields[key]) for key in groups}
+        found = turn_advantages(scores, groups)
+        credits: dict[str, torch.Tensor] = {}
+        for key, values in found.items():
+            own = masks[key].bool()
+            # Between two turns of a role its peer speaks, so each run of own tokens is a turn.
+            begins = own & ~torch.cat([own.new_zeros(1), own[:-1]])
+            turn = torch.cumsum(begins.long(), dim=0) - 1
+            of_turn = torch.zeros(int(turn.max()) + 1 if own.any() else 0)
+            of_turn[: len(values)] = torch.tensor(values)
+            credits[key] = torch.where(own, of_turn[turn.clamp(min=0)], 0.0) * self.settings.reward.importance
+        return credits
+
+    def _add_turn_credits(self, batch: KVBatchMeta) -> None:
+        """Onto verl's advantages, token by token."""
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["advantages"])
+        rows = data["advantages"].unbind()
+        added = [row + self._turn_credits[key].to(row) for key, row in zip(batch.keys, rows, strict=True)]
+        self._write(batch, {"advantages": added})
 
     def _step_policy(
         self, policy: Policy, batch: KVBatchMeta, outcomes: Mapping[str, Outcome], metrics: dict, timing_raw: dict
@@ -253,6 +296,8 @@ class LongShortTrainer(PPOTrainerSync):
                     of_role = [key for key in trained if outcomes[key].role is role]
                     if of_role:
                         self._compute_advantage(rows.select_keys(of_role), metrics=own)
+                        if role is Role.LONG and self._turn_credits:
+                            self._add_turn_credits(rows.select_keys(of_role))
             with marked_timer(f"update_actor/{policy.name}", timing_raw):
                 policy.updated |= self._update_policy(rows, len(trained), own)
         elif policy.unchecked and live:
@@ -491,21 +536,26 @@ def _outcome(uid: str, extra: dict[str, Any]) -> Outcome:
         accuracy=info["acc"],
         format=record[f"format_{role.value}"],
         num_tokens=record[f"num_tokens_{role.value}"],
+        importance=info.get("importance", 0.0) if role is Role.LONG else 0.0,
         failed=record["stop_reason"] == StopReason.ENGINE_ERROR.value,
     )
+
+
+def _turn_scores(extra: Mapping[str, Any]) -> list[float]:
+    """Importance of a row's first long turns, as far as they were measured."""
+    return [score for score, *_ in json.loads(extra["reward_extra_info"].get("importance_turns", "[]"))]
 
 
 def _episode_metrics(
     outcomes: dict[str, Outcome], fields: Sequence[dict[str, Any]], rewards: dict[str, Reward]
 ) -> dict[str, float]:
     """Metrics of the sampled dialogues; each is counted once, by its long row."""
-    metrics = dialogue_metrics(
-        [
-            extra[ROW] | extra["reward_extra_info"]
-            for outcome, extra in zip(outcomes.values(), fields, strict=True)
-            if outcome.role is Role.LONG
-        ]
-    )
+    records = [
+        extra[ROW] | extra["reward_extra_info"]
+        for outcome, extra in zip(outcomes.values(), fields, strict=True)
+        if outcome.role is Role.LONG
+    ]
+    metrics = dialogue_metrics(records) | importance_metrics(records)
     for role in Role:
         rows = [key for key, outcome in outcomes.items() if outcome.role is role]
         live = [key for key in rows if key in rewards]

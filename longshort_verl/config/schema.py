@@ -31,6 +31,7 @@ from longshort_verl.dialogue import DialogueSettings
 from longshort_verl.grading import GradingSettings
 from longshort_verl.metrics import AlarmSettings
 from longshort_verl.rewards import RewardWeights
+from longshort_verl.turn_importance import ImportanceRewardSettings
 from longshort_verl.types import Role
 
 SECTION = "long_short"
@@ -135,6 +136,8 @@ class LongShortConfig:
     """Limits and wording of a dialogue."""
     reward: RewardWeights
     """Weights of the reward's terms."""
+    importance: ImportanceRewardSettings
+    """How the long role's turns are measured, where the reward's importance term has a weight."""
     grading: GradingSettings
     """Limits of grading."""
     best: BestSettings
@@ -143,6 +146,11 @@ class LongShortConfig:
     """When a run warns."""
 
     def __post_init__(self) -> None:
+        if self.reward.importance and Role.LONG not in self.trained:
+            raise ValueError(
+                f"{SECTION}.reward.importance is {self.reward.importance:g}, but the long role, whose turns it judges, "
+                f"never learns under schedule {self.schedule.value}: its rollouts would be for nothing; set it to 0"
+            )
         path = (self.short.get("model") or {}).get("path")
         if self.policies is Policies.TWO and not path:
             raise ValueError(f"{SECTION}.short.model.path is {path!r}; set it to the short policy's model")

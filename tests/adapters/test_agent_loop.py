@@ -19,6 +19,8 @@ The servers are scripted (they replay texts as token ids); everything else is th
 from __future__ import annotations
 
 import asyncio
+import itertools
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -29,28 +31,39 @@ from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.rollout.replica import TokenOutput
 
 from longshort_verl.adapters import agent_loop
-from longshort_verl.adapters.agent_loop import ROW, LongShortAgentLoop, RoleWriter, TwoPolicyClient
+from longshort_verl.adapters.agent_loop import IN_TRAINING, ROW, LongShortAgentLoop, RoleWriter, TwoPolicyClient
 from longshort_verl.adapters.preflight import load_tokenizer, role_config
 from longshort_verl.types import FinishReason, Message, Role, Sampling
 from tests.configs import tiny_config
 
 LONG = ["<think>8+2=0</think>", "<think>0+2=2</think>"]
+FORCING = "<answer>\\boxed{"
 SHORT = ["<answer>0</rethink>", "<answer>\\boxed{2}</answer>"]
 
 
 class ScriptedServers(LLMServerClient):
     """Replays texts (or token ids, or exceptions) as one policy's servers would answer."""
 
-    def __init__(self, tokenizer, replies, version=4):
+    def __init__(self, tokenizer, replies, version=4, rollouts=None):
         super().__init__(config=None)
+        self.rollouts = rollouts or {}
+        self.forced = []
         self.tokenizer = tokenizer
         self.replies = list(replies)
         self.version = version
         self.requests = []
 
     async def generate(self, request_id, *, prompt_ids, sampling_params, **kwargs):
-        self.requests.append(SimpleNamespace(id=request_id, prompt_ids=list(prompt_ids), params=dict(sampling_params)))
-        reply = self.replies.pop(0)
+        request = SimpleNamespace(id=request_id, prompt_ids=list(prompt_ids), params=dict(sampling_params))
+        text = self.tokenizer.decode(prompt_ids)
+        if text.endswith(FORCING):
+            self.forced.append(request)
+            await asyncio.sleep(0)
+            # By the last thought that the role has read.
+            reply = self.rollouts[text.rpartition("<think>")[2].partition("</think>")[0] if "<think>" in text else ""]
+        else:
+            self.requests.append(request)
+            reply = self.replies.pop(0)
         if isinstance(reply, Exception):
             raise reply
         ids = self.tokenizer.encode(reply, add_special_tokens=False) if isinstance(reply, str) else reply
@@ -65,14 +78,14 @@ class ScriptedServers(LLMServerClient):
 
 @pytest.fixture
 def run(tiny_models, tiny_problems):
-    def run_session(long, short, *overrides, sampling=None, seed_of=None):
+    def run_session(long, short, *overrides, sampling=None, seed_of=None, rollouts=None, training=False):
         config = tiny_config(tiny_models, tiny_problems, *overrides)
         OmegaConf.resolve(config)
         agent_loop._jobs.clear()
         tokenizers = {role: load_tokenizer(role_config(config, role)) for role in Role}
         servers = {
             Role.LONG: ScriptedServers(tokenizers[Role.LONG], long),
-            Role.SHORT: ScriptedServers(tokenizers[Role.SHORT], short),
+            Role.SHORT: ScriptedServers(tokenizers[Role.SHORT], short, rollouts=rollouts or {}),
         }
         loop = LongShortAgentLoop.__new__(LongShortAgentLoop)
         loop.config = config
@@ -88,6 +101,7 @@ def run(tiny_models, tiny_problems):
                 uid="u",
                 session_id=3,
                 global_steps=5,
+                **({IN_TRAINING: True} if training else {}),
             )
         )
         return rows, servers, tokenizers
@@ -236,3 +250,83 @@ def test_tags_split_over_tokens_and_text_past_the_tag(tiny_models):
     assert reply.finish is FinishReason.STOP
     assert writer.token_ids[writer.num_prompt_tokens :] == ids
     assert reply.num_tokens == len(ids) == 16
+
+
+# Importance of turns ---------------------------------------------------------------------------------------------
+
+ROLLOUTS = {"": "9}</answer>", "8+2=0": "0}</answer>", "0+2=2": "2}</answer>"}
+MEASURED = ("long_short.reward.importance=1", "long_short.importance.num_rollouts=3")
+
+
+def test_rollouts_continue_what_the_engine_has_read(run):
+    rows, servers, tokenizers = run(LONG, SHORT, *MEASURED, rollouts=ROLLOUTS, training=True)
+    server, decode = servers[Role.SHORT], tokenizers[Role.SHORT].decode
+    replies = json.loads(rows[1].extra_fields[ROW]["rollouts"])
+    assert replies == [["<answer>\\boxed{" + ROLLOUTS[one]] * 3 for one in ("", "8+2=0", "0+2=2")]
+    forced = sorted({tuple(request.prompt_ids) for request in server.forced}, key=len)
+    assert decode(forced[0]) == "<|user|>8+2+2<|im_end|><|assistant|><answer>\\boxed{"
+    # The role's own two requests, token by token, and the beginning of an answer.
+    for ids, own in zip(forced[1:], server.requests, strict=True):
+        assert list(ids[: len(own.prompt_ids)]) == own.prompt_ids
+        assert decode(ids[len(own.prompt_ids) :]) == "<answer>\\boxed{"
+    record = rows[1].extra_fields[ROW]
+    assert record["num_tokens_rollouts"] == sum(
+        len(tokenizers[Role.SHORT].encode(ROLLOUTS[one], add_special_tokens=False)) * 3 for one in ROLLOUTS
+    )
+    assert json.loads(record["long_turn_tokens"]) == [len(own) for own in runs(rows[0].response_mask)]
+    assert record["ends_with_long"] is False
+
+
+def runs(mask):
+    """Runs of ones."""
+    return [list(own) for value, own in itertools.groupby(mask) if value]
+
+
+def test_rollouts_have_seeds_of_their_own(run):
+    _, servers, _ = run(LONG, SHORT, *MEASURED, rollouts=ROLLOUTS, training=True)
+    seeds = [request.params["seed"] for request in servers[Role.SHORT].forced]
+    assert len(set(seeds)) == 9
+    _, again, _ = run(LONG, SHORT, *MEASURED, rollouts=ROLLOUTS, training=True)
+    assert seeds == [request.params["seed"] for request in again[Role.SHORT].forced]
+
+
+def test_rollouts_stay_within_their_budget(run):
+    more = ("long_short.importance.max_tokens=8", "long_short.importance.max_dialogue_tokens=48")
+    rows, servers, _ = run(LONG, SHORT, *MEASURED, *more, rollouts=ROLLOUTS, training=True)
+    assert len(servers[Role.SHORT].forced) == 6
+    assert len(json.loads(rows[1].extra_fields[ROW]["rollouts"])) == 2
+    assert {request.params["max_tokens"] for request in servers[Role.SHORT].forced} == {8}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "training"),
+    [((), True), (MEASURED, False), ((*MEASURED, "long_short.importance.group_share=1e-9"), True)],
+)
+def test_what_is_not_measured_makes_no_rollouts(run, overrides, training):
+    rows, servers, _ = run(LONG, SHORT, *overrides, rollouts=ROLLOUTS, training=training)
+    assert servers[Role.SHORT].forced == []
+    record = rows[1].extra_fields[ROW]
+    # Where a share of groups is measured, all rows have the same fields.
+    assert record.get("rollouts") == ("[]" if overrides and training else None)
+
+
+def test_a_failing_rollout_ends_the_measuring_and_not_the_dialogue(run):
+    rollouts = ROLLOUTS | {"0+2=2": RayActorError()}
+    rows, _, _ = run(LONG, SHORT, *MEASURED, rollouts=rollouts, training=True)
+    record = rows[1].extra_fields[ROW]
+    assert record["stop_reason"] == "answered"
+    assert len(json.loads(record["rollouts"])) == 2
+
+
+def test_where_the_short_role_opens_its_first_request_is_the_first_boundary(run):
+    short = ["<answer>?</rethink>", "<answer>\\boxed{0}</answer>"]
+    more = ("long_short.dialogue.opening_role=short",)
+    rows, _, _ = run(LONG[:1], short, *MEASURED, *more, rollouts=ROLLOUTS, training=True)
+    assert len(json.loads(rows[1].extra_fields[ROW]["rollouts"])) == 2
+
+
+def test_a_long_turn_that_nobody_can_answer_is_told(run):
+    rows, _, _ = run(["8+2=0"], [], *MEASURED, rollouts=ROLLOUTS, training=True)
+    record = rows[1].extra_fields[ROW]
+    assert record["ends_with_long"] is True
+    assert len(json.loads(record["rollouts"])) == 1

@@ -121,6 +121,11 @@ def alternate_overrides(problems, short):
         "long_short.schedule=alternate",
         f"long_short.short.model.path={short}",
         "+long_short.short.actor.use_kl_loss=true",
+        # What each long turn of half of the groups is worth, onto its tokens.
+        "long_short.reward.importance=0.5",
+        "long_short.importance.credit=turn",
+        "long_short.importance.group_share=0.5",
+        "long_short.importance.max_tokens=8",
         f"data.train_files={problems}/train.parquet",
         f"data.val_files={problems}/val.parquet",
         "trainer.total_training_steps=5",
@@ -175,6 +180,20 @@ def test_only_the_scheduled_role_is_updated(long_only, alternate, root):
         changed = [name for name in before if not torch.equal(before[name].float(), after[name].float())]
         assert len(changed) == (len(before) if role == "long" else 0), role
     assert (long_only.folder / "latest_checkpointed_iteration.txt").read_text() == "3"
+
+
+def test_long_turns_of_a_share_of_the_groups_are_measured(long_only, alternate):
+    for step in (1, 2, 3, 4):
+        found = alternate.steps()[step]
+        # Of 16 groups; a turn after which no answer fits in is not measured either.
+        assert 0.1 < found["importance/measured_turns"] < 0.9, step
+        assert 0 < found["importance/tokens_share"] < 1, step
+        assert -1.1 <= found["importance/turn"] <= 1, step
+        # The credit is on the tokens and no term of the row.
+        assert "long/reward/importance" not in found
+    # The short role is right more often with a thought than without.
+    assert sum(alternate.steps()[step]["importance/gain"] for step in (1, 2, 3, 4)) > 0
+    assert not [key for key in long_only.steps()[1] if key.startswith("importance/")]
 
 
 def test_each_role_may_have_a_reference_of_its_own(alternate):

@@ -66,6 +66,8 @@ def split(tmp_path_factory, root):
         "+long_short.short.model.lora.merge=true",
         "+long_short.short.actor.optim.lr=1e-2",
         "actor_rollout_ref.actor.optim.lr_warmup_steps=0",
+        # What the long turns are worth, as a term of the row.
+        "long_short.reward.importance=0.5",
         f"data.train_files={folder}/problems/train.parquet",
         f"data.val_files={folder}/problems/val.parquet",
         "trainer.total_training_steps=3",
@@ -84,6 +86,18 @@ def test_engines_follow_their_actors_across_devices(split):
         for role in ("long", "short"):
             assert split.steps()[step][f"{role}/{PROBS_DIFF}"] < MAX_MEAN_DIFFERENCE, (step, role)
             assert split.steps()[step][f"{role}/actor/grad_norm"] > 0
+
+
+def test_the_long_rows_reward_has_a_term_of_importance(split):
+    for step in (1, 2, 3):
+        found = split.steps()[step]
+        assert found["importance/measured_turns"] == 1
+        terms = {name: found[f"long/reward/{name}"] for name in ("accuracy", "format", "length", "importance")}
+        assert terms["importance"] != 0
+        # The recipe weighs length by 0.1.
+        whole = terms["accuracy"] + terms["format"] + 0.1 * terms["length"] + 0.5 * terms["importance"]
+        assert found["long/reward"] == pytest.approx(whole)
+        assert found["short/reward/importance"] == 0
 
 
 def test_an_engine_left_without_the_adapter_would_have_shown(split, tmp_path):

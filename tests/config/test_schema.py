@@ -66,3 +66,12 @@ def test_trained_is_what_learns_at_some_step(schedule, switch_every, first, step
     assert config.learning(step) <= config.trained
     whole = frozenset().union(*(config.learning(s) for s in range(1, 2 * switch_every + 1)))
     assert whole == config.trained
+
+
+def test_importance_of_a_role_that_never_learns_is_refused():
+    section = OmegaConf.to_container(compose_config("longshort_rl", ROOT / "longshort_verl/config").long_short)
+    section |= {"short": {"model": {"path": "somewhere"}}, "schedule": "short_only"}
+    section["reward"]["importance"] = 0.5
+    with pytest.raises(ValueError, match=r"reward.importance is 0.5, but the long role.*set it to 0"):
+        read_long_short(section)
+    assert read_long_short(section | {"schedule": "joint"}).importance.metric.decay > 0
