@@ -434,9 +434,7 @@ def report_rl(
     from longshort_verl.evaluation.curves import comparison_table, plot_curves, read_run, summary_table
     from longshort_verl.evaluation.progress import follow_run
 
-    # A path may hold "=" itself, as Hydra's folders do.
-    parts = [("", "", name) if Path(name).exists() else name.partition("=") for name in metrics]
-    named = [(label, Path(path)) if path else ("", Path(label)) for label, _, path in parts]
+    named = _labelled(metrics)
     if follow is not None and not follow_run(named[0][1], follow, log):
         raise typer.Exit(1)
     try:
@@ -447,6 +445,34 @@ def report_rl(
         raise _failure(error) from error
     plot_curves(runs, out, title=title)
     typer.echo(f"curves: {out}")
+
+
+@report_app.command("evaluation")
+def report_evaluation(
+    folders: Annotated[
+        list[str],
+        typer.Argument(help="Folders of `longshort evaluate`; LABEL=FOLDER names the pair, several for seeds."),
+    ],
+    out: Annotated[Path, typer.Option(help="PNG to write.")],
+    title: Annotated[str, typer.Option(help="Above the picture.")] = "",
+) -> None:
+    """Compare evaluations on the same problems with the model by itself: a table, and accuracy and tokens as a PNG."""
+    from longshort_verl.evaluation.comparison import compare, comparison_table, plot_comparison, read_evaluations
+
+    try:
+        found = compare(read_evaluations(_labelled(folders)))
+    except (ValueError, FileNotFoundError) as error:
+        raise _failure(error) from error
+    Console().print(comparison_table(found))
+    plot_comparison(found, out, title=title)
+    typer.echo(f"accuracy and tokens: {out}")
+
+
+def _labelled(names: list[str]) -> list[tuple[str, Path]]:
+    """LABEL=PATH, or a path alone."""
+    # A path may hold "=" itself, as Hydra's folders do.
+    parts = [("", "", name) if Path(name).exists() else name.partition("=") for name in names]
+    return [(label, Path(path)) if path else ("", Path(label)) for label, _, path in parts]
 
 
 def _failure(error: Exception) -> typer.Exit:

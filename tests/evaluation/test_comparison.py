@@ -1,0 +1,139 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Systems side by side: paired differences and their intervals, tokens, AES, budgets, and the picture."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+from typer.testing import CliRunner
+
+from longshort_verl.cli import app
+from longshort_verl.evaluation.comparison import aes, bootstrap_interval, compare, comparison_table, read_evaluations
+
+
+def solo_row(index, right, tokens):
+    return {"index": index, "problem": f"{index}+1", "gold": "1", "correct": right, "num_tokens": tokens}
+
+
+def pair_row(index, right, tokens, rethink=False):
+    turns = [
+        {"role": "long", "text": "<think>a</think>", "well_formed": True, "num_tokens": tokens - 5},
+        {"role": "short", "text": "<answer>a</rethink>" if rethink else "<answer>b", "well_formed": rethink},
+    ]
+    split = {"num_tokens_long": tokens - 5, "num_tokens_short": 5}
+    return {**solo_row(index, right, tokens), **split, "turns": turns}
+
+
+def write(folder, **systems):
+    folder.mkdir(parents=True)
+    for name, rows in systems.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.fixture
+def two_seeds(tmp_path):
+    """Of four problems the model alone is right on two with 100 tokens, the pair on three, then on all, with 20."""
+    solo = [solo_row(i, i < 2, 100) for i in range(4)]
+    return [
+        write(tmp_path / "s1", solo=solo, pair=[pair_row(i, i < 3, 20, rethink=i == 0) for i in range(4)]),
+        write(tmp_path / "s2", solo=solo, pair=[pair_row(i, True, 20) for i in range(4)]),
+    ]
+
+
+def test_numbers_by_hand(two_seeds):
+    reference, pair = compare(read_evaluations([("ours", folder) for folder in two_seeds]))
+    assert (reference.system, pair.system) == ("solo", "ours")
+    assert (reference.num_seeds, pair.num_seeds) == (1, 2), "the same replies twice are one seed"
+    assert (pair.accuracy.mean, pair.accuracy.low, pair.accuracy.high) == (0.875, 0.75, 1.0)
+    assert pair.difference == 0.375
+    assert pair.saved == pytest.approx(0.8)
+    # 0.8 of the tokens saved, and accuracy 0.875 / 0.5 - 1 = 0.75 higher
+    assert pair.aes == pytest.approx(0.8 + 3 * 0.75)
+    # 12.5, 25, 50 and 100 tokens
+    assert pair.budgets == (0.0, 0.875, 0.875, 0.875)
+    assert reference.budgets == (0.0, 0.0, 0.0, 0.5)
+    assert pair.roles["num_tokens_long"].mean == 15
+    assert pair.roles["rethink_share"].high == 0.25
+    assert reference.difference == 0
+    assert reference.verdict == "no difference"
+
+
+def test_aes_of_published_figures():
+    # DOT's table (arXiv 2601.03969): base 67.4 % with 9756 tokens.
+    for accuracy, tokens, published in ((73.2, 3610, 0.89), (68.8, 2159, 0.84), (65.0, 2574, 0.56), (63.4, 5216, 0.16)):
+        assert aes(accuracy, 67.4, 1 - tokens / 9756) == pytest.approx(published, abs=0.01)
+
+
+def test_intervals_cover():
+    rng = np.random.default_rng(1)
+    covered = 0
+    for _ in range(200):
+        values = rng.choice([-1.0, 0.0, 1.0], size=200, p=[0.1, 0.6, 0.3])
+        low, high = bootstrap_interval(values)
+        covered += low <= 0.2 <= high
+    assert 180 <= covered <= 199
+
+
+def test_a_difference_inside_its_interval_is_none(tmp_path):
+    rng = np.random.default_rng(2)
+    solo = [solo_row(i, bool(right), 100) for i, right in enumerate(rng.random(50) < 0.5)]
+    near = [pair_row(i, row["correct"] or i == 3, 20) for i, row in enumerate(solo)]
+    far = [pair_row(i, i % 10 != 0, 20) for i in range(50)]
+    folder = write(tmp_path / "one", solo=solo, pair=near, far=far)
+    _, found_far, found_near = compare(read_evaluations([("near", folder)]))
+    assert (found_near.system, found_near.verdict) == ("near", "no difference")
+    assert (found_far.system, found_far.verdict) == ("far", "higher")
+
+
+def test_table_and_picture(two_seeds, tmp_path):
+    named = [f"ours={folder}" for folder in two_seeds]
+    done = CliRunner().invoke(app, ["report", "evaluation", *named, "--out", str(tmp_path / "a.png")])
+    assert done.exit_code == 0, done.output
+    assert "ours (2)" in done.output
+    assert Image.open(tmp_path / "a.png").size[0] > 1000
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(comparison_table(compare(read_evaluations([("ours", folder) for folder in two_seeds]))))
+    assert "80.0%" in capture.get()
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({}, "holds no evaluation"),
+        ({"pair": [pair_row(0, True, 9)]}, "holds no solo.jsonl"),
+        ({"solo": [{"problem": "1"}]}, "line 1, is no record"),
+        ({"solo": []}, "holds no record"),
+        ({"solo": [solo_row(0, True, 9)], "pair": [pair_row(1, True, 9)]}, "has other problems than"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(tmp_path, files, said):
+    folder = write(tmp_path / "x", **files)
+    done = CliRunner().invoke(app, ["report", "evaluation", str(folder), "--out", str(tmp_path / "a.png")])
+    assert done.exit_code == 1
+    assert said in done.output
+
+
+def test_nothing_is_relative_to_a_reference_that_is_never_right(tmp_path):
+    folder = write(tmp_path / "x", solo=[solo_row(0, False, 9)], pair=[pair_row(0, True, 9)])
+    _, pair = compare(read_evaluations([("", folder)]))
+    assert (pair.aes, pair.difference) == (None, 1.0)
+    with pytest.raises(ValueError, match="answers nothing right"):
+        aes(1.0, 0.0, 0.5)
