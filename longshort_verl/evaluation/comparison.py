@@ -225,7 +225,7 @@ def bootstrap_interval(values: np.ndarray, level: float = _LEVEL) -> tuple[float
         n_resamples=_RESAMPLES,
         batch=500,
         method="percentile",
-        random_state=np.random.default_rng(0),
+        rng=np.random.default_rng(0),
     ).confidence_interval
     return float(found.low), float(found.high)
 
