@@ -41,7 +41,7 @@ def config(*overrides):
             "model.engine=endpoint",
             "model.endpoint.base_urls=[http://127.0.0.1:1/v1]",
             "model.endpoint.max_retries=1",
-            "model.endpoint.timeout_s=0.5",
+            "model.endpoint.timeout_s=30",
             "plan.prescreen=false",
             "chunk.chunker=steps",
             "rollouts.stop=['}']",
@@ -156,7 +156,8 @@ def test_an_endpoint_that_fails_for_one_trace_fails_for_that_one_alone(serve, tm
 
 def test_a_late_endpoint_is_an_engine_error(serve, tmp_path):
     path = write(tmp_path / "traces.jsonl", row())
-    found, _ = score(path, serve(delay_s=2.0).url, config("model.endpoint.max_retries=0"), tmp_path / "j.jsonl")
+    impatient = config("model.endpoint.max_retries=0", "model.endpoint.timeout_s=0.5")
+    found, _ = score(path, serve(delay_s=2.0).url, impatient, tmp_path / "j.jsonl")
     assert found["1"].outcome == "engine error"
     assert "APITimeoutError" in found["1"].detail
 
