@@ -73,10 +73,13 @@ def writes_with_an_engine(out):
     with engine_environment():
         environment = {**os.environ, "VERL_PLATFORM": "cpu"}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (out / "written" / "dialogues.jsonl").is_file(), done.stderr[-3000:]
     dialogues = [json.loads(line) for line in (out / "written" / "dialogues.jsonl").read_text().splitlines()]
     scored = (out / "importance" / "importance.jsonl").read_text().splitlines()
     assert len(dialogues) == len(scored), done.stderr[-3000:]
     outcomes = {one["outcome"] for one in dialogues}
+    # Without one dialogue of two problems there is nothing to learn from, and the command says that.
+    assert done.returncode == 0 or "no trace gave a dialogue" in done.stderr or "distinct problems" in done.stderr
     # The solo model writes chains and no summaries, and few dialogues come of it: the command says so and goes on.
     assert "no usable short turn" in outcomes
     assert "engine error" not in outcomes

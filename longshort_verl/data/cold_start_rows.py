@@ -158,8 +158,15 @@ def write_cold_start(
     The same dialogues, settings and seed give the same bytes. ``inputs`` and ``config`` go into the manifests.
 
     Raises:
-        ColdStartError: nothing was kept, or of one problem alone.
+        ColdStartError: nothing was kept, or of one problem alone. ``dialogues.jsonl`` is there all the same.
     """
+    # First, so that what became of each trace can be looked at where the rest is refused.
+    write_atomically(
+        out / "dialogues.jsonl",
+        lambda path: path.write_text(
+            "".join(json.dumps(_record(one), ensure_ascii=False) + "\n" for one in dialogues), encoding="utf-8"
+        ),
+    )
     kept = [dialogue for dialogue in dialogues if dialogue.turns and dialogue.problem is not None]
     found = dict(sorted(Counter(dialogue.outcome.value for dialogue in dialogues).items()))
     if not kept:
@@ -181,12 +188,6 @@ def write_cold_start(
         "val": [dialogue for dialogue in kept if dialogue.problem and dialogue.problem.prompt in val_prompts],
     }
     counts: dict[str, Any] = {"outcomes": found, "num_problems": {}, "num_rows": {}, "num_tokens": {}}
-    write_atomically(
-        out / "dialogues.jsonl",
-        lambda path: path.write_text(
-            "".join(json.dumps(_record(one), ensure_ascii=False) + "\n" for one in dialogues), encoding="utf-8"
-        ),
-    )
     for side, part in sides.items():
         distinct = {one.problem.prompt: one.problem for one in part if one.problem}
         own = [replace(problem, index=number) for number, problem in enumerate(distinct.values())]

@@ -456,10 +456,11 @@ def test_unusable_rows_are_counted_with_row_and_reason(tmp_path):
         ([scored_row("1"), scored_row("2")], "2 dialogues are of 1 distinct problems, of which 1 would be held out"),
     ],
 )
-def test_without_a_right_trace_or_a_second_problem_nothing_is_written(tmp_path, rows, message):
+def test_without_a_right_trace_or_a_second_problem_only_what_became_of_them_is_written(tmp_path, rows, message):
     with pytest.raises(ColdStartError, match=message):
         make(scored_file(tmp_path, rows), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["dialogues.jsonl"]
+    assert len((tmp_path / "out" / "dialogues.jsonl").read_text().splitlines()) == len(rows)
 
 
 def test_files_that_are_none(tmp_path):
