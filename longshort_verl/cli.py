@@ -331,6 +331,17 @@ def evaluate(
                     found["solo"] = await run_solo(
                         rows, generator, config.sampling, graded, max_requests=config.max_requests, on_done=bar("solo")
                     )
+                    for number in config.early_exit.max_tokens:
+                        found[f"exit_{number}"] = await run_solo(
+                            rows,
+                            generator,
+                            config.sampling,
+                            graded,
+                            max_requests=config.max_requests,
+                            on_done=bar(f"exit after {number}"),
+                            exit_after=number,
+                            early_exit=config.early_exit,
+                        )
             if config.long.path and config.short.path:
                 models = {Role.LONG: config.long, Role.SHORT: config.short}
                 tokenizers = [load_tokenizer(model.tokenizer or model.path or "") for model in models.values()]
@@ -455,17 +466,31 @@ def report_evaluation(
     ],
     out: Annotated[Path, typer.Option(help="PNG to write.")],
     title: Annotated[str, typer.Option(help="Above the picture.")] = "",
+    results: Annotated[Path | None, typer.Option(help="JSON to write: an object a run.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Markdown to write: all systems, all runs, the picture.")] = None,
 ) -> None:
     """Compare evaluations on the same problems with the model by itself: a table, and accuracy and tokens as a PNG."""
+    import json
+    import os
+
     from longshort_verl.evaluation.comparison import compare, comparison_table, plot_comparison, read_evaluations
+    from longshort_verl.evaluation.run_results import markdown, run_rows
 
     try:
-        found = compare(read_evaluations(_labelled(folders)))
+        evaluated = read_evaluations(_labelled(folders))
+        found, rows = compare(evaluated), run_rows(evaluated)
     except (ValueError, FileNotFoundError) as error:
         raise _failure(error) from error
     Console().print(comparison_table(found))
     plot_comparison(found, out, title=title)
     typer.echo(f"accuracy and tokens: {out}")
+    if results is not None:
+        results.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        typer.echo(f"runs: {results}")
+    if page is not None:
+        picture = os.path.relpath(out.resolve(), page.resolve().parent)
+        page.write_text(markdown(found, rows, picture, title=title or "Results"), encoding="utf-8")
+        typer.echo(f"page: {page}")
 
 
 def _labelled(names: list[str]) -> list[tuple[str, Path]]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from longshort_verl.config.model import ModelSettings
 from longshort_verl.config.recipe import read_recipe
 from longshort_verl.dialogue import DialogueSettings
-from longshort_verl.evaluation.run import EvaluationSampling
+from longshort_verl.evaluation.run import EarlyExit, EvaluationSampling
 from longshort_verl.grading import GradingSettings
 
 BASE = "longshort_evaluate.yaml"
@@ -42,6 +42,8 @@ class EvaluateConfig:
     """Limits and wording, as in RL."""
     sampling: EvaluationSampling
     """How replies are sampled."""
+    early_exit: EarlyExit
+    """Where the model by itself is made to answer early."""
     grading: GradingSettings
     """Limits of grading."""
     max_requests: int
@@ -52,6 +54,11 @@ class EvaluateConfig:
             raise ValueError(f"max_requests is {self.max_requests!r}; give at least 1")
         if bool(self.long.path) is not bool(self.short.path):
             raise ValueError(f"long.path is {self.long.path!r} and short.path {self.short.path!r}; set both or neither")
+        if self.early_exit.max_tokens and not self.solo.path:
+            raise ValueError(
+                f"early_exit.max_tokens is {list(self.early_exit.max_tokens)} and solo.path None: it is the model by "
+                "itself that is made to answer; set solo.path, or early_exit.max_tokens=[]"
+            )
         if not self.long.path and not self.solo.path:
             raise ValueError("there is nothing to evaluate; set long.path and short.path, or solo.path")
 

@@ -35,6 +35,9 @@ AES_WEIGHTS = (1.0, 3.0, 5.0)
 """Of tokens saved, of accuracy won, of accuracy lost (O1-Pruner, arXiv 2501.12570, as recomputed by DOT's table)."""
 BUDGETS = (1 / 8, 1 / 4, 1 / 2, 1.0)
 """Caps on the tokens of a problem, as shares of the reference's mean."""
+PROVENANCE = "run.json"
+"""File of an evaluation folder that says where it comes from: see :func:`read_provenance`."""
+_PROVENANCE_KEYS = ("command", "commit", "seed", "minutes", "machine")
 _RESAMPLES = 10_000
 _LEVEL = 0.95
 
@@ -49,6 +52,8 @@ class Evaluated:
     """Where its records lie; a folder is a seed."""
     records: Sequence[Mapping[str, Any]]
     """One a problem, in their order."""
+    seed: int | None = None
+    """Of the run, where its folder says so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +103,9 @@ class Comparison:
 
 
 def read_evaluations(named: Iterable[tuple[str, Path]]) -> list[Evaluated]:
-    """The systems of evaluation folders; the pair takes the name that its folder is given, if any.
+    """The systems of evaluation folders.
+
+    The pair takes the name that its folder is given, if any; in a folder without a pair, the model by itself does.
 
     Raises:
         FileNotFoundError: a folder holds no evaluation.
@@ -109,11 +116,13 @@ def read_evaluations(named: Iterable[tuple[str, Path]]) -> list[Evaluated]:
         paths = sorted(folder.glob("*.jsonl"))
         if not paths:
             raise FileNotFoundError(f"{folder} holds no evaluation; give a folder of `longshort evaluate`")
+        named_one = "pair" if any(path.stem == "pair" for path in paths) else REFERENCE
         for path in paths:
-            system = label if path.stem == "pair" and label else path.stem
+            system = label if path.stem == named_one and label else path.stem
             if any(one.system == system and one.folder == folder for one in found):
                 raise ValueError(f"{folder} is given twice as {system}")
-            found.append(Evaluated(system=system, folder=folder, records=_records(path)))
+            seed = read_provenance(folder)["seed"]
+            found.append(Evaluated(system=system, folder=folder, records=_records(path), seed=seed))
     asked = [[(row["problem"], row["gold"]) for row in one.records] for one in found]
     for one, problems in zip(found, asked, strict=True):
         if problems != asked[0]:
@@ -121,6 +130,22 @@ def read_evaluations(named: Iterable[tuple[str, Path]]) -> list[Evaluated]:
                 f"{one.folder} has other problems than {found[0].folder}; compare evaluations of the same file"
             )
     return found
+
+
+def read_provenance(folder: Path) -> dict[str, Any]:
+    """``command``, ``commit``, ``seed``, ``minutes`` and ``machine`` of an evaluation; what is not known is None.
+
+    Raises:
+        ValueError: the file is not an object of JSON.
+    """
+    path = folder / PROVENANCE
+    if not path.is_file():
+        return dict.fromkeys(_PROVENANCE_KEYS)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {key: found.get(key) for key in _PROVENANCE_KEYS}
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path} is no object of JSON: {error}") from error
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
@@ -140,15 +165,21 @@ def _records(path: Path) -> list[dict[str, Any]]:
 def compare(evaluated: Sequence[Evaluated], reference: str = REFERENCE) -> list[Comparison]:
     """Each system over its seeds; the reference first.
 
-    The reference of a system's seed is the one in the same folder.
+    The reference of a system's seed is the one in the same folder, or in another folder of that seed.
 
     Raises:
         ValueError: a folder is without the reference.
     """
     references = {one.folder: one for one in evaluated if one.system == reference}
+    of_seed = {one.seed: one for one in references.values() if one.seed is not None}
     for one in evaluated:
-        if one.folder not in references:
-            raise ValueError(f"{one.folder} holds no {reference}.jsonl; evaluate {reference} beside the others there")
+        if one.folder not in references and one.seed not in of_seed:
+            raise ValueError(
+                f"{one.folder} holds no {reference}.jsonl, and no other folder of its seed does; evaluate {reference} "
+                "beside the others there"
+            )
+        if one.folder not in references and one.seed is not None:
+            references[one.folder] = of_seed[one.seed]
     names = dict.fromkeys([reference, *(one.system for one in evaluated)])
     return [_compare([one for one in evaluated if one.system == name], references) for name in names]
 

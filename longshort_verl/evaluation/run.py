@@ -21,13 +21,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
 from longshort_verl.dialogue import DialogueSettings, run_dialogue
 from longshort_verl.generation import Generator
-from longshort_verl.types import FinishReason, Grade, Message, Problem, Role, Sampling, StopReason
+from longshort_verl.types import FinishReason, Generation, Grade, Message, Problem, Role, Sampling, StopReason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,28 @@ class EvaluationSampling:
     def seed_of(self, problem: Problem) -> int:
         """Of all requests on one problem."""
         return random.Random(f"{self.seed}/{problem.index}").randrange(2**30)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlyExit:
+    """Where the model by itself is made to answer early. No defaults here: they live in ``longshort_verl/config``."""
+
+    max_tokens: tuple[int, ...]
+    """Tokens of thinking, a system for each; 0 is at once."""
+    forcing_text: str
+    """What follows the thoughts, up to where the answer begins."""
+    answer_tokens: int
+    """Most tokens of the answer."""
+    stop: tuple[str, ...]
+    """What ends it, beside the model's own end of turn."""
+
+    def __post_init__(self) -> None:
+        if any(number < 0 for number in self.max_tokens) or len(set(self.max_tokens)) < len(self.max_tokens):
+            raise ValueError(f"early_exit: max_tokens is {list(self.max_tokens)}; give different numbers of at least 0")
+        if self.max_tokens and not self.forcing_text:
+            raise ValueError("early_exit: forcing_text is empty; say how thinking is cut off")
+        if self.answer_tokens < 1:
+            raise ValueError(f"early_exit: answer_tokens is {self.answer_tokens}; give at least 1")
 
 
 async def run_pair(
@@ -115,19 +137,28 @@ async def run_solo(
     *,
     max_requests: int,
     on_done: Callable[[], None],
+    exit_after: int | None = None,
+    early_exit: EarlyExit | None = None,
 ) -> list[dict[str, Any]]:
-    """A record a problem, in their order, of one model by itself."""
+    """A record a problem, in their order, of one model by itself.
+
+    With ``exit_after`` it is made to answer after so many tokens of thinking, where it has not ended before; what it is
+    made to say is none of its tokens.
+    """
     slots = asyncio.Semaphore(max_requests)
 
     async def one(problem: Problem) -> dict[str, Any]:
         request = Sampling(
-            max_tokens=sampling.solo_max_tokens,
+            max_tokens=sampling.solo_max_tokens if exit_after is None else max(1, exit_after),
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             seed=sampling.seed_of(problem),
         )
         async with slots:
-            reply = await generator.generate([Message(role="user", content=problem.prompt)], request)
+            if exit_after is None or early_exit is None:
+                reply = await generator.generate([Message(role="user", content=problem.prompt)], request)
+            else:
+                reply = await _answer_early(generator, problem, request, exit_after, early_exit)
         stop = {
             FinishReason.STOP: StopReason.ANSWERED,
             FinishReason.LENGTH: StopReason.TRUNCATED,
@@ -149,6 +180,23 @@ async def run_solo(
         }
 
     return list(await asyncio.gather(*map(one, problems)))
+
+
+async def _answer_early(
+    generator: Generator, problem: Problem, request: Sampling, exit_after: int, settings: EarlyExit
+) -> Generation:
+    question = [Message(role="user", content=problem.prompt)]
+    thoughts = Generation(text="", finish=FinishReason.LENGTH, num_prompt_tokens=0, num_tokens=0)
+    if exit_after:
+        thoughts = await generator.generate(question, request)
+        if thoughts.finish is not FinishReason.LENGTH:
+            return thoughts
+    said = thoughts.text + settings.forcing_text
+    answer = await generator.generate(
+        [*question, Message(role="assistant", content=said)],
+        replace(request, max_tokens=settings.answer_tokens, stop=settings.stop),
+    )
+    return replace(answer, text=said + answer.text, num_tokens=thoughts.num_tokens + answer.num_tokens)
 
 
 def summarize(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:

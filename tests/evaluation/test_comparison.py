@@ -114,11 +114,47 @@ def test_table_and_picture(two_seeds, tmp_path):
     assert "80.0%" in capture.get()
 
 
+def test_a_model_in_a_folder_of_its_own_is_compared_with_the_reference_of_its_seed(two_seeds, tmp_path):
+    other = write(tmp_path / "other", solo=[solo_row(i, i < 3, 50) for i in range(4)])
+    with pytest.raises(ValueError, match="no other folder of its seed does"):
+        compare(read_evaluations([("ours", two_seeds[0]), ("single", other)]))
+    for folder in (two_seeds[0], other):
+        (folder / "run.json").write_text(json.dumps({"seed": 1}))
+    found = {one.system: one for one in compare(read_evaluations([("ours", two_seeds[0]), ("single", other)]))}
+    assert (found["single"].difference, found["single"].saved) == (0.25, 0.5)
+    assert found["solo"].num_seeds == 1
+
+
+def test_results_and_page(two_seeds, tmp_path):
+    source = {"command": "a | b", "commit": "abc", "seed": 2, "minutes": 11.4, "machine": "two cores"}
+    (two_seeds[1] / "run.json").write_text(json.dumps(source))
+    named = [f"ours={folder}" for folder in two_seeds]
+    files = ["--out", str(tmp_path / "a.png"), "--results", str(tmp_path / "r.json"), "--page", str(tmp_path / "R.md")]
+    done = CliRunner().invoke(app, ["report", "evaluation", *named, *files, "--title", "Ours"])
+    assert done.exit_code == 0, done.output
+    rows = json.loads((tmp_path / "r.json").read_text())
+    assert [(row["system"], row["seed"]) for row in rows] == [("ours", None), ("solo", None), ("ours", 2), ("solo", 2)]
+    ours = rows[2]
+    assert (ours["problems"], ours["accuracy"], ours["tokens_mean"]) == (4, 1.0, 20.0)
+    assert (ours["tokens_long"], ours["tokens_short"], ours["rethink_share"]) == (15.0, 5.0, 0.0)
+    assert rows[1]["accuracy_low"] <= 0.5 <= rows[1]["accuracy_high"]
+    assert rows[1]["tokens_long"] is None
+    page = (tmp_path / "R.md").read_text()
+    assert page.startswith("# Ours\n")
+    assert "| ours | 2 | 87.5% (75.0% to 100.0%) | +37.5 (" in page
+    assert "](a.png)" in page
+    assert "| `a \\| b` |" in page, "a bar in a cell would end it"
+    (two_seeds[0] / "run.json").write_text("[]")
+    done = CliRunner().invoke(app, ["report", "evaluation", *named, *files])
+    assert done.exit_code == 1
+    assert "is no object of JSON" in done.output
+
+
 @pytest.mark.parametrize(
     ("files", "said"),
     [
         ({}, "holds no evaluation"),
-        ({"pair": [pair_row(0, True, 9)]}, "holds no solo.jsonl"),
+        ({"pair": [pair_row(0, True, 9)]}, "holds no solo.jsonl, and no other"),
         ({"solo": [{"problem": "1"}]}, "line 1, is no record"),
         ({"solo": []}, "holds no record"),
         ({"solo": [solo_row(0, True, 9)], "pair": [pair_row(1, True, 9)]}, "has other problems than"),

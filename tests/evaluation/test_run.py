@@ -23,7 +23,7 @@ from longshort_verl.config.evaluate import read_evaluate
 from longshort_verl.config.schema import ConfigError
 from longshort_verl.dialogue import DialogueSettings
 from longshort_verl.evaluation.results import evaluation_table
-from longshort_verl.evaluation.run import EvaluationSampling, run_pair, run_solo, summarize
+from longshort_verl.evaluation.run import EarlyExit, EvaluationSampling, run_pair, run_solo, summarize
 from longshort_verl.generation import ScriptedGenerator
 from longshort_verl.grading import GradingSettings, grade
 from longshort_verl.types import FinishReason, Generation, Problem, Role
@@ -107,9 +107,48 @@ def test_a_model_by_itself_by_hand():
     assert "num_rethinks" not in found
 
 
+def test_a_model_that_is_made_to_answer_early():
+    settings = EarlyExit(max_tokens=(0, 9), forcing_text="</think>\\boxed{", answer_tokens=5, stop=("}",))
+
+    def run(replies, exit_after):
+        generator = ScriptedGenerator(replies)
+        records = asyncio.run(
+            run_solo(
+                PROBLEMS[:2],
+                generator,
+                SAMPLING,
+                graded,
+                max_requests=1,
+                on_done=lambda: None,
+                exit_after=exit_after,
+                early_exit=settings,
+            )
+        )
+        return records, generator.requests
+
+    records, requests = run(["7}", "8}"], 0)
+    assert [record["correct"] for record in records] == [True, False]
+    assert [record["num_tokens"] for record in records] == [2, 2], "what it is made to say is not its own"
+    assert requests[0][0][-1].content == "</think>\\boxed{"
+    cut = Generation(text="a b", finish=FinishReason.LENGTH, num_prompt_tokens=1, num_tokens=9)
+    # The second problem is answered before it would be cut off.
+    records, requests = run([cut, "7}", "x\\boxed{7}"], 9)
+    assert [record["correct"] for record in records] == [True, True]
+    assert [record["num_tokens"] for record in records] == [11, 10]
+    assert requests[1][0][-1].content == "a b</think>\\boxed{"
+    assert (requests[1][1].max_tokens, requests[1][1].stop) == (5, ("}",))
+    gone = Generation(text="", finish=FinishReason.ERROR, num_prompt_tokens=0, num_tokens=0, error="gone")
+    records, _ = run([gone, cut, gone], 9)
+    assert [record["stop_reason"] for record in records] == ["engine_error", "engine_error"]
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
+        (["solo.path=a", "early_exit.max_tokens=[-1]"], "max_tokens is"),
+        (["solo.path=a", "early_exit.max_tokens=[1,1]"], "give different numbers"),
+        (["solo.path=a", "early_exit.max_tokens=[1]", "early_exit.forcing_text=''"], "forcing_text is empty"),
+        (["long.path=a", "short.path=a", "early_exit.max_tokens=[1]"], "set solo.path, or early_exit"),
         ([], "there is nothing to evaluate"),
         (["long.path=a"], "long.path is 'a' and short.path None; set both or neither"),
         (["solo.path=a", "sampling.solo_max_tokens=0"], "solo_max_tokens is 0"),

@@ -1,0 +1,172 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""One row a run, with where it comes from: results.json for machines, a Markdown page for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from longshort_verl.evaluation.comparison import (
+    AES_WEIGHTS,
+    BUDGETS,
+    Comparison,
+    Evaluated,
+    Spread,
+    bootstrap_interval,
+    read_provenance,
+)
+
+
+def run_rows(evaluated: Sequence[Evaluated]) -> list[dict[str, Any]]:
+    """One object a run, in the order given.
+
+    ``accuracy_low`` and ``accuracy_high`` are a 95 % bootstrap interval over the run's own problems; tokens are means a
+    problem; what a system has not, such as roles, is None.
+    """
+    rows = []
+    for one in evaluated:
+        records, source = one.records, read_provenance(one.folder)
+        low, high = bootstrap_interval(np.array([float(record["correct"]) for record in records]))
+        pair = "turns" in records[0]
+        rethinks = [
+            any(turn["well_formed"] and turn["text"].endswith("</rethink>") for turn in record.get("turns", ()))
+            for record in records
+        ]
+        rows.append(
+            {
+                "system": one.system,
+                "seed": source["seed"],
+                "problems": len(records),
+                "accuracy": fmean(record["correct"] for record in records),
+                "accuracy_low": low,
+                "accuracy_high": high,
+                "tokens_mean": fmean(record["num_tokens"] for record in records),
+                "tokens_long": fmean(record["num_tokens_long"] for record in records) if pair else None,
+                "tokens_short": fmean(record["num_tokens_short"] for record in records) if pair else None,
+                "rethink_share": fmean(rethinks) if pair else None,
+                "minutes": source["minutes"],
+                "commit": source["commit"],
+                "command": source["command"],
+                "machine": source["machine"],
+            }
+        )
+    return rows
+
+
+def markdown(found: Sequence[Comparison], rows: Sequence[Mapping[str, Any]], picture: str, *, title: str) -> str:
+    """The comparison and all its runs as a page.
+
+    Args:
+        found: systems, the reference first.
+        rows: of :func:`run_rows`.
+        picture: path of the picture, as seen from the page.
+        title: of the page.
+    """
+    reference = found[0].system
+    weights = "/".join(f"{weight:g}" for weight in AES_WEIGHTS)
+    caps = [f"1/{round(1 / share)}" if share < 1 else "1" for share in BUDGETS]
+    head = [
+        "system",
+        "seeds",
+        "accuracy",
+        f"points against {reference} (95 % interval)",
+        "tokens",
+        "saved",
+        f"AES {weights}",
+        "tokens, long and short",
+        "rethinks",
+        *(f"accuracy within {cap}" for cap in caps),
+    ]
+    lines = [
+        [
+            one.system,
+            str(one.num_seeds),
+            _percent(one.accuracy),
+            "" if one is found[0] else _difference(one),
+            _number(one.num_tokens),
+            "" if one is found[0] else f"{one.saved:.1%}",
+            "" if one is found[0] or one.aes is None else f"{one.aes:.2f}",
+            _roles(one),
+            _percent(one.roles["rethink_share"]) if one.roles else "",
+            *(f"{value:.1%}" for value in one.budgets),
+        ]
+        for one in found
+    ]
+    runs = [
+        [
+            _cell(row["system"]),
+            _cell(row["seed"]),
+            f"{row['accuracy']:.1%} ({row['accuracy_low']:.1%} to {row['accuracy_high']:.1%})",
+            f"{row['tokens_mean']:.1f}",
+            "" if row["minutes"] is None else f"{row['minutes']:.0f}",
+            _cell(row["commit"]),
+            "" if row["command"] is None else f"`{row['command']}`",
+            _cell(row["machine"]),
+        ]
+        for row in rows
+    ]
+    note = (
+        f"{found[0].num_problems} held-out problems. Mean (lowest to highest seed). Differences are paired by problem; "
+        "their intervals are a bootstrap over the problems. Tokens are all that was generated, both roles summed, what "
+        f"was cut off included. Budgets are shares of {reference}'s mean tokens."
+    )
+    parts = [
+        f"# {title}",
+        note,
+        _table(head, lines),
+        f"![accuracy against tokens, and under a budget of tokens]({picture})",
+        "## Runs",
+        "Accuracy with a 95 % interval over the run's own problems.",
+        _table(["system", "seed", "accuracy", "tokens", "minutes", "commit", "command", "machine"], runs),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _percent(spread: Spread) -> str:
+    return _spread(spread, "{:.1%}")
+
+
+def _number(spread: Spread) -> str:
+    return _spread(spread, "{:.1f}")
+
+
+def _spread(spread: Spread, form: str) -> str:
+    mean = form.format(spread.mean)
+    if spread.low == spread.high:
+        return mean
+    return f"{mean} ({form.format(spread.low)} to {form.format(spread.high)})"
+
+
+def _difference(one: Comparison) -> str:
+    low, high = one.interval
+    return f"{100 * one.difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}): {one.verdict}"
+
+
+def _roles(one: Comparison) -> str:
+    if not one.roles:
+        return ""
+    return f"{one.roles['num_tokens_long'].mean:.1f} and {one.roles['num_tokens_short'].mean:.1f}"
