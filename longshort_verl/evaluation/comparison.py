@@ -67,6 +67,13 @@ class Spread:
     high: float
     """The highest."""
 
+    def told(self, form: str, between: str = " ") -> str:
+        """The mean, and in brackets the lowest to the highest where they differ."""
+        mean = form.format(self.mean)
+        if self.low == self.high:
+            return mean
+        return f"{mean}{between}({form.format(self.low)} to {form.format(self.high)})"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
@@ -231,16 +238,13 @@ def _roles(runs: Sequence[Evaluated]) -> dict[str, Spread]:
             for run in runs
         ]
         found[f"well_formed_{role}"] = _spread([fmean(one) if one else 0.0 for one in formed])
-    found["rethink_share"] = _spread(
-        [
-            fmean(
-                any(turn["well_formed"] and turn["text"].endswith("</rethink>") for turn in record["turns"])
-                for record in run.records
-            )
-            for run in runs
-        ]
-    )
+    found["rethink_share"] = _spread([fmean(has_rethink(record) for record in run.records) for run in runs])
     return found
+
+
+def has_rethink(record: Mapping[str, Any]) -> bool:
+    """Whether the short role asked for another thought in a pair's dialogue."""
+    return any(turn["well_formed"] and turn["text"].endswith("</rethink>") for turn in record["turns"])
 
 
 def bootstrap_interval(values: np.ndarray, level: float = _LEVEL) -> tuple[float, float]:
@@ -292,21 +296,14 @@ def comparison_table(found: Sequence[Comparison]) -> Table:
         reference = one is found[0]
         table.add_row(
             f"{one.system} ({one.num_seeds})",
-            _cell(one.accuracy, "{:.1%}"),
+            one.accuracy.told("{:.1%}", between="\n"),
             "" if reference else f"{100 * one.difference:+.1f}: {one.verdict}\n({100 * low:+.1f} to {100 * high:+.1f})",
-            _cell(one.num_tokens, "{:.1f}"),
+            one.num_tokens.told("{:.1f}", between="\n"),
             "" if reference else f"{one.saved:.1%}",
             "" if reference or one.aes is None else f"{one.aes:.2f}",
             end_section=True,
         )
     return table
-
-
-def _cell(spread: Spread, form: str) -> str:
-    mean = form.format(spread.mean)
-    if spread.low == spread.high:
-        return mean
-    return f"{mean}\n({form.format(spread.low)} to {form.format(spread.high)})"
 
 
 def plot_comparison(found: Sequence[Comparison], out: Path, *, title: str) -> None:

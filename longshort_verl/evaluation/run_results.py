@@ -26,8 +26,8 @@ from longshort_verl.evaluation.comparison import (
     BUDGETS,
     Comparison,
     Evaluated,
-    Spread,
     bootstrap_interval,
+    has_rethink,
     read_provenance,
 )
 
@@ -43,10 +43,6 @@ def run_rows(evaluated: Sequence[Evaluated]) -> list[dict[str, Any]]:
         records, source = one.records, read_provenance(one.folder)
         low, high = bootstrap_interval(np.array([float(record["correct"]) for record in records]))
         pair = "turns" in records[0]
-        rethinks = [
-            any(turn["well_formed"] and turn["text"].endswith("</rethink>") for turn in record.get("turns", ()))
-            for record in records
-        ]
         rows.append(
             {
                 "system": one.system,
@@ -58,7 +54,7 @@ def run_rows(evaluated: Sequence[Evaluated]) -> list[dict[str, Any]]:
                 "tokens_mean": fmean(record["num_tokens"] for record in records),
                 "tokens_long": fmean(record["num_tokens_long"] for record in records) if pair else None,
                 "tokens_short": fmean(record["num_tokens_short"] for record in records) if pair else None,
-                "rethink_share": fmean(rethinks) if pair else None,
+                "rethink_share": fmean(has_rethink(record) for record in records) if pair else None,
                 "minutes": source["minutes"],
                 "commit": source["commit"],
                 "command": source["command"],
@@ -96,13 +92,13 @@ def markdown(found: Sequence[Comparison], rows: Sequence[Mapping[str, Any]], pic
         [
             one.system,
             str(one.num_seeds),
-            _percent(one.accuracy),
+            one.accuracy.told("{:.1%}"),
             "" if one is found[0] else _difference(one),
-            _number(one.num_tokens),
+            one.num_tokens.told("{:.1f}"),
             "" if one is found[0] else f"{one.saved:.1%}",
             "" if one is found[0] or one.aes is None else f"{one.aes:.2f}",
             _roles(one),
-            _percent(one.roles["rethink_share"]) if one.roles else "",
+            one.roles["rethink_share"].told("{:.1%}") if one.roles else "",
             *(f"{value:.1%}" for value in one.budgets),
         ]
         for one in found
@@ -144,21 +140,6 @@ def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 def _cell(value: Any) -> str:
     return "" if value is None else str(value)
-
-
-def _percent(spread: Spread) -> str:
-    return _spread(spread, "{:.1%}")
-
-
-def _number(spread: Spread) -> str:
-    return _spread(spread, "{:.1f}")
-
-
-def _spread(spread: Spread, form: str) -> str:
-    mean = form.format(spread.mean)
-    if spread.low == spread.high:
-        return mean
-    return f"{mean} ({form.format(spread.low)} to {form.format(spread.high)})"
 
 
 def _difference(one: Comparison) -> str:
