@@ -1,59 +1,157 @@
 #!/usr/bin/env bash
-# From problems to two role models: RECIPE=recipes/tiny_cpu examples/pipeline.sh
-# Each stage reads what the one before wrote; all of it lies in OUT. PROBLEMS=mine.json brings problems of your own.
-# KEEP=random (or first, all) makes a baseline of the same traces in OUT/$KEEP; SEED=2 draws anew.
+# From problems to a trained pair: RECIPE=recipes/tiny_cpu examples/pipeline.sh
+# Each stage reads what the one before wrote; all of it lies in OUT, and what is there already is not made again.
+#   SEED      of everything that is drawn (1)
+#   PROBLEMS  mine.json: problems of your own
+#   ABLATION  a name of recipes/ablations, from the same chains of thought; or single: one model by itself under GRPO
+#   RL        further overrides of the recipe of RL; none leaves RL out
 set -euo pipefail
 for argument in "$@"; do export "${argument?}"; done # also as examples/pipeline.sh RECIPE=recipes/tiny_cpu
 recipe=${RECIPE:-recipes/tiny_cpu}
 out=${OUT:-outputs/$(basename "$recipe")/pipeline}
 seed=${SEED:-1}
-keep=${KEEP:-important}
+ablation=${ABLATION:-}
+ablations=recipes/ablations
 python=${PYTHON:-.venv/bin/python}
 processes=${PROCESSES:-1} # devices that SFT runs on
 if "$python" -c 'import sys, torch; sys.exit(torch.cuda.is_available())'; then
   # vLLM would compile its sampler for longer than tiny models run.
   export VERL_PLATFORM=${VERL_PLATFORM:-cpu} TORCHDYNAMO_DISABLE=${TORCHDYNAMO_DISABLE:-1}
   export VLLM_CPU_OMP_THREADS_BIND=${VLLM_CPU_OMP_THREADS_BIND:-nobind}
+  # Keeps Ray on loopback, on Linux too, and with it vLLM's servers.
+  export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=${RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER:-0}
 fi
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} TOKENIZERS_PARALLELISM=false
 export VLLM_LOGGING_LEVEL=${VLLM_LOGGING_LEVEL:-ERROR}
 longshort=("$python" -m longshort_verl.cli)
 mkdir -p "$out"
+out=$(cd "$out" && pwd)
+told="${ablation:+ABLATION=$ablation }SEED=$seed${PROBLEMS:+ PROBLEMS=$PROBLEMS}${RL:+ RL='$RL'} examples/pipeline.sh RECIPE=$recipe"
 
-stage() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
-
-stage "problems"
-if [ -n "${PROBLEMS:-}" ]; then
-  "${longshort[@]}" problems "$PROBLEMS" --out "$out/problems"
-else
-  "$python" "$recipe/make_problems.py" --pipeline --out "$out/problems"
+if [ -n "$ablation" ] && [ "$ablation" != single ] && ! compgen -G "$ablations/*/$ablation.yaml" >/dev/null; then
+  echo "there is no ablation $ablation; there are: single $(find "$ablations" -name '*.yaml' -exec basename {} .yaml \; |
+    sort -u | tr '\n' ' ')" >&2
+  exit 2
 fi
+changes() { [ -f "$ablations/$1/$ablation.yaml" ]; } # does the ablation change this stage?
 
-stage "long chains of thought"
-"${longshort[@]}" traces "$out/problems/train.parquet" --out "$out/traces.jsonl" --recipe "$recipe/traces.yaml" \
-  sampling.seed="$seed"
+# Runs a command, unless it was run to its end before: the same one, with the same recipe and after the same stages.
+# Arguments: the stage, its mark, the command. `key` stands for all stages so far, `spent` for their seconds.
+key='' spent=0
+once() {
+  local stage=$1 mark=$2 began=$SECONDS
+  shift 2
+  local files=("$recipe"/*.yaml)
+  if [ -n "${PROBLEMS:-}" ]; then files+=("$PROBLEMS"); fi
+  if changes "$stage"; then
+    files+=("$ablations/$stage/$ablation.yaml")
+    set -- "$@" "hydra.searchpath=[pkg://longshort_verl.config,file://$PWD/$ablations]" "+$stage=$ablation"
+  fi
+  key=$({ echo "$key $*"; cat "${files[@]}"; } | cksum | tr ' ' -)
+  printf '\n== %s: %s\n' "$stage" "$mark"
+  if [ -f "$mark" ] && [ "$(cut -d' ' -f1 "$mark")" = "$key" ]; then
+    echo "is there already"
+  else
+    "$@"
+    echo "$key $((SECONDS - began))" >"$mark"
+  fi
+  spent=$((spent + $(cut -d' ' -f2 "$mark")))
+}
 
-stage "thoughts, and what each is worth"
-"${longshort[@]}" importance "$out/traces.jsonl" --out "$out/importance" --recipe "$recipe/importance.yaml" \
-  rollouts.seed="$seed"
-"${longshort[@]}" report importance "$out/importance" >"$out/importance/first_trace.txt"
-
-run=$out/$keep
-stage "cold-start data: $keep thoughts"
-"${longshort[@]}" cold-start "$out/importance" --out "$run/cold_start" --recipe "$recipe/cold_start.yaml" \
-  select.keep="$keep" select.seed="$seed" seed="$seed"
-
-for role in long short; do
-  stage "SFT of the $role role"
+# verl's trainers print a lot: it goes to a file, of which the end is shown where they fail.
+sft() { # the run's folder, the role
   "$python" -m torch.distributed.run --standalone --nproc_per_node="$processes" \
-    -m longshort_verl.adapters.sft_trainer --config-dir "$recipe" --config-name "sft_$role" \
-    data.train_files="$run/cold_start/${role}_train.parquet" data.val_files="$run/cold_start/${role}_val.parquet" \
-    trainer.default_local_dir="$run/sft_$role" hydra.run.dir="$run/sft_$role/hydra" >"$run/sft_$role.log" 2>&1 ||
-    { tail -n 40 "$run/sft_$role.log"; exit 1; }
-  grep -E '^(step [0-9]+, held-out|kept in)' "$run/sft_$role.log" | tail -n 2
-done
+    -m longshort_verl.adapters.sft_trainer --config-dir "$recipe" --config-name "sft_$2" \
+    trainer.default_local_dir="$1/sft_$2" hydra.run.dir="$1/sft_$2/hydra" "${@:3}" >"$1/sft_$2.log" 2>&1 ||
+    { tail -n 40 "$1/sft_$2.log"; exit 1; }
+  grep -E '^(step [0-9]+, held-out|kept in)' "$1/sft_$2.log" | tail -n 2
+}
+rl() { # the folder, the recipe's name
+  mkdir -p "$1"
+  rm -f "$1/metrics.jsonl"
+  # A shell starts background processes deaf to Ctrl-C; `env` gives the job its hearing back, so that it ends itself.
+  VERL_FILE_LOGGER_PATH="$1/metrics.jsonl" env --default-signal=INT "$python" -m verl.trainer.main_ppo \
+    --config-dir "$recipe" --config-name "$2" trainer.default_local_dir="$1" hydra.run.dir="$1/hydra" "${@:3}" \
+    >"$1/run.log" 2>&1 &
+  local job=$!
+  trap 'wait $job' INT
+  trap 'kill -INT $job; wait $job' TERM
+  "${longshort[@]}" report rl "$1/metrics.jsonl" --out "$1/curves.png" --title "$(basename "$recipe"), ${ablation:-pair}" \
+    --follow "$job" --log "$1/run.log"
+  wait $job
+  trap - INT TERM
+}
+evaluate() { # the stage (solo where no ablation concerns it), the folder, settings
+  local before="$key" seconds=$spent
+  once "$1" "$2.done" "${longshort[@]}" evaluate "$out/problems/val.parquet" --out "$2" \
+    --recipe "$recipe/evaluate.yaml" --command "$told" --seconds "$spent" sampling.seed="$seed" "${@:3}" ${EVALUATE:-}
+  key=$before spent=$seconds # nothing is made from a measurement
+}
 
-stage "the pair on held-out problems"
-"${longshort[@]}" evaluate "$out/problems/val.parquet" --out "$run/evaluation" --recipe "$recipe/evaluate.yaml" \
-  long.path="$run/sft_long/model" short.path="$run/sft_short/model" sampling.seed="$seed" ${EVALUATE:-}
-stage "done: $run"
+if [ -n "${PROBLEMS:-}" ]; then
+  once problems "$out/problems.done" "${longshort[@]}" problems "$PROBLEMS" --out "$out/problems"
+else
+  once problems "$out/problems.done" "$python" "$recipe/make_problems.py" --pipeline --out "$out/problems"
+fi
+data=(data.train_files="$out/problems/train.parquet" data.val_files="$out/problems/val.parquet")
+run=$out/${ablation:-pair}
+mkdir -p "$run"
+
+if [ "$ablation" = early_exit ]; then
+  evaluate evaluate "$run/evaluation" long.path=null short.path=null
+  exit
+elif [ "$ablation" = single ]; then
+  once rl "$run/rl.done" rl "$run/rl" single "${data[@]}" data.seed="$seed" ${RL:-}
+  model=$run/rl/global_step_$(cat "$run/rl/latest_checkpointed_iteration.txt")/actor/huggingface
+  evaluate evaluate "$run/evaluation" long.path=null short.path=null solo.path="$model"
+  exit
+fi
+evaluate solo "$out/solo" long.path=null short.path=null
+
+once traces "$out/traces.done" "${longshort[@]}" traces "$out/problems/train.parquet" --out "$out/traces.jsonl" \
+  --recipe "$recipe/traces.yaml" sampling.seed="$seed"
+scored=$out/importance
+if changes importance; then
+  scored=$run/importance
+  mkdir -p "$scored"
+  # Its rollouts are the same, and are not made again.
+  if [ ! -f "$scored/journal.jsonl" ]; then cp "$out/importance/journal.jsonl" "$scored/"; fi
+fi
+once importance "$scored.done" "${longshort[@]}" importance "$out/traces.jsonl" --out "$scored" \
+  --recipe "$recipe/importance.yaml" rollouts.seed="$seed"
+"${longshort[@]}" report importance "$scored" >"$scored/first_trace.txt"
+
+# Data and models of the cold start are the pair's own, where the ablation changes nothing up to there.
+cold=$out/pair
+if changes importance || changes cold_start; then cold=$run; fi
+mkdir -p "$cold"
+once cold_start "$cold/cold_start.done" "${longshort[@]}" cold-start "$scored" --out "$cold/cold_start" \
+  --recipe "$recipe/cold_start.yaml" select.seed="$seed" seed="$seed"
+transcripts=$cold/cold_start
+if [ "$ablation" = shared ]; then
+  once sft_shared "$run/sft_shared.done" sft "$run" shared \
+    data.train_files="[$transcripts/long_train.parquet,$transcripts/short_train.parquet]" \
+    data.val_files="[$transcripts/long_val.parquet,$transcripts/short_val.parquet]" trainer.seed="$seed"
+  long=$run/sft_shared/model short=$run/sft_shared/model
+  models=(actor_rollout_ref.model.path="$long")
+  cold=$run
+else
+  for role in long short; do
+    once "sft_$role" "$cold/sft_$role.done" sft "$cold" "$role" \
+      data.train_files="$transcripts/${role}_train.parquet" data.val_files="$transcripts/${role}_val.parquet" \
+      trainer.seed="$seed"
+  done
+  long=$cold/sft_long/model short=$cold/sft_short/model
+  models=(actor_rollout_ref.model.path="$long" long_short.short.model.path="$short")
+fi
+if [ "$cold" = "$run" ]; then evaluate evaluate "$run/cold_start_evaluation" solo.path=null long.path="$long" short.path="$short"; fi
+
+if [ "${RL:-}" != none ]; then
+  once rl "$run/rl.done" rl "$run/rl" rl_pair "${models[@]}" "${data[@]}" long_short.seed="$seed" data.seed="$seed" ${RL:-}
+  rm -rf "$run/models"
+  "${longshort[@]}" export "$run/rl/global_step_$(cat "$run/rl/latest_checkpointed_iteration.txt")" --out "$run/models"
+  long=$run/models/long short=$run/models/short
+  if [ "$ablation" = shared ]; then long=$run/models/shared short=$run/models/shared; fi
+  evaluate evaluate "$run/evaluation" solo.path=null long.path="$long" short.path="$short"
+fi
+printf '\n== done: %s\n' "$run"

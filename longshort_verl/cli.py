@@ -296,11 +296,16 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     overrides: _OVERRIDES = None,
     recipe: Annotated[Path | None, typer.Option(help="YAML that inherits longshort_evaluate.")] = None,
+    command: Annotated[
+        str | None, typer.Option(help="What made the models, for reports; this command where not given.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="That it took until now, for reports.")] = 0.0,
 ) -> None:
     """Measure the pair, or a model by itself, on problems: accuracy and tokens."""
     import asyncio
     import dataclasses
     import json
+    import time
     from contextlib import AsyncExitStack
     from typing import Any
 
@@ -310,6 +315,7 @@ def evaluate(
     from longshort_verl.config.evaluate import read_evaluate
     from longshort_verl.data.problems import check_answers, read_problems
     from longshort_verl.engines import load_tokenizer, open_generator
+    from longshort_verl.evaluation.provenance import write_provenance
     from longshort_verl.evaluation.results import evaluation_table
     from longshort_verl.evaluation.run import run_pair, run_solo, summarize
     from longshort_verl.grading import check_gold, grade
@@ -364,10 +370,13 @@ def evaluate(
     try:
         config, rows = read_evaluate(recipe, overrides or []), read_problems(file)
         check_answers(rows, check_gold, path=file)
+        begun = time.monotonic()
         found = asyncio.run(run())
     except ValueError as error:
         raise _failure(error) from error
     out.mkdir(parents=True, exist_ok=True)
+    took = seconds + time.monotonic() - begun
+    write_provenance(out, command=command, seed=config.sampling.seed, seconds=took)
     results = {}
     for system, records in found.items():
         lines = (json.dumps({"system": system, **record}, ensure_ascii=False) + "\n" for record in records)

@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -26,18 +27,22 @@ from omegaconf.errors import OmegaConfBaseException
 
 from longshort_verl.config import schema
 from longshort_verl.config.cold_start import read_cold_start
+from longshort_verl.config.evaluate import read_evaluate
 from longshort_verl.config.importance import read_importance
 
 ROOT = Path(__file__).resolve().parents[1]
-RL_RECIPES = sorted(ROOT.glob("recipes/**/rl*.yaml"))
-IMPORTANCE_RECIPES = sorted(ROOT.glob("recipes/**/importance*.yaml"))
-COLD_START_RECIPES = sorted(ROOT.glob("recipes/**/cold_start*.yaml"))
-SFT_RECIPES = sorted(ROOT.glob("recipes/**/sft_*.yaml"))
-TRACES_RECIPES = sorted(ROOT.glob("recipes/**/traces*.yaml"))
-EVALUATE_RECIPES = sorted(ROOT.glob("recipes/**/evaluate*.yaml"))
-DIALOGUE_RECIPES = sorted(ROOT.glob("recipes/**/dialogue*.yaml"))
+RL_RECIPES = sorted(ROOT.glob("recipes/*/rl*.yaml"))
+IMPORTANCE_RECIPES = sorted(ROOT.glob("recipes/*/importance*.yaml"))
+COLD_START_RECIPES = sorted(ROOT.glob("recipes/*/cold_start*.yaml"))
+SINGLE_RECIPES = sorted(ROOT.glob("recipes/*/single*.yaml"))
+ABLATIONS = sorted(ROOT.glob("recipes/ablations/*/*.yaml"))
+SFT_RECIPES = sorted(ROOT.glob("recipes/*/sft_*.yaml"))
+TRACES_RECIPES = sorted(ROOT.glob("recipes/*/traces*.yaml"))
+EVALUATE_RECIPES = sorted(ROOT.glob("recipes/*/evaluate*.yaml"))
+DIALOGUE_RECIPES = sorted(ROOT.glob("recipes/*/dialogue*.yaml"))
 RECIPES = [
     *RL_RECIPES,
+    *SINGLE_RECIPES,
     *IMPORTANCE_RECIPES,
     *COLD_START_RECIPES,
     *SFT_RECIPES,
@@ -45,14 +50,16 @@ RECIPES = [
     *EVALUATE_RECIPES,
     *DIALOGUE_RECIPES,
 ]
-BASES = sorted(path for kind in ("rl", "sft") for path in ROOT.glob(f"longshort_verl/config/longshort_{kind}*.yaml"))
 CONFIG = ROOT / "longshort_verl" / "config"
+BASES = sorted(path for kind in ("rl", "single", "sft") for path in CONFIG.glob(f"longshort_{kind}*.yaml"))
 BASE_IMPORTANCE = CONFIG / "longshort_importance.yaml"
 BASE_COLD_START = CONFIG / "longshort_cold_start.yaml"
 BASE_TRACES = CONFIG / "longshort_traces.yaml"
 BASE_EVALUATE = CONFIG / "longshort_evaluate.yaml"
 OWN_BASES = [BASE_IMPORTANCE, BASE_COLD_START, BASE_TRACES, BASE_EVALUATE]
-SECTIONS = [CONFIG / f"longshort_{name}.yaml" for name in ("model", "grading", "dialogue")]
+MIXIN = "longshort_cpu"
+"""What any of verl's trainers needs without an accelerator, beside whichever base."""
+SECTIONS = [CONFIG / f"longshort_{name}.yaml" for name in ("model", "grading", "dialogue", "metric", "cpu")]
 VERL = Path(verl.__file__).parent / "trainer" / "config"
 SEARCH = "hydra.searchpath=[pkg://longshort_verl.config,pkg://verl.trainer.config]"
 
@@ -67,9 +74,19 @@ def composed(name: str, folder: Path | None = None) -> DictConfig:
 
 def parent_of(path: Path) -> str:
     # What a base takes in as a section of its own is no parent.
-    defaults = [entry for entry in OmegaConf.load(path)["defaults"] if entry != "_self_" and "@" not in entry]
+    entries = OmegaConf.load(path)["defaults"]
+    defaults = [entry for entry in entries if entry not in ("_self_", MIXIN) and "@" not in entry]
     assert len(defaults) == 1, "a recipe inherits one base"
     return defaults[0]
+
+
+def base_of(path: Path) -> DictConfig:
+    base = composed(parent_of(path))
+    if MIXIN in OmegaConf.load(path)["defaults"]:
+        OmegaConf.set_struct(base, False)
+        base = OmegaConf.merge(base, OmegaConf.load(CONFIG / f"{MIXIN}.yaml"))
+        assert isinstance(base, DictConfig)
+    return base
 
 
 def own_keys(path: Path) -> DictConfig:
@@ -95,7 +112,7 @@ def leaves(config: DictConfig, prefix: str = "") -> list[str]:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_recipe_composes_with_known_keys_only(path):
-    base = composed(parent_of(path))
+    base = base_of(path)
     OmegaConf.set_struct(base, True)
     own = own_keys(path)
     # `override_config` and what belongs to one policy are free-form upstream; the rest must exist in the base.
@@ -110,7 +127,7 @@ def test_recipe_composes_with_known_keys_only(path):
 
 @pytest.mark.parametrize("path", [*BASES, *RECIPES], ids=lambda p: str(p.relative_to(ROOT)))
 def test_no_yaml_repeats_an_inherited_value(path):
-    base, own = composed(parent_of(path)), own_keys(path)
+    base, own = base_of(path), own_keys(path)
     for key in leaves(own):
         assert OmegaConf.select(base, key, default="no such key") != OmegaConf.select(own, key), key
 
@@ -132,6 +149,46 @@ def test_cold_start_recipe_fits_the_typed_mirror(path):
     assert read_cold_start(path, ["tokenizer=somewhere"]).tokenizer == "somewhere"
 
 
+ABLATED = {"rl": "rl_pair", "importance": "importance", "cold_start": "cold_start", "evaluate": "evaluate"}
+"""Stage → recipe of tiny_cpu that its ablations change."""
+
+
+@pytest.mark.parametrize("path", ABLATIONS, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_an_ablation_changes_its_keys_and_nothing_else(path):
+    stage, folder = path.parent.name, ROOT / "recipes" / "tiny_cpu"
+    # As a recipe's user adds it: Hydra refuses a key that the recipe does not know.
+    search = f"pkg://longshort_verl.config,file://{ROOT}/recipes/ablations,pkg://verl.trainer.config"
+    added = [f"hydra.searchpath=[{search}]", f"+{stage}={path.stem}"]
+    plain = composed(ABLATED[stage], folder)
+    with initialize_config_dir(str(folder), version_base=None):
+        changed = compose(config_name=ABLATED[stage], overrides=added)
+    own = OmegaConf.load(path)
+    assert isinstance(own, DictConfig)
+    for key in {*leaves(plain), *leaves(changed)}:
+        before, after = OmegaConf.select(plain, key), OmegaConf.select(changed, key)
+        assert (before != after) is (key in leaves(own)), key
+    if stage == "rl":
+        section = OmegaConf.to_container(changed.long_short, resolve=True)
+        assert schema.read_long_short(section).reward.accuracy == 1.0
+    elif stage != "importance":
+        readers = {"cold_start": read_cold_start, "evaluate": read_evaluate}
+        readers[stage](folder / f"{ABLATED[stage]}.yaml", added)
+    else:
+        read_importance(folder / "importance.yaml", added)
+
+
+def test_the_table_of_ablations_is_whole():
+    lines = (ROOT / "recipes" / "ablations" / "README.md").read_text().splitlines()
+    told = {
+        (stage, name)
+        for line in lines
+        if line.startswith("| `")
+        for name in re.findall("`([^`]+)`", line.split("|")[1])
+        for stage in line.split("|")[2].strip().split(", ")
+    }
+    assert told == {(path.parent.name, path.stem) for path in ABLATIONS}
+
+
 def test_cold_start_and_rl_hold_the_same_dialogues():
     dialogue = OmegaConf.to_container(composed("longshort_rl").long_short.dialogue)
     assert OmegaConf.to_container(composed("longshort_cold_start").dialogue) == dialogue
@@ -142,7 +199,7 @@ def test_cold_start_and_rl_hold_the_same_dialogues():
         )
 
 
-@pytest.mark.parametrize("path", [*BASES, *OWN_BASES, *SECTIONS, *RECIPES], ids=lambda p: p.name)
+@pytest.mark.parametrize("path", [*BASES, *OWN_BASES, *SECTIONS, *RECIPES, *ABLATIONS], ids=lambda p: p.name)
 def test_yaml_follows_verls_style(path):
     """A blank line between keys, no trailing comments, and in the bases a comment above each of our own keys."""
     lines = path.read_text().splitlines()

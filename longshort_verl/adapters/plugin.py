@@ -13,9 +13,9 @@
 # limitations under the License.
 """Entry point ``verl.plugins``: loaded at the end of ``import verl`` in every process, so it imports nothing heavy.
 
-The trainer and the agent loop register themselves when the module of verl that holds their registry is imported.
-verl logs a plugin's failure at DEBUG only, and the job then dies with "Unknown trainer"; so a failure is logged here
-at ERROR, with its cause, before it goes on.
+The trainer, the agent loop and the single model's advantages register themselves when the module of verl that holds
+their registry is imported. verl logs a plugin's failure at DEBUG only, and the job then dies with "Unknown
+trainer"; so a failure is logged here at ERROR, with its cause, before it goes on.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ logger = logging.getLogger(__name__)
 _REGISTERS_WITH = {
     "verl.trainer.ppo.v1": "longshort_verl.adapters.trainer",
     "verl.experimental.agent_loop": "longshort_verl.adapters.agent_loop",
+    "verl.trainer.ppo.core_algos": "longshort_verl.adapters.single_model",
 }
-"""Module of verl → our module that registers a class in it when imported."""
+"""Module of verl → our module that registers a class or a function in it when imported."""
 
 
 def _load() -> None:

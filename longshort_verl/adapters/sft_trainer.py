@@ -13,11 +13,11 @@
 # limitations under the License.
 """Cold-start SFT of one role, on verl's own SFT trainer: ``torchrun … -m longshort_verl.adapters.sft_trainer``.
 
-``--config-dir recipes/<name> --config-name sft_long`` (or ``sft_short``). Everything that trains is verl's: engine,
-packing, LoRA, checkpoints, resume. Added is what a role needs: its transcripts are checked row by row and its chat
-template is refused where it loses tags or turns, before a model loads; one example is shown with its loss mask; at
-every checkpoint the model writes held-out turns itself, and the best checkpoint by a named metric is kept as a Hugging
-Face folder.
+``--config-dir recipes/<name> --config-name sft_long``, or ``sft_short``, or ``sft_shared`` for a model that plays both.
+Everything that trains is verl's: engine, packing, LoRA, checkpoints, resume. Added is what a role needs: its
+transcripts are checked row by row and its chat template is refused where it loses tags or turns, before a model loads;
+one example is shown with its loss mask; at every checkpoint the model writes held-out turns itself, and the best
+checkpoint by a named metric is kept as a Hugging Face folder.
 """
 
 # verl's trainer sets its attributes in methods that it calls itself.
@@ -103,8 +103,8 @@ class BestTurns:
 class RoleSettings:
     """The section ``cold_start`` of an SFT recipe."""
 
-    role: Role
-    """Which role learns."""
+    role: Literal["long", "short", "shared"]
+    """Which role learns; shared where one model plays both, and learns from both roles' transcripts."""
     turns: TurnSettings
     """Held-out turns that are generated."""
     best: BestTurns
@@ -118,8 +118,13 @@ class RoleSettings:
                 f"best.metric is {self.best.metric!r} and turns.max_turns 0: no turn would be generated to judge by; "
                 "raise max_turns, or set best.metric=null"
             )
-        if self.best.metric == "accuracy" and self.role is Role.LONG:
+        if self.best.metric == "accuracy" and self.role == "long":
             raise ValueError("best.metric is 'accuracy', but the long role's turns hold no answer; use another one")
+
+    @property
+    def only(self) -> Role | None:
+        """The role whose transcripts are learnt from; None for both."""
+        return None if self.role == "shared" else Role(self.role)
 
 
 @dataclass(frozen=True)
@@ -176,9 +181,10 @@ def check_sft(config: DictConfig) -> Checked:
         lambda ids: tokenizer.decode(ids, skip_special_tokens=False),
         name=config.model.path,
     )
-    check_chat_template(settings.role, render, system_prompt="", name=config.model.path)
-    train = read_role_rows(files["train_files"], settings.role)
-    val = read_role_rows(files["val_files"], settings.role) if files["val_files"] else []
+    for role in [settings.only] if settings.only else Role:
+        check_chat_template(role, render, system_prompt="", name=config.model.path)
+    train = read_role_rows(files["train_files"], settings.only)
+    val = read_role_rows(files["val_files"], settings.only) if files["val_files"] else []
     if len(train) < config.data.train_batch_size:
         raise ConfigError(
             f"data.train_batch_size is {config.data.train_batch_size}, and there are {len(train)} rows: verl drops a "
@@ -209,14 +215,14 @@ class RoleSFTTrainer(SFTTrainer):
 
     def __init__(self, config: DictConfig, checked: Checked):
         self._checked = checked
-        self._cases = turn_cases(checked.val, checked.settings.role, checked.settings.turns.max_turns)
+        self._cases = turn_cases(checked.val, checked.settings.turns.max_turns)
         super().__init__(config)
         if self._cases:
             # FSDP2 gathers parameters for forward alone, and an adapter's generate goes past the root's forward.
             register_fsdp_forward_method(self.engine.module, "generate")
         if self.rank == 0:
             Console().print(
-                Text(f"one of {len(checked.train)} rows of the {checked.settings.role.value} role; what it learns:"),
+                Text(f"one of {len(checked.train)} rows, of the {checked.train[0].role.value} role; what it learns:"),
                 example(checked.train[0], checked.tokenizer),
                 sep="\n",
             )
@@ -251,27 +257,31 @@ class RoleSFTTrainer(SFTTrainer):
 
     def _turn_metrics(self) -> dict[str, float]:
         settings = self._checked.settings
-        # All ranks must run as many steps as each other: each generates its share, some of them a turn twice.
         rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
-        share = -(-len(self._cases) // world)
-        own = [(rank * share + i) % len(self._cases) for i in range(share)]
+        device = torch.device(self.device_name)
+        if device.type != "cpu":
+            device = torch.device(self.device_name, torch.cuda.current_device())
+        written: list[tuple[int, TurnReply]] = []
         with self.engine.eval_mode(), torch.no_grad():
-            replies = generate_turns(
-                self.engine.module,
-                self._checked.tokenizer,
-                [self._cases[i] for i in own],
-                settings.role,
-                settings.turns,
-                device=torch.device(self.device_name)
-                if self.device_name == "cpu"
-                else torch.device(self.device_name, torch.cuda.current_device()),
-                synced=world > 1,
-            )
+            for role in Role:
+                places = [i for i, case in enumerate(self._cases) if case.role is role]
+                # All ranks must run as many steps as each other: each generates its share, some of them a turn twice.
+                share = -(-len(places) // world)
+                own = [places[(rank * share + i) % len(places)] for i in range(share)]
+                replies = generate_turns(
+                    self.engine.module,
+                    self._checked.tokenizer,
+                    [self._cases[i] for i in own],
+                    role,
+                    settings.turns,
+                    device=device,
+                    synced=world > 1,
+                )
+                written += zip(own, replies, strict=True)
         found: list[Any] = [None] * world
-        torch.distributed.all_gather_object(found, list(zip(own, replies, strict=True)))
+        torch.distributed.all_gather_object(found, written)
         by_case = dict(sorted(pair for pairs in found for pair in pairs))
         return turn_metrics(
-            settings.role,
             self._cases,
             [by_case[i] for i in range(len(self._cases))],
             lambda text, gold: grade(text, gold, settings.grading),

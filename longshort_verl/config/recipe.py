@@ -48,7 +48,10 @@ def read_recipe(recipe: Path | None, overrides: Sequence[str], cls: type[_Config
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(path.parent.resolve()), version_base=None):
-            config = compose(path.stem, overrides=["hydra.searchpath=[pkg://longshort_verl.config]", *overrides])
+            # Of two search paths Hydra takes the first.
+            own = any(override.startswith("hydra.searchpath=") for override in overrides)
+            search = [] if own else ["hydra.searchpath=[pkg://longshort_verl.config]"]
+            config = compose(path.stem, overrides=[*search, *overrides])
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"{path}: {error}") from error

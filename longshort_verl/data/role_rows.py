@@ -40,6 +40,8 @@ class RoleFileError(ValueError):
 class RoleRow:
     """One transcript, which ends with a turn of the role."""
 
+    role: Role
+    """Whose transcript it is."""
     messages: tuple[Message, ...]
     """System (if any), user, assistant, user, assistant, …"""
     answer: str | None
@@ -56,8 +58,12 @@ class Piece:
     """Whether the role wrote it, or it ends what it wrote."""
 
 
-def read_role_rows(paths: Sequence[Path], role: Role) -> list[RoleRow]:
+def read_role_rows(paths: Sequence[Path], role: Role | None) -> list[RoleRow]:
     """All rows of parquet files in verl's ``messages`` schema.
+
+    Args:
+        paths: the files.
+        role: whose transcripts they are; None where one model plays both, and each row's first own turn tells.
 
     Raises:
         RoleFileError: a file cannot be read or has no row, or a row is no transcript of the role.
@@ -76,18 +82,25 @@ def read_role_rows(paths: Sequence[Path], role: Role) -> list[RoleRow]:
             raise RoleFileError(f"{path} has no row")
         for number, row in enumerate(found):
             messages = _messages(row.get("messages"))
-            fault = messages if isinstance(messages, str) else transcript_fault(messages, role)
+            whose = role or _role_of(messages)
+            fault = messages if isinstance(messages, str) else transcript_fault(messages, whose)
             if fault or isinstance(messages, str):
                 faults.append(f"{path}: row {number}: {fault}")
                 continue
             info = row.get("extra_info")
             answer = info.get("answer") if isinstance(info, dict) else None
-            rows.append(RoleRow(messages=messages, answer=answer if isinstance(answer, str) else None))
+            rows.append(RoleRow(role=whose, messages=messages, answer=answer if isinstance(answer, str) else None))
     if faults:
         told = "\n".join(faults[:_MAX_TOLD])
         more = f"\n… and {len(faults) - _MAX_TOLD} more" if len(faults) > _MAX_TOLD else ""
         raise RoleFileError(f"{told}{more}")
     return rows
+
+
+def _role_of(messages: tuple[Message, ...] | str) -> Role:
+    """Whose transcript it can only be; the short role's where it can be neither's, which the check then says."""
+    own = [] if isinstance(messages, str) else [one.content for one in messages if one.role == "assistant"]
+    return Role.LONG if own and parse_turn(Role.LONG, own[0]).kind is not None else Role.SHORT
 
 
 def _messages(value: Any) -> tuple[Message, ...] | str:

@@ -29,15 +29,14 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from longshort_verl.evaluation.provenance import read_provenance
+
 REFERENCE = "solo"
 """The system that the others are compared with: the model by itself."""
 AES_WEIGHTS = (1.0, 3.0, 5.0)
 """Of tokens saved, of accuracy won, of accuracy lost (O1-Pruner, arXiv 2501.12570, as recomputed by DOT's table)."""
 BUDGETS = (1 / 8, 1 / 4, 1 / 2, 1.0)
 """Caps on the tokens of a problem, as shares of the reference's mean."""
-PROVENANCE = "run.json"
-"""File of an evaluation folder that says where it comes from: see :func:`read_provenance`."""
-_PROVENANCE_KEYS = ("command", "commit", "seed", "minutes", "machine")
 _RESAMPLES = 10_000
 _LEVEL = 0.95
 
@@ -137,22 +136,6 @@ def read_evaluations(named: Iterable[tuple[str, Path]]) -> list[Evaluated]:
                 f"{one.folder} has other problems than {found[0].folder}; compare evaluations of the same file"
             )
     return found
-
-
-def read_provenance(folder: Path) -> dict[str, Any]:
-    """``command``, ``commit``, ``seed``, ``minutes`` and ``machine`` of an evaluation; what is not known is None.
-
-    Raises:
-        ValueError: the file is not an object of JSON.
-    """
-    path = folder / PROVENANCE
-    if not path.is_file():
-        return dict.fromkeys(_PROVENANCE_KEYS)
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {key: found.get(key) for key in _PROVENANCE_KEYS}
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path} is no object of JSON: {error}") from error
 
 
 def _records(path: Path) -> list[dict[str, Any]]:

@@ -28,6 +28,8 @@ from longshort_verl.types import Grade, Message, Role, TurnKind
 class TurnCase:
     """One turn to write."""
 
+    role: Role
+    """Whose turn it is."""
     messages: tuple[Message, ...]
     """The transcript before it; the last message is the user's."""
     kind: TurnKind
@@ -46,28 +48,29 @@ class TurnReply:
     """Tokens of it."""
 
 
-def turn_cases(rows: Sequence[RoleRow], role: Role, most: int) -> list[TurnCase]:
-    """The role's turns of all rows, in their order, ``most`` at most."""
-    cases: list[TurnCase] = []
+def turn_cases(rows: Sequence[RoleRow], most: int) -> list[TurnCase]:
+    """The turns of all rows, in their order, ``most`` of each role at most; the long role's come first."""
+    cases: dict[Role, list[TurnCase]] = {role: [] for role in Role}
     for row in rows:
         for number, message in enumerate(row.messages):
             if message.role == "assistant":
-                kind = parse_turn(role, message.content).kind
+                kind = parse_turn(row.role, message.content).kind
                 assert kind is not None  # rows are checked when they are read
-                cases.append(TurnCase(messages=row.messages[:number], kind=kind, answer=row.answer))
-    return cases[:most]
+                case = TurnCase(role=row.role, messages=row.messages[:number], kind=kind, answer=row.answer)
+                cases[row.role].append(case)
+    return [case for own in cases.values() for case in own[:most]]
 
 
 def turn_metrics(
-    role: Role, cases: Sequence[TurnCase], replies: Sequence[TurnReply], grade: Callable[[str, str], Grade]
+    cases: Sequence[TurnCase], replies: Sequence[TurnReply], grade: Callable[[str, str], Grade]
 ) -> dict[str, float]:
-    """Means over all turns.
+    """Means over all turns; where both roles have some, each role's as well, under ``long/`` and ``short/``.
 
     ``well_formed``: share that follows the protocol. ``same_kind``: share that is what the reference's turn is, so that
     the short role asks again where it should. ``num_tokens``: mean. ``accuracy``, where turns answer and the gold
     answers are known: share of these that are answered right.
     """
-    parsed = [parse_turn(role, reply.text) for reply in replies]
+    parsed = [parse_turn(case.role, reply.text) for case, reply in zip(cases, replies, strict=True)]
     pairs = list(zip(cases, parsed, strict=True))
     metrics = {
         "well_formed": fmean(turn.kind is not None for turn in parsed),
@@ -81,4 +84,9 @@ def turn_metrics(
     ]
     if graded:
         metrics["accuracy"] = fmean(graded)
+    roles = {case.role for case in cases}
+    for role in sorted(roles) if len(roles) > 1 else ():
+        own = [(case, reply) for case, reply in zip(cases, replies, strict=True) if case.role is role]
+        part = turn_metrics([case for case, _ in own], [reply for _, reply in own], grade)
+        metrics |= {f"{role.value}/{name}": value for name, value in part.items()}
     return metrics

@@ -28,8 +28,8 @@ from longshort_verl.evaluation.comparison import (
     Evaluated,
     bootstrap_interval,
     has_rethink,
-    read_provenance,
 )
+from longshort_verl.evaluation.provenance import read_provenance
 
 
 def run_rows(evaluated: Sequence[Evaluated]) -> list[dict[str, Any]]:

@@ -2,9 +2,9 @@
 
 Builds two tiny Qwen2 models with random weights and a byte tokenizer, writes dialogues of the toy task, trains each
 role on its own transcripts with verl's own SFT trainer, and exports both as Hugging Face folders in bfloat16. The pair
-speaks the protocol and is right about half of the time: RL has something to do. A third one, ``solo``, goes on from the
-long role and learns to think by itself, at length. Each model sees each of its dialogues once. About forty minutes on
-two cores.
+speaks the protocol and is right about half of the time: RL has something to do. Two more go on from the long role and
+learn to think by themselves: ``solo`` at great length about two steps, ``thinker`` at length about three. Each model
+sees each of its dialogues once. About fifty minutes on two cores.
 """
 
 from __future__ import annotations
@@ -22,7 +22,17 @@ from typing import Annotated
 import pandas as pd
 import torch
 import typer
-from task import HEAD_SLIP_SHARE, RECHECK_SHARE, SOLO_STEPS, dialogue, sample_problem, solve, trace
+from task import (
+    HEAD_SLIP_SHARE,
+    RECHECK_SHARE,
+    SOLO_STEPS,
+    THINKER_RECHECK_SHARE,
+    THINKER_STEPS,
+    dialogue,
+    sample_problem,
+    solve,
+    trace,
+)
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
@@ -34,6 +44,8 @@ SHAPES = {
     "short": {"hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 3},
 }
 """The two roles' models differ in size, as a user's may."""
+LONG_CHAINS = ("solo", "thinker")
+"""The models that think by themselves; each goes on from the long role, which knows arithmetic."""
 MAX_POSITIONS = 8192
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|im_end|>{% endfor %}"
@@ -54,11 +66,11 @@ class Phase:
     max_steps: int = 6
     """Most operations of a problem, of 2 at least."""
     recheck_share: float = 0.0
-    """``solo``: chance of one more check."""
+    """Long chains: chance of one more check."""
     cut_share: float = 0.0
-    """``solo``: share of chains that stop thinking early and answer all the same."""
+    """Long chains: share that stops thinking early and answers all the same."""
     slip_share: float = 0.0
-    """``solo``: share of wrong steps among those done in the head then."""
+    """Long chains: share of wrong steps among those done in the head then."""
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -101,10 +113,9 @@ def write_dialogues(role: str, phase: Phase, seed: int, path: Path) -> None:
     """One model's transcripts of as many problems as a phase needs, in verl's ``messages`` schema."""
     rng = random.Random(seed)
     problems = [sample_problem(rng, 2, phase.max_steps) for _ in range(phase.steps * phase.batch_size)]
-    if role == "solo":
-        replies = [
-            trace(solve(problem), rng, phase.recheck_share, phase.cut_share, phase.slip_share) for problem in problems
-        ]
+    if role in LONG_CHAINS:
+        shares = (phase.recheck_share, phase.cut_share, phase.slip_share)
+        replies = [trace(solve(problem), rng, *shares, checks_problem=role == "thinker") for problem in problems]
         rows = [
             [{"role": "user", "content": problem}, {"role": "assistant", "content": reply}]
             for problem, reply in zip(problems, replies, strict=True)
@@ -141,10 +152,12 @@ def main(
     steps_solo: Annotated[int, typer.Option(help="Optimizer steps of the solo model on chains with few checks.")] = 700,
     steps_checks: Annotated[int, typer.Option(help="Its further ones on chains with more of them.")] = 120,
     steps_chains: Annotated[int, typer.Option(help="Its last ones, on chains as long as it shall write.")] = 220,
+    steps_thinker: Annotated[int, typer.Option(help="Optimizer steps of the thinker on chains with few checks.")] = 500,
+    steps_waste: Annotated[int, typer.Option(help="Its last ones, on chains as wasteful as it shall write.")] = 300,
     only: Annotated[list[str] | None, typer.Option(help="Models to build; all where not given.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and dialogues.")] = 1,
 ) -> None:
-    """Build, train and export the models; ``solo`` alone needs the long role's in its folder."""
+    """Build, train and export the models; ``solo`` and ``thinker`` need the long role's in its folder."""
     plan = {
         "long": [Phase(steps_long)],
         "short": [Phase(steps_short)],
@@ -162,6 +175,18 @@ def main(
                 slip_share=HEAD_SLIP_SHARE,
             ),
         ],
+        "thinker": [
+            Phase(steps_thinker, max_steps=THINKER_STEPS, recheck_share=0.3, cut_share=0.8),
+            Phase(
+                steps_waste,
+                batch_size=32,
+                lr=1e-3,
+                max_steps=THINKER_STEPS,
+                recheck_share=THINKER_RECHECK_SHARE,
+                cut_share=0.5,
+                slip_share=HEAD_SLIP_SHARE,
+            ),
+        ],
     }
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
@@ -169,8 +194,8 @@ def main(
         for role, phases in plan.items():
             if only and role not in only:
                 continue
-            if role == "solo":
-                exported = out / "long"  # which knows arithmetic
+            if role in LONG_CHAINS:
+                exported = out / "long"
             else:
                 exported = work / f"init_{role}"
                 build_model(role, tokenizer, seed, exported)

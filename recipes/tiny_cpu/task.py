@@ -18,6 +18,10 @@ SOLO_STEPS = 2
 """Operations of the problems that are solved by a long chain of thought."""
 RECHECK_SHARE = 0.99
 """Chance of one more check of the same step in a long chain of thought."""
+THINKER_STEPS = 3
+"""Operations of the problems of the whole pipeline."""
+THINKER_RECHECK_SHARE = 0.85
+"""Chance of one more check there: about eight times the tokens of a dialogue that solves the same problem."""
 MAX_CHECKS = 60
 """Most checks of one step in a long chain of thought."""
 HEAD_SLIP_SHARE = 0.2
@@ -83,27 +87,39 @@ def thoughts(chain: Chain, rng: random.Random) -> Iterator[str]:
 
 
 def trace(
-    chain: Chain, rng: random.Random, recheck_share: float, cut_share: float = 0.0, slip_share: float = HEAD_SLIP_SHARE
+    chain: Chain,
+    rng: random.Random,
+    recheck_share: float,
+    cut_share: float = 0.0,
+    slip_share: float = HEAD_SLIP_SHARE,
+    checks_problem: bool = False,
 ) -> str:
     """One model's long chain of thought, as wasteful as reasoning models are: each step is what is left of the problem
-    (``0+2*6-5``, ``2*6-5``, …), and is followed by checks that check nothing.
+    (``0+2*6-5``, ``2*6-5``, …), and is followed by checks that check nothing; with ``checks_problem`` the problem
+    itself is as well, so that a chain's first thoughts may be worth nothing.
 
-    A share of ``cut_share`` stops thinking somewhere after the first step. What is left is done in the head then, and a
-    share of ``slip_share`` of its steps is wrong: the model learns what to say when it is made to answer, and knows
-    less the earlier that is.
+    A share of ``cut_share`` stops thinking somewhere after the first step; with ``checks_problem`` before it too, even
+    at once. What is left is done in the head then, and a share of ``slip_share`` of its steps is wrong: the model
+    learns what to say when it is made to answer, and knows less the earlier that is.
     """
     lines = []
-    for number, step in enumerate(chain.steps, start=1):
-        left = step[-1] + chain.problem[1 + 2 * number :]
-        lines.append(left)
+
+    def check(left: str) -> None:
         checks = 0
         while checks < MAX_CHECKS and rng.random() < recheck_share:
             lines.append(f"check {left}")
             checks += 1
+
+    if checks_problem:
+        check(chain.problem)
+    for number, step in enumerate(chain.steps, start=1):
+        left = step[-1] + chain.problem[1 + 2 * number :]
+        lines.append(left)
+        check(left)
     if rng.random() < cut_share:
-        lines = lines[: rng.randrange(1, len(lines))]
-    answer = solve(lines[-1].removeprefix("check "), rng, slip_share).answer
-    return f"<think>{STEP_GAP.join(lines)}</think>\\boxed{{{answer}}}"
+        lines = lines[: rng.randrange(0 if checks_problem else 1, len(lines))]
+    left = lines[-1].removeprefix("check ") if lines else chain.problem
+    return f"<think>{STEP_GAP.join(lines)}</think>\\boxed{{{solve(left, rng, slip_share).answer}}}"
 
 
 def dialogue(problem: str, rng: random.Random) -> dict[str, list[dict[str, str]]]:

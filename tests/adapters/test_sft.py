@@ -136,10 +136,10 @@ def written_again(folder, val, role):
 
     model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
-    cases = turn_cases(read_role_rows([val], role), role, 256)
+    cases = turn_cases(read_role_rows([val], role), 256)
     settings = TurnSettings(max_turns=256, max_tokens=32 if role is Role.SHORT else 96, batch_size=64, temperature=0.0)
     replies = generate_turns(model, tokenizer, cases, role, settings, device=torch.device("cpu"), synced=False)
-    return turn_metrics(role, cases, replies, lambda text, gold: grade(text, gold, GRADING))
+    return turn_metrics(cases, replies, lambda text, gold: grade(text, gold, GRADING))
 
 
 @pytest.mark.job

@@ -1,0 +1,99 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What the pair is compared with: one model by itself under verl's own trainer, rewarded for accuracy and length.
+
+``config/longshort_single.yaml`` names both parts: the reward function, and the advantage estimator, which knows a
+prompt's group as length within it needs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from verl.trainer.ppo.core_algos import register_adv_est
+
+from longshort_verl.grading import GradingSettings, grade
+from longshort_verl.rewards import length_terms
+
+ESTIMATOR = "longshort_single"
+"""``algorithm.adv_estimator``."""
+
+
+def compute_score(
+    data_source: str, solution_str: str, ground_truth: str, extra_info: Mapping[str, Any] | None = None, **grading: Any
+) -> dict[str, float]:
+    """verl's custom reward function: 1 for a correct last box, else 0.
+
+    Args:
+        data_source: where the problem comes from; not used.
+        solution_str: the whole reply.
+        ground_truth: the gold answer.
+        extra_info: not used.
+        grading: limits of grading (``longshort_grading.yaml``).
+    """
+    accuracy = float(grade(solution_str, ground_truth, GradingSettings(**grading)).correct)
+    return {"score": accuracy, "acc": accuracy}
+
+
+@register_adv_est(ESTIMATOR)
+def single_model_advantage(
+    token_level_rewards: torch.Tensor,
+    response_mask: torch.Tensor,
+    config: Any,
+    index: Sequence[Any],
+    **unused: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """GRPO's advantages of accuracy plus the weighted length term, both within the prompt's group.
+
+    The length term is the pair's (:func:`longshort_verl.rewards.length_terms`), of all tokens that the model wrote.
+
+    Args:
+        token_level_rewards: accuracy on some token of each reply, (replies, tokens).
+        response_mask: 1 for what the model wrote, (replies, tokens).
+        config: the section ``algorithm``; ``length_weight`` and ``norm_adv_by_std_in_grpo`` are read.
+        index: of each reply, its prompt's name.
+
+    Returns:
+        Advantages and returns, which are the same, (replies, tokens).
+
+    Raises:
+        ValueError: ``algorithm.length_weight`` is missing, negative or not finite.
+    """
+    weight = config.get("length_weight")
+    if not isinstance(weight, (int, float)) or not (math.isfinite(weight) and weight >= 0):
+        raise ValueError(
+            f"algorithm.length_weight is {weight!r}; set it to a finite number of at least 0, as longshort_single.yaml "
+            "does"
+        )
+    accuracy = token_level_rewards.sum(dim=-1).tolist()
+    num_tokens = response_mask.sum(dim=-1).tolist()
+    groups: dict[Any, list[int]] = defaultdict(list)
+    for i, name in enumerate(index):
+        groups[name].append(i)
+    advantages = torch.zeros(len(accuracy), dtype=token_level_rewards.dtype, device=token_level_rewards.device)
+    for rows in groups.values():
+        lengths = length_terms([int(num_tokens[i]) for i in rows], [accuracy[i] > 0 for i in rows])
+        rewards = torch.tensor(
+            [accuracy[i] + weight * length for i, length in zip(rows, lengths, strict=True)], dtype=advantages.dtype
+        )
+        centred = rewards - rewards.mean()
+        if config.get("norm_adv_by_std_in_grpo", True) and len(rows) > 1:
+            centred = centred / (rewards.std() + 1e-6)
+        advantages[rows] = centred.to(advantages.device)
+    spread = advantages.unsqueeze(-1) * response_mask
+    return spread, spread

@@ -1,0 +1,39 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Where an evaluation comes from."""
+
+from __future__ import annotations
+
+import re
+
+from longshort_verl.evaluation.provenance import commit, read_provenance, write_provenance
+
+
+def test_what_is_written_is_read(tmp_path):
+    write_provenance(tmp_path, command="SEED=3 make it", seed=3, seconds=90.0)
+    found = read_provenance(tmp_path)
+    assert (found["command"], found["seed"], found["minutes"]) == ("SEED=3 make it", 3, 1.5)
+    assert re.fullmatch(r"[0-9a-f]{7,}(-dirty)?", found["commit"])
+    assert re.fullmatch(r"\d+ CPU cores, \d+ GiB, (no GPU|\d+ x .+), Python 3\.\d+\.\d+\S*", found["machine"])
+
+
+def test_without_a_command_it_is_this_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/somewhere/bin/longshort", "evaluate", "my problems.json"])
+    write_provenance(tmp_path, command=None, seed=0, seconds=0.0)
+    assert read_provenance(tmp_path)["command"] == "longshort evaluate 'my problems.json'"
+
+
+def test_outside_of_a_checkout_there_is_no_commit(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert commit() is None
