@@ -12,6 +12,7 @@ out=${OUT:-outputs/$(basename "$recipe")/pipeline}
 seed=${SEED:-1}
 ablation=${ABLATION:-}
 ablations=recipes/ablations
+search="hydra.searchpath=[pkg://longshort_verl.config,file://$PWD/$ablations]"
 python=${PYTHON:-.venv/bin/python}
 processes=${PROCESSES:-1} # devices that SFT runs on
 if "$python" -c 'import sys, torch; sys.exit(torch.cuda.is_available())'; then
@@ -45,7 +46,7 @@ once() {
   if [ -n "${PROBLEMS:-}" ]; then files+=("$PROBLEMS"); fi
   if changes "$stage"; then
     files+=("$ablations/$stage/$ablation.yaml")
-    set -- "$@" "hydra.searchpath=[pkg://longshort_verl.config,file://$PWD/$ablations]" "+$stage=$ablation"
+    set -- "$@" "$search" "+$stage=$ablation"
   fi
   key=$({ echo "$key $*"; cat "${files[@]}"; } | cksum | tr ' ' -)
   printf '\n== %s: %s\n' "$stage" "$mark"
@@ -95,18 +96,17 @@ else
 fi
 data=(data.train_files="$out/problems/train.parquet" data.val_files="$out/problems/val.parquet")
 run=$out/${ablation:-pair}
-mkdir -p "$run"
+if [ "$ablation" != early_exit ]; then mkdir -p "$run"; fi
 
-if [ "$ablation" = early_exit ]; then
-  evaluate evaluate "$run/evaluation" long.path=null short.path=null
-  exit
-elif [ "$ablation" = single ]; then
+if [ "$ablation" = single ]; then
   once rl "$run/rl.done" rl "$run/rl" single "${data[@]}" data.seed="$seed" ${RL:-}
   model=$run/rl/global_step_$(cat "$run/rl/latest_checkpointed_iteration.txt")/actor/huggingface
   evaluate evaluate "$run/evaluation" long.path=null short.path=null solo.path="$model"
   exit
 fi
-evaluate solo "$out/solo" long.path=null short.path=null
+# The model by itself, which the others are compared with, and where it is made to answer early.
+evaluate solo "$out/solo" "$search" +evaluate=early_exit long.path=null short.path=null
+if [ "$ablation" = early_exit ]; then exit; fi
 
 once traces "$out/traces.done" "${longshort[@]}" traces "$out/problems/train.parquet" --out "$out/traces.jsonl" \
   --recipe "$recipe/traces.yaml" sampling.seed="$seed"
@@ -133,7 +133,6 @@ if [ "$ablation" = shared ]; then
     data.train_files="[$transcripts/long_train.parquet,$transcripts/short_train.parquet]" \
     data.val_files="[$transcripts/long_val.parquet,$transcripts/short_val.parquet]" trainer.seed="$seed"
   long=$run/sft_shared/model short=$run/sft_shared/model
-  models=(actor_rollout_ref.model.path="$long")
   cold=$run
 else
   for role in long short; do
@@ -142,8 +141,8 @@ else
       trainer.seed="$seed"
   done
   long=$cold/sft_long/model short=$cold/sft_short/model
-  models=(actor_rollout_ref.model.path="$long" long_short.short.model.path="$short")
 fi
+models=(actor_rollout_ref.model.path="$long" long_short.short.model.path="$short")
 if [ "$cold" = "$run" ]; then evaluate evaluate "$run/cold_start_evaluation" solo.path=null long.path="$long" short.path="$short"; fi
 
 if [ "${RL:-}" != none ]; then

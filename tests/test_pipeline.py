@@ -11,10 +11,11 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The pipeline's script from problems to two role models, with real engines and real SFT, on few problems."""
+"""The pipeline's script from problems to a trained pair, with real engines, real SFT and real RL, on few problems."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -29,38 +30,64 @@ from tests.engines import engine_environment
 
 @pytest.mark.job
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_from_problems_to_two_role_models(tmp_path):
-    from task import SOLO_STEPS, distinct_problems, solve
+@pytest.mark.timeout(1800)
+def test_from_problems_to_a_trained_pair(tmp_path):
+    from task import THINKER_STEPS, distinct_problems, solve
 
-    chains = distinct_problems(random.Random(5), 72, SOLO_STEPS, SOLO_STEPS)
+    chains = distinct_problems(random.Random(5), 72, THINKER_STEPS, THINKER_STEPS)
     problems = tmp_path / "problems.jsonl"
     rows = ({"problem": chain, "answer": solve(chain).answer} for chain in chains)
     problems.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    environment = {**os.environ, "PROBLEMS": str(problems), "OUT": str(tmp_path / "out"), "PYTHON": sys.executable}
-    done = subprocess.run(
-        ["examples/pipeline.sh", "RECIPE=recipes/tiny_cpu"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    run = tmp_path / "out" / "important"
-    systems = json.loads((run / "evaluation" / "results.json").read_text())["systems"]
-    assert systems["solo"]["num_problems"] == systems["pair"]["num_problems"] == 18
-    assert systems["solo"]["accuracy"] > 0.5
+    out = tmp_path / "out"
+
+    def pipeline(ablation=""):
+        """The script to its end; what it printed."""
+        environment = {**os.environ, "PROBLEMS": str(problems), "OUT": str(out), "PYTHON": sys.executable}
+        environment |= {"ABLATION": ablation, "RL": "trainer.total_training_steps=2 trainer.test_freq=2"}
+        command = ["examples/pipeline.sh", "RECIPE=recipes/tiny_cpu"]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        return done.stdout
+
+    def system(folder, name):
+        return json.loads((folder / "results.json").read_text())["systems"][name]
+
+    said = pipeline()
+    assert "right: " in said
+    run = out / "pair"
+    solo, cold = system(out / "solo", "solo"), system(run / "cold_start_evaluation", "pair")
+    assert solo["num_problems"] == cold["num_problems"] == 18
+    assert solo["accuracy"] > 0.4
     # Forty dialogues teach the form, if not the task.
-    assert systems["pair"]["well_formed_long"] > 0.5
-    assert systems["pair"]["num_tokens"] < 0.5 * systems["solo"]["num_tokens"]
+    assert cold["well_formed_long"] > 0.5
+    assert cold["num_tokens"] < 0.5 * solo["num_tokens"]
+    assert system(out / "solo", "exit_0")["num_tokens"] < cold["num_tokens"]
     for role in ("long", "short"):
         assert (run / f"sft_{role}" / "model" / "model.safetensors").is_file()
         manifest = json.loads((run / "cold_start" / f"{role}_train.parquet.manifest.json").read_text())
         assert manifest["inputs"]["scored"]["path"].endswith("importance.jsonl")
-    writes_with_an_engine(tmp_path / "out")
-    # A second time everything is there: no model thinks, or is rolled out, again.
-    assert "right: " in done.stdout
+        # One step each.
+        assert weights(run / "models" / role) != weights(run / f"sft_{role}" / "model")
+    assert system(run / "evaluation", "pair")["num_problems"] == 18
+    source = json.loads((run / "evaluation" / "run.json").read_text())
+    assert source["seed"] == 1
+    assert "SEED=1" in source["command"]
+    assert source["minutes"] > json.loads((run / "cold_start_evaluation" / "run.json").read_text())["minutes"]
+    # What is there is not made again, and an ablation makes what it changes alone.
+    assert pipeline().count("is there already") == said.count("== ") - 1
+    said = pipeline("shared")
+    assert said.count("is there already") == 5
+    assert system(out / "shared" / "evaluation", "pair")["num_problems"] == 18
+    assert weights(out / "shared" / "models" / "shared") != weights(out / "shared" / "sft_shared" / "model")
+    said = pipeline("single")
+    assert "long chains" not in said
+    assert system(out / "single" / "evaluation", "solo")["num_problems"] == 18
+    writes_with_an_engine(out)
+
+
+def weights(folder):
+    """Digest of a model's weights."""
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
 
 def writes_with_an_engine(out):
@@ -68,7 +95,7 @@ def writes_with_an_engine(out):
     engine = {"max_model_len": 4096, "dtype": "float32", "kv_cache_memory_bytes": 268435456, "enforce_eager": "true"}
     command = [sys.executable, "-m", "longshort_verl.cli", "cold-start", str(out / "importance")]
     command += ["--out", str(out / "written"), "--recipe", "recipes/tiny_cpu/cold_start.yaml", "writer.kind=model"]
-    command += ["writer_model.path=recipes/tiny_cpu/models/solo", "writer.max_tokens=32", "writer.max_attempts=2"]
+    command += ["writer_model.path=recipes/tiny_cpu/models/thinker", "writer.max_tokens=32", "writer.max_attempts=2"]
     command += [f"writer_model.vllm.{name}={value}" for name, value in engine.items()]
     with engine_environment():
         environment = {**os.environ, "VERL_PLATFORM": "cpu"}
@@ -80,7 +107,7 @@ def writes_with_an_engine(out):
     outcomes = {one["outcome"] for one in dialogues}
     # Without one dialogue of two problems there is nothing to learn from, and the command says that.
     assert done.returncode == 0 or "no trace gave a dialogue" in done.stderr or "distinct problems" in done.stderr
-    # The solo model writes chains and no summaries, and few dialogues come of it: the command says so and goes on.
+    # The thinker writes chains and no summaries, and few dialogues come of it: the command says so and goes on.
     assert "no usable short turn" in outcomes
     assert "engine error" not in outcomes
     assert all(one["detail"] for one in dialogues if one["outcome"] == "no usable short turn")

@@ -152,8 +152,8 @@ def main(
     steps_solo: Annotated[int, typer.Option(help="Optimizer steps of the solo model on chains with few checks.")] = 700,
     steps_checks: Annotated[int, typer.Option(help="Its further ones on chains with more of them.")] = 120,
     steps_chains: Annotated[int, typer.Option(help="Its last ones, on chains as long as it shall write.")] = 220,
-    steps_thinker: Annotated[int, typer.Option(help="Optimizer steps of the thinker on chains with few checks.")] = 500,
-    steps_waste: Annotated[int, typer.Option(help="Its last ones, on chains as wasteful as it shall write.")] = 300,
+    steps_thinker: Annotated[int, typer.Option(help="Optimizer steps of the thinker on chains with few checks.")] = 800,
+    steps_waste: Annotated[int, typer.Option(help="Its last ones, on chains as wasteful as it shall write.")] = 120,
     only: Annotated[list[str] | None, typer.Option(help="Models to build; all where not given.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and dialogues.")] = 1,
 ) -> None:
@@ -176,7 +176,8 @@ def main(
             ),
         ],
         "thinker": [
-            Phase(steps_thinker, max_steps=THINKER_STEPS, recheck_share=0.3, cut_share=0.8),
+            # More of its steps than of solo's are new to the long role, so fewer chains are cut.
+            Phase(steps_thinker, max_steps=THINKER_STEPS, recheck_share=0.15, cut_share=0.3),
             Phase(
                 steps_waste,
                 batch_size=32,
