@@ -31,4 +31,5 @@ for system in solo pair/cold_start_evaluation pair/evaluation $ablations; do
   done
 done
 "$python" -m longshort_verl.cli report evaluation "${folders[@]}" --out "$page/results.png" \
-  --results "$page/results.json" --page "$page/RESULTS.md" --title "$(basename "$recipe"): results"
+  --results "$page/results.json" --page "$page/RESULTS.md" --title "$(basename "$recipe"): results" \
+  --note "$recipe/results_note.md"

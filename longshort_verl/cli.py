@@ -477,6 +477,7 @@ def report_evaluation(
     title: Annotated[str, typer.Option(help="Above the picture.")] = "",
     results: Annotated[Path | None, typer.Option(help="JSON to write: an object a run.")] = None,
     page: Annotated[Path | None, typer.Option(help="Markdown to write: all systems, all runs, the picture.")] = None,
+    note: Annotated[Path | None, typer.Option(help="Markdown to put under the page's title.")] = None,
 ) -> None:
     """Compare evaluations on the same problems with the model by itself: a table, and accuracy and tokens as a PNG."""
     import json
@@ -488,6 +489,7 @@ def report_evaluation(
     try:
         evaluated = read_evaluations(_labelled(folders))
         found, rows = compare(evaluated), run_rows(evaluated)
+        said = note.read_text(encoding="utf-8") if note else ""
     except (ValueError, FileNotFoundError) as error:
         raise _failure(error) from error
     Console().print(comparison_table(found))
@@ -498,7 +500,7 @@ def report_evaluation(
         typer.echo(f"runs: {results}")
     if page is not None:
         picture = os.path.relpath(out.resolve(), page.resolve().parent)
-        page.write_text(markdown(found, rows, picture, title=title or "Results"), encoding="utf-8")
+        page.write_text(markdown(found, rows, picture, title=title or "Results", note=said), encoding="utf-8")
         typer.echo(f"page: {page}")
 
 

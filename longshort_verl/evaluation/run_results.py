@@ -31,6 +31,9 @@ from longshort_verl.evaluation.comparison import (
 )
 from longshort_verl.evaluation.provenance import read_provenance
 
+HEADLINE_SAVED, HEADLINE_LOSS = 0.8, 0.01
+"""The paper's claim as a page checks it: so much fewer tokens, and no more accuracy lost."""
+
 
 def run_rows(evaluated: Sequence[Evaluated]) -> list[dict[str, Any]]:
     """One object a run, in the order given.
@@ -64,7 +67,9 @@ def run_rows(evaluated: Sequence[Evaluated]) -> list[dict[str, Any]]:
     return rows
 
 
-def markdown(found: Sequence[Comparison], rows: Sequence[Mapping[str, Any]], picture: str, *, title: str) -> str:
+def markdown(
+    found: Sequence[Comparison], rows: Sequence[Mapping[str, Any]], picture: str, *, title: str, note: str = ""
+) -> str:
     """The comparison and all its runs as a page.
 
     Args:
@@ -72,6 +77,7 @@ def markdown(found: Sequence[Comparison], rows: Sequence[Mapping[str, Any]], pic
         rows: of :func:`run_rows`.
         picture: path of the picture, as seen from the page.
         title: of the page.
+        note: Markdown under the title: what a reader has to know of these runs.
     """
     reference = found[0].system
     weights = "/".join(f"{weight:g}" for weight in AES_WEIGHTS)
@@ -116,21 +122,43 @@ def markdown(found: Sequence[Comparison], rows: Sequence[Mapping[str, Any]], pic
         ]
         for row in rows
     ]
-    note = (
+    how = (
         f"{found[0].num_problems} held-out problems. Mean (lowest to highest seed). Differences are paired by problem; "
         "their intervals are a bootstrap over the problems. Tokens are all that was generated, both roles summed, what "
         f"was cut off included. Budgets are shares of {reference}'s mean tokens."
     )
     parts = [
         f"# {title}",
-        note,
+        *([note.strip()] if note.strip() else []),
+        *_verdicts(found),
         _table(head, lines),
+        how,
         f"![accuracy against tokens, and under a budget of tokens]({picture})",
         "## Runs",
         "Accuracy with a 95 % interval over the run's own problems.",
         _table(["system", "seed", "accuracy", "tokens", "minutes", "commit", "command", "machine"], runs),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _verdicts(found: Sequence[Comparison]) -> list[str]:
+    """What the numbers say of the paper's claim, and in which order of AES, as sentences."""
+    others = [one for one in found[1:] if one.aes is not None]
+    if not others:
+        return []
+    claim = [one for one in others if one.saved >= HEADLINE_SAVED and one.difference >= -HEADLINE_LOSS]
+    sure = [one for one in claim if one.interval[0] >= -HEADLINE_LOSS]
+    ranked = sorted(others, key=lambda one: -(one.aes or 0.0))
+    weights = "/".join(f"{weight:g}" for weight in AES_WEIGHTS)
+    return [
+        f"At least {HEADLINE_SAVED:.0%} fewer tokens than {found[0].system}, and at most {100 * HEADLINE_LOSS:g} point "
+        f"of accuracy lost: {_names(claim)}. With the whole 95 % interval of the difference: {_names(sure)}.",
+        f"By AES ({weights}), highest first: {', '.join(f'{one.system} {one.aes:.2f}' for one in ranked)}.",
+    ]
+
+
+def _names(systems: Sequence[Comparison]) -> str:
+    return ", ".join(one.system for one in systems) or "none"
 
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

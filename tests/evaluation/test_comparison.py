@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 
 from longshort_verl.cli import app
 from longshort_verl.evaluation.comparison import aes, bootstrap_interval, compare, comparison_table, read_evaluations
+from longshort_verl.evaluation.run_results import markdown, run_rows
 
 
 def solo_row(index, right, tokens):
@@ -130,7 +131,9 @@ def test_results_and_page(two_seeds, tmp_path):
     (two_seeds[1] / "run.json").write_text(json.dumps(source))
     named = [f"ours={folder}" for folder in two_seeds]
     files = ["--out", str(tmp_path / "a.png"), "--results", str(tmp_path / "r.json"), "--page", str(tmp_path / "R.md")]
-    done = CliRunner().invoke(app, ["report", "evaluation", *named, *files, "--title", "Ours"])
+    (tmp_path / "note.md").write_text("Forty steps *each*.\n")
+    more = ["--title", "Ours", "--note", str(tmp_path / "note.md")]
+    done = CliRunner().invoke(app, ["report", "evaluation", *named, *files, *more])
     assert done.exit_code == 0, done.output
     rows = json.loads((tmp_path / "r.json").read_text())
     assert [(row["system"], row["seed"]) for row in rows] == [("ours", None), ("solo", None), ("ours", 2), ("solo", 2)]
@@ -140,7 +143,9 @@ def test_results_and_page(two_seeds, tmp_path):
     assert rows[1]["accuracy_low"] <= 0.5 <= rows[1]["accuracy_high"]
     assert rows[1]["tokens_long"] is None
     page = (tmp_path / "R.md").read_text()
-    assert page.startswith("# Ours\n")
+    assert page.startswith("# Ours\n\nForty steps *each*.\n\n")
+    assert "at most 1 point of accuracy lost: ours. With the whole" in page
+    assert "By AES (1/3/5), highest first: ours 3.05.\n" in page
     assert "| ours | 2 | 87.5% (75.0% to 100.0%) | +37.5 (" in page
     assert "](a.png)" in page
     assert "| `a \\| b` |" in page, "a bar in a cell would end it"
@@ -148,6 +153,22 @@ def test_results_and_page(two_seeds, tmp_path):
     done = CliRunner().invoke(app, ["report", "evaluation", *named, *files])
     assert done.exit_code == 1
     assert "is no object of JSON" in done.output
+
+
+def test_a_claim_that_is_missed_is_not_made(tmp_path):
+    solo = [solo_row(i, True, 100) for i in range(100)]
+    systems = {
+        # Too many tokens; too often wrong; one in a hundred wrong, which the interval does not clear; all that is asked.
+        "greedy": [solo_row(i, True, 30) for i in range(100)],
+        "hasty": [solo_row(i, i > 1, 10) for i in range(100)],
+        "lucky": [solo_row(i, i > 0, 10) for i in range(100)],
+        "sure": [solo_row(i, True, 20) for i in range(100)],
+    }
+    folder = write(tmp_path / "all", solo=solo, **systems)
+    found = compare(read_evaluations([("", folder)]))
+    page = markdown(found, run_rows(read_evaluations([("", folder)])), "a.png", title="All")
+    assert "accuracy lost: lucky, sure. With the whole 95 % interval of the difference: sure." in page
+    assert "highest first: lucky 0.85, sure 0.80, hasty 0.80, greedy 0.70." in page
 
 
 @pytest.mark.parametrize(
