@@ -158,7 +158,7 @@ def test_results_and_page(two_seeds, tmp_path):
 def test_a_claim_that_is_missed_is_not_made(tmp_path):
     solo = [solo_row(i, True, 100) for i in range(100)]
     systems = {
-        # Too many tokens; too often wrong; one in a hundred wrong, which the interval does not clear; all that is asked.
+        # Too many tokens; too often wrong; one in a hundred wrong, inside the interval or not; all that is asked.
         "greedy": [solo_row(i, True, 30) for i in range(100)],
         "hasty": [solo_row(i, i > 1, 10) for i in range(100)],
         "lucky": [solo_row(i, i > 0, 10) for i in range(100)],
