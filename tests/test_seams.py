@@ -119,6 +119,9 @@ SIGNATURES = {
         "compute_score",
     ],
     "verl.experimental.reward_loop.reward_manager.base.RewardManagerBase.run_single": ["self", "data"],
+    # the single model that the pair is compared with
+    "verl.trainer.ppo.core_algos.register_adv_est": ["name_or_enum"],
+    "verl.trainer.ppo.reward.get_custom_reward_fn": ["config"],
     # cold-start SFT
     "verl.trainer.sft_trainer.SFTTrainer.__init__": ["self", "config"],
     "verl.trainer.sft_trainer.SFTTrainer._build_dataset": ["self"],
@@ -223,3 +226,9 @@ def test_the_trainer_and_the_loop_are_registered():
     assert agent_loop._agent_loop_registry["longshort"] == {
         "_target_": "longshort_verl.adapters.agent_loop.LongShortAgentLoop"
     }
+
+
+def test_the_single_models_advantages_are_registered():
+    from verl.trainer.ppo.core_algos import get_adv_estimator_fn
+
+    assert get_adv_estimator_fn("longshort_single").__module__ == "longshort_verl.adapters.single_model"
