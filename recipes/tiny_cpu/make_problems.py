@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from task import SOLO_STEPS, distinct_problems, solve
+from task import THINKER_STEPS, distinct_problems, solve
 
 from longshort_verl.data.problems import write_problems
 from longshort_verl.types import Problem
@@ -24,11 +24,11 @@ def main(
     min_steps: Annotated[int, typer.Option(help="Fewest operations of a chain.")] = 2,
     max_steps: Annotated[int, typer.Option(help="Most operations of a chain.")] = 6,
     seed: Annotated[int, typer.Option(help="Seed of the problems.")] = 7,
-    pipeline: Annotated[bool, typer.Option(help="Chains of the length that the solo model thinks about.")] = False,
+    pipeline: Annotated[bool, typer.Option(help="Chains of the length that the thinker thinks about.")] = False,
 ) -> None:
     """Sample distinct chains and split them; no problem is on both sides."""
     if pipeline:
-        min_steps = max_steps = SOLO_STEPS
+        min_steps = max_steps = THINKER_STEPS
         num_train, num_val = PIPELINE_PROBLEMS
     chains = distinct_problems(random.Random(seed), num_train + num_val, min_steps, max_steps)
     for split, part in (("val", chains[:num_val]), ("train", chains[num_val:])):
