@@ -27,7 +27,7 @@ export VLLM_LOGGING_LEVEL=${VLLM_LOGGING_LEVEL:-ERROR}
 longshort=("$python" -m longshort_verl.cli)
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
-told="${ablation:+ABLATION=$ablation }SEED=$seed${PROBLEMS:+ PROBLEMS=$PROBLEMS}${RL:+ RL='$RL'} examples/pipeline.sh RECIPE=$recipe"
+told="SEED=$seed${PROBLEMS:+ PROBLEMS=$PROBLEMS} examples/pipeline.sh RECIPE=$recipe"
 
 if [ -n "$ablation" ] && [ "$ablation" != single ] && ! compgen -G "$ablations/*/$ablation.yaml" >/dev/null; then
   echo "there is no ablation $ablation; there are: single $(find "$ablations" -name '*.yaml' -exec basename {} .yaml \; |
@@ -36,27 +36,36 @@ if [ -n "$ablation" ] && [ "$ablation" != single ] && ! compgen -G "$ablations/*
 fi
 changes() { [ -f "$ablations/$1/$ablation.yaml" ]; } # does the ablation change this stage?
 
-# Runs a command, unless it was run to its end before: the same one, with the same recipe and after the same stages.
-# Arguments: the stage, its mark, the command. `key` stands for all stages so far, `spent` for their seconds.
+# Runs a command, unless it was run to its end before: the same one, with the same recipe and after the same stages. What
+# broke off goes on where the command can; what is there of another one is removed. Arguments: the stage, its recipe, what
+# it writes, the command. `key` stands for all stages so far, `spent` for their seconds.
 key='' spent=0
 once() {
-  local stage=$1 mark=$2 began=$SECONDS
-  shift 2
-  local files=("$recipe"/*.yaml)
+  local stage=$1 files=("$recipe/$2") mark=$3.done began=$SECONDS
+  shift 3
+  if [ -f "$recipe/dialogue.yaml" ]; then files+=("$recipe/dialogue.yaml"); fi
   if [ -n "${PROBLEMS:-}" ]; then files+=("$PROBLEMS"); fi
   if changes "$stage"; then
     files+=("$ablations/$stage/$ablation.yaml")
     set -- "$@" "$search" "+$stage=$ablation"
   fi
-  key=$({ echo "$key $*"; cat "${files[@]}"; } | cksum | tr ' ' -)
-  printf '\n== %s: %s\n' "$stage" "$mark"
-  if [ -f "$mark" ] && [ "$(cut -d' ' -f1 "$mark")" = "$key" ]; then
+  key=$({ echo "$key $*"; cat "${files[@]}" 2>/dev/null || true; } | cksum | tr ' ' -)
+  local done_key='' seconds=''
+  if [ -f "$mark" ]; then read -r done_key seconds <"$mark" || true; fi
+  printf '\n== %s: %s\n' "$stage" "${mark%.done}"
+  if [ "$done_key" != "$key" ]; then
+    rm -rf "${mark%.done}" "${mark%.done}".*
+    echo "$key" >"$mark"
+    seconds=''
+  fi
+  if [ -n "$seconds" ]; then
     echo "is there already"
   else
     "$@"
-    echo "$key $((SECONDS - began))" >"$mark"
+    seconds=$((SECONDS - began))
+    echo "$key $seconds" >"$mark"
   fi
-  spent=$((spent + $(cut -d' ' -f2 "$mark")))
+  spent=$((spent + seconds))
 }
 
 # verl's trainers print a lot: it goes to a file, of which the end is shown where they fail.
@@ -82,24 +91,28 @@ rl() { # the folder, the recipe's name
   wait $job
   trap - INT TERM
 }
+measure() { # the folder, settings
+  "${longshort[@]}" evaluate "$out/problems/val.parquet" --out "$1" --recipe "$recipe/evaluate.yaml" \
+    --command "$told" --seconds "$spent" sampling.seed="$seed" "${@:2}" ${EVALUATE:-}
+}
 evaluate() { # the stage (solo where no ablation concerns it), the folder, settings
   local before="$key" seconds=$spent
-  once "$1" "$2.done" "${longshort[@]}" evaluate "$out/problems/val.parquet" --out "$2" \
-    --recipe "$recipe/evaluate.yaml" --command "$told" --seconds "$spent" sampling.seed="$seed" "${@:3}" ${EVALUATE:-}
+  once "$1" evaluate.yaml "$2" measure "${@:2}"
   key=$before spent=$seconds # nothing is made from a measurement
 }
 
 if [ -n "${PROBLEMS:-}" ]; then
-  once problems "$out/problems.done" "${longshort[@]}" problems "$PROBLEMS" --out "$out/problems"
+  once problems make_problems.py "$out/problems" "${longshort[@]}" problems "$PROBLEMS" --out "$out/problems"
 else
-  once problems "$out/problems.done" "$python" "$recipe/make_problems.py" --pipeline --out "$out/problems"
+  once problems make_problems.py "$out/problems" "$python" "$recipe/make_problems.py" --pipeline --out "$out/problems"
 fi
 data=(data.train_files="$out/problems/train.parquet" data.val_files="$out/problems/val.parquet")
 run=$out/${ablation:-pair}
 if [ "$ablation" != early_exit ]; then mkdir -p "$run"; fi
 
 if [ "$ablation" = single ]; then
-  once rl "$run/rl.done" rl "$run/rl" single "${data[@]}" data.seed="$seed" ${RL:-}
+  told="ABLATION=single ${RL:+RL='$RL' }$told"
+  once rl single.yaml "$run/rl" rl "$run/rl" single "${data[@]}" data.seed="$seed" ${RL:-}
   model=$run/rl/global_step_$(cat "$run/rl/latest_checkpointed_iteration.txt")/actor/huggingface
   evaluate evaluate "$run/evaluation" long.path=null short.path=null solo.path="$model"
   exit
@@ -107,46 +120,53 @@ fi
 # The model by itself, which the others are compared with, and where it is made to answer early.
 evaluate solo "$out/solo" "$search" +evaluate=early_exit long.path=null short.path=null
 if [ "$ablation" = early_exit ]; then exit; fi
+told="${ablation:+ABLATION=$ablation }${RL:+RL='$RL' }$told"
 
-once traces "$out/traces.done" "${longshort[@]}" traces "$out/problems/train.parquet" --out "$out/traces.jsonl" \
+once traces traces.yaml "$out/traces" "${longshort[@]}" traces "$out/problems/train.parquet" --out "$out/traces.jsonl" \
   --recipe "$recipe/traces.yaml" sampling.seed="$seed"
+importance() { # the folder, settings
+  mkdir -p "$1"
+  # The rollouts of another metric are the same, and are not made again.
+  if [ "$1" != "$out/importance" ] && [ -f "$out/importance/journal.jsonl" ]; then
+    cp "$out/importance/journal.jsonl" "$1/"
+  fi
+  "${longshort[@]}" importance "$out/traces.jsonl" --out "$1" --recipe "$recipe/importance.yaml" \
+    rollouts.seed="$seed" "${@:2}"
+}
 scored=$out/importance
-if changes importance; then
-  scored=$run/importance
-  mkdir -p "$scored"
-  # Its rollouts are the same, and are not made again.
-  if [ ! -f "$scored/journal.jsonl" ]; then cp "$out/importance/journal.jsonl" "$scored/"; fi
-fi
-once importance "$scored.done" "${longshort[@]}" importance "$out/traces.jsonl" --out "$scored" \
-  --recipe "$recipe/importance.yaml" rollouts.seed="$seed"
+if changes importance; then scored=$run/importance; fi
+once importance importance.yaml "$scored" importance "$scored"
 "${longshort[@]}" report importance "$scored" >"$scored/first_trace.txt"
 
 # Data and models of the cold start are the pair's own, where the ablation changes nothing up to there.
 cold=$out/pair
 if changes importance || changes cold_start; then cold=$run; fi
 mkdir -p "$cold"
-once cold_start "$cold/cold_start.done" "${longshort[@]}" cold-start "$scored" --out "$cold/cold_start" \
+once cold_start cold_start.yaml "$cold/cold_start" "${longshort[@]}" cold-start "$scored" --out "$cold/cold_start" \
   --recipe "$recipe/cold_start.yaml" select.seed="$seed" seed="$seed"
 transcripts=$cold/cold_start
 if [ "$ablation" = shared ]; then
-  once sft_shared "$run/sft_shared.done" sft "$run" shared \
+  once sft_shared sft_shared.yaml "$run/sft_shared" sft "$run" shared \
     data.train_files="[$transcripts/long_train.parquet,$transcripts/short_train.parquet]" \
     data.val_files="[$transcripts/long_val.parquet,$transcripts/short_val.parquet]" trainer.seed="$seed"
   long=$run/sft_shared/model short=$run/sft_shared/model
   cold=$run
 else
   for role in long short; do
-    once "sft_$role" "$cold/sft_$role.done" sft "$cold" "$role" \
+    once "sft_$role" "sft_$role.yaml" "$cold/sft_$role" sft "$cold" "$role" \
       data.train_files="$transcripts/${role}_train.parquet" data.val_files="$transcripts/${role}_val.parquet" \
       trainer.seed="$seed"
   done
   long=$cold/sft_long/model short=$cold/sft_short/model
 fi
 models=(actor_rollout_ref.model.path="$long" long_short.short.model.path="$short")
-if [ "$cold" = "$run" ]; then evaluate evaluate "$run/cold_start_evaluation" solo.path=null long.path="$long" short.path="$short"; fi
+if [ "$cold" = "$run" ]; then
+  evaluate evaluate "$run/cold_start_evaluation" solo.path=null long.path="$long" short.path="$short"
+fi
 
 if [ "${RL:-}" != none ]; then
-  once rl "$run/rl.done" rl "$run/rl" rl_pair "${models[@]}" "${data[@]}" long_short.seed="$seed" data.seed="$seed" ${RL:-}
+  once rl rl_pair.yaml "$run/rl" rl "$run/rl" rl_pair "${models[@]}" "${data[@]}" \
+    long_short.seed="$seed" data.seed="$seed" ${RL:-}
   rm -rf "$run/models"
   "${longshort[@]}" export "$run/rl/global_step_$(cat "$run/rl/latest_checkpointed_iteration.txt")" --out "$run/models"
   long=$run/models/long short=$run/models/short

@@ -115,7 +115,7 @@ def write_dialogues(role: str, phase: Phase, seed: int, path: Path) -> None:
     problems = [sample_problem(rng, 2, phase.max_steps) for _ in range(phase.steps * phase.batch_size)]
     if role in LONG_CHAINS:
         shares = (phase.recheck_share, phase.cut_share, phase.slip_share)
-        replies = [trace(solve(problem), rng, *shares, checks_problem=role == "thinker") for problem in problems]
+        replies = [trace(solve(problem), rng, *shares, thinker=role == "thinker") for problem in problems]
         rows = [
             [{"role": "user", "content": problem}, {"role": "assistant", "content": reply}]
             for problem, reply in zip(problems, replies, strict=True)
@@ -153,7 +153,7 @@ def main(
     steps_checks: Annotated[int, typer.Option(help="Its further ones on chains with more of them.")] = 120,
     steps_chains: Annotated[int, typer.Option(help="Its last ones, on chains as long as it shall write.")] = 220,
     steps_thinker: Annotated[int, typer.Option(help="Optimizer steps of the thinker on chains with few checks.")] = 800,
-    steps_waste: Annotated[int, typer.Option(help="Its last ones, on chains as wasteful as it shall write.")] = 120,
+    steps_waste: Annotated[int, typer.Option(help="Its last ones, on chains as wasteful as it shall write.")] = 150,
     only: Annotated[list[str] | None, typer.Option(help="Models to build; all where not given.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and dialogues.")] = 1,
 ) -> None:
@@ -176,8 +176,7 @@ def main(
             ),
         ],
         "thinker": [
-            # More of its steps than of solo's are new to the long role, so fewer chains are cut.
-            Phase(steps_thinker, max_steps=THINKER_STEPS, recheck_share=0.15, cut_share=0.3),
+            Phase(steps_thinker, max_steps=THINKER_STEPS, recheck_share=0.15, cut_share=0.5),
             Phase(
                 steps_waste,
                 batch_size=32,

@@ -92,15 +92,16 @@ def trace(
     recheck_share: float,
     cut_share: float = 0.0,
     slip_share: float = HEAD_SLIP_SHARE,
-    checks_problem: bool = False,
+    thinker: bool = False,
 ) -> str:
     """One model's long chain of thought, as wasteful as reasoning models are: each step is what is left of the problem
-    (``0+2*6-5``, ``2*6-5``, …), and is followed by checks that check nothing; with ``checks_problem`` the problem
-    itself is as well, so that a chain's first thoughts may be worth nothing.
+    (``0+2*6-5``, ``2*6-5``, …), and is followed by checks that check nothing. The ``thinker`` checks the problem itself
+    as well, so that a chain's first thoughts may be worth nothing, and ends with a blank line, so that a chain that is
+    cut after any thought looks like one that ended there.
 
-    A share of ``cut_share`` stops thinking somewhere after the first step; with ``checks_problem`` before it too, even
-    at once. What is left is done in the head then, and a share of ``slip_share`` of its steps is wrong: the model
-    learns what to say when it is made to answer, and knows less the earlier that is.
+    A share of ``cut_share`` stops thinking somewhere after the first step; the thinker before it too, even at once.
+    What is left is done in the head then, and a share of ``slip_share`` of its steps is wrong: the model learns what to
+    say when it is made to answer, and knows less the earlier that is.
     """
     lines = []
 
@@ -110,16 +111,17 @@ def trace(
             lines.append(f"check {left}")
             checks += 1
 
-    if checks_problem:
+    if thinker:
         check(chain.problem)
     for number, step in enumerate(chain.steps, start=1):
         left = step[-1] + chain.problem[1 + 2 * number :]
         lines.append(left)
         check(left)
     if rng.random() < cut_share:
-        lines = lines[: rng.randrange(0 if checks_problem else 1, len(lines))]
+        lines = lines[: rng.randrange(0 if thinker else 1, len(lines))]
     left = lines[-1].removeprefix("check ") if lines else chain.problem
-    return f"<think>{STEP_GAP.join(lines)}</think>\\boxed{{{solve(left, rng, slip_share).answer}}}"
+    body = "".join(line + STEP_GAP for line in lines) if thinker else STEP_GAP.join(lines)
+    return f"<think>{body}</think>\\boxed{{{solve(left, rng, slip_share).answer}}}"
 
 
 def dialogue(problem: str, rng: random.Random) -> dict[str, list[dict[str, str]]]:
