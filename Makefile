@@ -12,6 +12,8 @@ PROBLEMS ?=
 SCHEDULE ?= long_only
 OUT ?= outputs/quickstart
 RECIPE ?= recipes/tiny_cpu
+# One change to the pipeline: a name of recipes/ablations, or single.
+ABLATION ?=
 
 # One OpenMP thread per process: a job has a dozen processes on two cores.
 export OMP_NUM_THREADS ?= 1
@@ -33,8 +35,8 @@ help: ## Show this list.
 quickstart: .venv/.ready ## Train two agents on a laptop; SCHEDULE=, PROBLEMS= and OUT= may be set.
 	@SCHEDULE='$(SCHEDULE)' PROBLEMS='$(PROBLEMS)' OUT='$(OUT)' examples/quickstart.sh
 
-pipeline: .venv/.ready ## From problems to two role models; RECIPE= and PROBLEMS= may be set: ten minutes.
-	@RECIPE='$(RECIPE)' PROBLEMS='$(PROBLEMS)' examples/pipeline.sh
+pipeline: .venv/.ready ## From problems to a trained pair; RECIPE=, PROBLEMS= and ABLATION= may be set: twenty minutes.
+	@RECIPE='$(RECIPE)' PROBLEMS='$(PROBLEMS)' ABLATION='$(ABLATION)' examples/pipeline.sh
 
 check: .venv/.ready ## Lint, types and unit tests: under two minutes.
 	.venv/bin/ruff check .
@@ -51,7 +53,7 @@ test-slow: .venv/.ready ## What takes longer.
 bench: .venv/.ready ## Measure ratios side by side; writes tests/bench/results.
 	VERL_PLATFORM=cpu .venv/bin/python -m tests.bench
 
-models: .venv/.ready ## Rebuild the tiny models of recipes/tiny_cpu: forty minutes.
+models: .venv/.ready ## Rebuild the tiny models of recipes/tiny_cpu: fifty minutes.
 	.venv/bin/python recipes/tiny_cpu/make_models.py --out recipes/tiny_cpu/models
 
 lock: .venv/.ready ## Pin requirements/cpu.txt anew.

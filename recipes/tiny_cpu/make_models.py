@@ -3,7 +3,7 @@
 Builds two tiny Qwen2 models with random weights and a byte tokenizer, writes dialogues of the toy task, trains each
 role on its own transcripts with verl's own SFT trainer, and exports both as Hugging Face folders in bfloat16. The pair
 speaks the protocol and is right about half of the time: RL has something to do. Two more go on from the long role and
-learn to think by themselves: ``solo`` at great length about two steps, ``thinker`` at length about three. Each model
+learn to think by themselves: ``solo`` at great length, ``thinker`` at length. Each model
 sees each of its dialogues once. About fifty minutes on two cores.
 """
 
@@ -27,7 +27,6 @@ from task import (
     RECHECK_SHARE,
     SOLO_STEPS,
     THINKER_RECHECK_SHARE,
-    THINKER_STEPS,
     dialogue,
     sample_problem,
     solve,
@@ -176,12 +175,12 @@ def main(
             ),
         ],
         "thinker": [
-            Phase(steps_thinker, max_steps=THINKER_STEPS, recheck_share=0.15, cut_share=0.5),
+            Phase(steps_thinker, max_steps=3, recheck_share=0.15, cut_share=0.5),
             Phase(
                 steps_waste,
                 batch_size=32,
                 lr=1e-3,
-                max_steps=THINKER_STEPS,
+                max_steps=3,
                 recheck_share=THINKER_RECHECK_SHARE,
                 cut_share=0.5,
                 slip_share=HEAD_SLIP_SHARE,

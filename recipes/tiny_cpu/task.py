@@ -18,7 +18,7 @@ SOLO_STEPS = 2
 """Operations of the problems that are solved by a long chain of thought."""
 RECHECK_SHARE = 0.99
 """Chance of one more check of the same step in a long chain of thought."""
-THINKER_STEPS = 3
+THINKER_STEPS = 2
 """Operations of the problems of the whole pipeline."""
 THINKER_RECHECK_SHARE = 0.85
 """Chance of one more check there: about eight times the tokens of a dialogue that solves the same problem."""
