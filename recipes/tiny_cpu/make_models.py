@@ -3,8 +3,8 @@
 Builds two tiny Qwen2 models with random weights and a byte tokenizer, writes dialogues of the toy task, trains each
 role on its own transcripts with verl's own SFT trainer, and exports both as Hugging Face folders in bfloat16. The pair
 speaks the protocol and is right about half of the time: RL has something to do. Two more go on from the long role and
-learn to think by themselves: ``solo`` at great length, ``thinker`` at length. Each model
-sees each of its dialogues once. About fifty minutes on two cores.
+learn to think by themselves: ``solo`` at great length, ``thinker`` at length. Each model sees each of its dialogues
+once. About fifty minutes on two cores.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ RECHECK_SHARE = 0.99
 THINKER_STEPS = 2
 """Operations of the problems of the whole pipeline."""
 THINKER_RECHECK_SHARE = 0.85
-"""Chance of one more check there: about eight times the tokens of a dialogue that solves the same problem."""
+"""Chance of one more check there: six to ten times the tokens that the steps alone need."""
 MAX_CHECKS = 60
 """Most checks of one step in a long chain of thought."""
 HEAD_SLIP_SHARE = 0.2
