@@ -15,7 +15,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -23,9 +22,19 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.configs import ROOT
 from tests.engines import engine_environment
+
+FEW_STEPS = (
+    "trainer.total_training_steps=2",
+    "trainer.test_freq=2",
+    # One step each, and a long one: the exported models are in bfloat16.
+    "actor_rollout_ref.actor.optim.lr=1e-3",
+    "actor_rollout_ref.actor.optim.lr_warmup_steps=0",
+)
 
 
 @pytest.mark.job
@@ -43,7 +52,7 @@ def test_from_problems_to_a_trained_pair(tmp_path):
     def pipeline(ablation=""):
         """The script to its end; what it printed."""
         environment = {**os.environ, "PROBLEMS": str(problems), "OUT": str(out), "PYTHON": sys.executable}
-        environment |= {"ABLATION": ablation, "RL": "trainer.total_training_steps=2 trainer.test_freq=2"}
+        environment |= {"ABLATION": ablation, "RL": " ".join(FEW_STEPS)}
         command = ["examples/pipeline.sh", "RECIPE=recipes/tiny_cpu"]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -66,8 +75,7 @@ def test_from_problems_to_a_trained_pair(tmp_path):
         assert (run / f"sft_{role}" / "model" / "model.safetensors").is_file()
         manifest = json.loads((run / "cold_start" / f"{role}_train.parquet.manifest.json").read_text())
         assert manifest["inputs"]["scored"]["path"].endswith("importance.jsonl")
-        # One step each.
-        assert weights(run / "models" / role) != weights(run / f"sft_{role}" / "model")
+        assert learnt(run / f"sft_{role}" / "model", run / "models" / role)
     assert system(run / "evaluation", "pair")["num_problems"] == 18
     source = json.loads((run / "evaluation" / "run.json").read_text())
     assert source["seed"] == 1
@@ -78,16 +86,18 @@ def test_from_problems_to_a_trained_pair(tmp_path):
     said = pipeline("shared")
     assert said.count("is there already") == 5
     assert system(out / "shared" / "evaluation", "pair")["num_problems"] == 18
-    assert weights(out / "shared" / "models" / "shared") != weights(out / "shared" / "sft_shared" / "model")
+    assert learnt(out / "shared" / "sft_shared" / "model", out / "shared" / "models" / "shared")
     said = pipeline("single")
-    assert "long chains" not in said
+    assert "== traces" not in said
     assert system(out / "single" / "evaluation", "solo")["num_problems"] == 18
     writes_with_an_engine(out)
 
 
-def weights(folder):
-    """Digest of a model's weights."""
-    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+def learnt(before, after):
+    """Whether a model's weights moved by more than the exported model's type rounds off."""
+    old, new = (load_file(folder / "model.safetensors") for folder in (before, after))
+    assert old.keys() == new.keys()
+    return any(not torch.equal(old[name].to(new[name].dtype), new[name]) for name in old)
 
 
 def writes_with_an_engine(out):

@@ -30,10 +30,10 @@ from longshort_verl.evaluation.curves import Step, read_run
 _POLL_S = 0.5
 _STAGES = (
     (re.compile(r"ray init kwargs"), "Ray is starting"),
-    (re.compile(r"worker group kwargs"), "the long policy's actor is loading"),
-    (re.compile(r"reward loop manager initialized"), "the long policy's engine is starting"),
-    (re.compile(r"checkpoint engine manager initialized"), "the short policy's actor is loading"),
-    (re.compile(r"short policy's actor is ready"), "the short policy's engine is starting"),
+    (re.compile(r"worker group kwargs"), "an actor is loading"),
+    (re.compile(r"reward loop manager initialized"), "its engine is starting"),
+    (re.compile(r"checkpoint engine manager initialized"), "the other policy's actor is loading, where there is one"),
+    (re.compile(r"short policy's actor is ready"), "its engine is starting"),
 )
 """Line of the job's output → what it is doing from then on. Before the first step there is nothing else to show."""
 _ALARM = re.compile(r"longshort alarm: (.*)")
@@ -134,7 +134,8 @@ def _read(metrics: Path) -> list[Step]:
 
 def _describe(step: Step) -> str:
     names = (("accuracy", "acc", "{:.1%}"), ("format", "format", "{:.1%}"), ("tokens", "num_tokens", "{:.1f}"))
-    values = (f"{label} {form.format(step.validation(name) or 0)}" for label, name, form in names)
+    found = ((label, step.validation(name), form) for label, name, form in names)
+    values = (f"{label} {form.format(value)}" for label, value, form in found if value is not None)
     return f"validation at step {step.step}: {', '.join(values)}"
 
 
