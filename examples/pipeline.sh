@@ -132,11 +132,11 @@ importance() { # the folder, settings
   fi
   "${longshort[@]}" importance "$out/traces.jsonl" --out "$1" --recipe "$recipe/importance.yaml" \
     rollouts.seed="$seed" "${@:2}"
+  "${longshort[@]}" report importance "$1" >"$1/first_trace.txt"
 }
 scored=$out/importance
 if changes importance; then scored=$run/importance; fi
 once importance importance.yaml "$scored" importance "$scored"
-"${longshort[@]}" report importance "$scored" >"$scored/first_trace.txt"
 
 # Data and models of the cold start are the pair's own, where the ablation changes nothing up to there.
 cold=$out/pair
@@ -167,8 +167,8 @@ fi
 if [ "${RL:-}" != none ]; then
   once rl rl_pair.yaml "$run/rl" rl "$run/rl" rl_pair "${models[@]}" "${data[@]}" \
     long_short.seed="$seed" data.seed="$seed" ${RL:-}
-  rm -rf "$run/models"
-  "${longshort[@]}" export "$run/rl/global_step_$(cat "$run/rl/latest_checkpointed_iteration.txt")" --out "$run/models"
+  last=$run/rl/global_step_$(cat "$run/rl/latest_checkpointed_iteration.txt")
+  once export rl_pair.yaml "$run/models" "${longshort[@]}" export "$last" --out "$run/models"
   long=$run/models/long short=$run/models/short
   if [ "$ablation" = shared ]; then long=$run/models/shared short=$run/models/shared; fi
   evaluate evaluate "$run/evaluation" solo.path=null long.path="$long" short.path="$short"

@@ -47,7 +47,7 @@ def test_from_problems_to_a_trained_pair(tmp_path):
     problems = tmp_path / "problems.jsonl"
     rows = ({"problem": chain, "answer": solve(chain).answer} for chain in chains)
     problems.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    out = tmp_path / "out"
+    out = tmp_path / "out" / "1"
 
     def pipeline(ablation=""):
         """The script to its end; what it printed."""
@@ -84,13 +84,33 @@ def test_from_problems_to_a_trained_pair(tmp_path):
     # What is there is not made again, and an ablation makes what it changes alone.
     assert pipeline().count("is there already") == said.count("== ") - 1
     said = pipeline("shared")
-    assert said.count("is there already") == 5
+    assert said.count("is there already") == 5, said
     assert system(out / "shared" / "evaluation", "pair")["num_problems"] == 18
     assert learnt(out / "shared" / "sft_shared" / "model", out / "shared" / "models" / "shared")
     said = pipeline("single")
     assert "== traces" not in said
     assert system(out / "single" / "evaluation", "solo")["num_problems"] == 18
     writes_with_an_engine(out)
+    results(tmp_path, problems)
+
+
+def results(folder, problems):
+    """One page of all runs; from what is there, and again from the dialogues that are kept beside the page."""
+    environment = {**os.environ, "PROBLEMS": str(problems), "PYTHON": sys.executable, "RL": " ".join(FEW_STEPS)}
+    environment |= {"SEEDS": "1", "ABLATIONS": "single shared", "PAGE": str(folder / "page")}
+    pages = []
+    for out, kept in ((folder / "out", ""), (folder / "again", "yes")):
+        environment |= {"OUT": str(out), "KEPT": kept}
+        command = ["examples/results.sh", "RECIPE=recipes/tiny_cpu"]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        assert done.stdout.count("is kept") == (3 if kept else 0)
+        pages.append((folder / "page" / "RESULTS.md").read_text())
+        rows = json.loads((folder / "page" / "results.json").read_text())
+        systems = {"solo", "exit_0", "exit_32", "cold_start", "pair", "single", "shared"}
+        assert {row["system"] for row in rows} == systems
+        assert all(row["problems"] == 18 and row["seed"] == 1 and row["commit"] and row["minutes"] for row in rows)
+    assert pages[0] == pages[1]
 
 
 def learnt(before, after):
