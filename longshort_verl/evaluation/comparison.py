@@ -326,6 +326,6 @@ def plot_comparison(found: Sequence[Comparison], out: Path, *, title: str) -> No
     for axis in (scatter, curve):
         axis.set_ylim(0, 1.02)
         axis.grid(alpha=0.3, which="both")
-        axis.legend(fontsize=8)
+    figure.legend(*scatter.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=110)
