@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Every run behind recipes/tiny_cpu/RESULTS.md, and the page itself: examples/results.sh RECIPE=recipes/tiny_cpu
 # What is there already is not run again. Hours on two cores.
-#   SEEDS      "1 2 3"
+#   SEEDS      "1 2 3"; "" makes the page of what is there
 #   ABLATIONS  of the seeds; ABLATIONS_1, … of one seed alone
 #   KEPT=yes   runs whose dialogues are kept in the recipe's folder `results` are not run again either
 set -euo pipefail
 for argument in "$@"; do export "${argument?}"; done
 recipe=${RECIPE:-recipes/tiny_cpu}
 out=${OUT:-outputs/$(basename "$recipe")/results}
-seeds=${SEEDS:-1 2 3}
+seeds=${SEEDS-1 2 3}
 all="single random first no_decay short_opens frozen_peer joint no_length importance importance_turn shared"
 page=${PAGE:-$recipe}
 python=${PYTHON:-.venv/bin/python}
@@ -49,6 +49,6 @@ done
 # All dialogues behind the page, so that they can be read and graded again.
 for folder in "$out"/*/; do
   seed=$(basename "$folder")
-  (cd "$out" && find "$seed" -path '*evaluation/*' -o -path "$seed/solo/*") | sort |
-    tar -cJf "$page/results/$seed.tar.xz" --owner=0 --group=0 -C "$out" --no-recursion -T -
+  (cd "$out" && find "$seed" \( -path '*evaluation/*' -o -path "$seed/solo/*" \) \( -name '*.jsonl' -o -name run.json \)) |
+    sort | tar -cJf "$page/results/$seed.tar.xz" --owner=0 --group=0 -C "$out" -T -
 done

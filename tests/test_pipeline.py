@@ -43,7 +43,7 @@ FEW_STEPS = (
 def test_from_problems_to_a_trained_pair(tmp_path):
     from task import THINKER_STEPS, distinct_problems, solve
 
-    chains = distinct_problems(random.Random(5), 72, THINKER_STEPS, THINKER_STEPS)
+    chains = distinct_problems(random.Random(5), 112, THINKER_STEPS, THINKER_STEPS)
     problems = tmp_path / "problems.jsonl"
     rows = ({"problem": chain, "answer": solve(chain).answer} for chain in chains)
     problems.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -65,9 +65,9 @@ def test_from_problems_to_a_trained_pair(tmp_path):
     assert "right: " in said
     run = out / "pair"
     solo, cold = system(out / "solo", "solo"), system(run / "cold_start_evaluation", "pair")
-    assert solo["num_problems"] == cold["num_problems"] == 18
+    assert solo["num_problems"] == cold["num_problems"] == 28
     assert solo["accuracy"] > 0.4
-    # Forty dialogues teach the form, if not the task.
+    # Sixty dialogues teach the form, if not the task.
     assert cold["well_formed_long"] > 0.5
     assert cold["num_tokens"] < 0.5 * solo["num_tokens"]
     assert system(out / "solo", "exit_0")["num_tokens"] < cold["num_tokens"]
@@ -76,7 +76,7 @@ def test_from_problems_to_a_trained_pair(tmp_path):
         manifest = json.loads((run / "cold_start" / f"{role}_train.parquet.manifest.json").read_text())
         assert manifest["inputs"]["scored"]["path"].endswith("importance.jsonl")
         assert learnt(run / f"sft_{role}" / "model", run / "models" / role)
-    assert system(run / "evaluation", "pair")["num_problems"] == 18
+    assert system(run / "evaluation", "pair")["num_problems"] == 28
     source = json.loads((run / "evaluation" / "run.json").read_text())
     assert source["seed"] == 1
     assert "SEED=1" in source["command"]
@@ -85,11 +85,11 @@ def test_from_problems_to_a_trained_pair(tmp_path):
     assert pipeline().count("is there already") == said.count("== ") - 1
     said = pipeline("shared")
     assert said.count("is there already") == 5, said
-    assert system(out / "shared" / "evaluation", "pair")["num_problems"] == 18
+    assert system(out / "shared" / "evaluation", "pair")["num_problems"] == 28
     assert learnt(out / "shared" / "sft_shared" / "model", out / "shared" / "models" / "shared")
     said = pipeline("single")
     assert "== traces" not in said
-    assert system(out / "single" / "evaluation", "solo")["num_problems"] == 18
+    assert system(out / "single" / "evaluation", "solo")["num_problems"] == 28
     writes_with_an_engine(out)
     results(tmp_path, problems)
 
@@ -109,7 +109,7 @@ def results(folder, problems):
         rows = json.loads((folder / "page" / "results.json").read_text())
         systems = {"solo", "exit_0", "exit_32", "cold_start", "pair", "single", "shared"}
         assert {row["system"] for row in rows} == systems
-        assert all(row["problems"] == 18 and row["seed"] == 1 and row["commit"] and row["minutes"] for row in rows)
+        assert all(row["problems"] == 28 and row["seed"] == 1 and row["commit"] and row["minutes"] for row in rows)
     assert pages[0] == pages[1]
 
 
