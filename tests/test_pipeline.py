@@ -29,11 +29,9 @@ from tests.configs import ROOT
 from tests.engines import engine_environment
 
 FEW_STEPS = (
-    "trainer.total_training_steps=2",
-    "trainer.test_freq=2",
+    "trainer.total_training_steps=2 trainer.test_freq=2 "
     # One step each, and a long one: the exported models are in bfloat16.
-    "actor_rollout_ref.actor.optim.lr=1e-3",
-    "actor_rollout_ref.actor.optim.lr_warmup_steps=0",
+    "actor_rollout_ref.actor.optim.lr=1e-3 actor_rollout_ref.actor.optim.lr_warmup_steps=0"
 )
 
 
@@ -49,10 +47,10 @@ def test_from_problems_to_a_trained_pair(tmp_path):
     problems.write_text("".join(json.dumps(row) + "\n" for row in rows))
     out = tmp_path / "out" / "1"
 
-    def pipeline(ablation=""):
+    def pipeline(ablation="", rl=FEW_STEPS):
         """The script to its end; what it printed."""
         environment = {**os.environ, "PROBLEMS": str(problems), "OUT": str(out), "PYTHON": sys.executable}
-        environment |= {"ABLATION": ablation, "RL": " ".join(FEW_STEPS)}
+        environment |= {"ABLATION": ablation, "RL": rl}
         command = ["examples/pipeline.sh", "RECIPE=recipes/tiny_cpu"]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -83,10 +81,11 @@ def test_from_problems_to_a_trained_pair(tmp_path):
     assert source["minutes"] > json.loads((run / "cold_start_evaluation" / "run.json").read_text())["minutes"]
     # What is there is not made again, and an ablation makes what it changes alone.
     assert pipeline().count("is there already") == said.count("== ") - 1
-    said = pipeline("shared")
+    said = pipeline("shared", rl="none")
     assert said.count("is there already") == 5, said
-    assert system(out / "shared" / "evaluation", "pair")["num_problems"] == 28
-    assert learnt(out / "shared" / "sft_shared" / "model", out / "shared" / "models" / "shared")
+    cold = system(out / "shared" / "cold_start_evaluation", "pair")
+    assert cold["num_problems"] == 28
+    assert min(cold["well_formed_long"], cold["well_formed_short"]) > 0.5
     said = pipeline("single")
     assert "== traces" not in said
     assert system(out / "single" / "evaluation", "solo")["num_problems"] == 28
@@ -96,18 +95,18 @@ def test_from_problems_to_a_trained_pair(tmp_path):
 
 def results(folder, problems):
     """One page of all runs; from what is there, and again from the dialogues that are kept beside the page."""
-    environment = {**os.environ, "PROBLEMS": str(problems), "PYTHON": sys.executable, "RL": " ".join(FEW_STEPS)}
-    environment |= {"SEEDS": "1", "ABLATIONS": "single shared", "PAGE": str(folder / "page")}
+    environment = {**os.environ, "PROBLEMS": str(problems), "PYTHON": sys.executable, "RL": FEW_STEPS}
+    environment |= {"SEEDS": "1", "ABLATIONS": "single", "PAGE": str(folder / "page")}
     pages = []
     for out, kept in ((folder / "out", ""), (folder / "again", "yes")):
         environment |= {"OUT": str(out), "KEPT": kept}
         command = ["examples/results.sh", "RECIPE=recipes/tiny_cpu"]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        assert done.stdout.count("is kept") == (3 if kept else 0)
+        assert done.stdout.count("is kept") == (2 if kept else 0)
         pages.append((folder / "page" / "RESULTS.md").read_text())
         rows = json.loads((folder / "page" / "results.json").read_text())
-        systems = {"solo", "exit_0", "exit_32", "cold_start", "pair", "single", "shared"}
+        systems = {"solo", "exit_0", "exit_32", "cold_start", "pair", "single"}
         assert {row["system"] for row in rows} == systems
         assert all(row["problems"] == 28 and row["seed"] == 1 and row["commit"] and row["minutes"] for row in rows)
     assert pages[0] == pages[1]
