@@ -250,7 +250,7 @@ def checked(rows, *more, role="long"):
 def test_the_recipe_passes(rows):
     for role in Role:
         found = checked(rows, role=role.value)
-        assert found.settings.role is role
+        assert found.settings.only is role
         assert (len(found.train), len(found.val)) == (NUM_ROWS, BATCH)
 
 
