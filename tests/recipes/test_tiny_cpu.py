@@ -16,13 +16,14 @@
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 import sys
 
 import pytest
 import task
 import torch
-from make_models import CHAT_TEMPLATE, SHAPES, build_tokenizer
+from make_models import CHAT_TEMPLATE, LONG_CHAINS, SHAPES, build_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from longshort_verl.data.problems import read_problems
@@ -96,6 +97,27 @@ def test_long_chains_are_steps_and_checks_of_them():
     assert 35 < checks / steps < 55
     assert 10 < cut < 60
     assert 0.1 < wrong / cut < 0.6, "what was done in the head is often wrong"
+
+
+def test_the_thinkers_chains_begin_with_checks_and_may_end_anywhere():
+    rng = random.Random(8)
+    needed, written, first, left_over = 0, 0, 0, set()
+    for problem in task.distinct_problems(rng, 300, task.THINKER_STEPS, task.THINKER_STEPS):
+        chain = task.solve(problem)
+        reply = task.trace(chain, rng, task.THINKER_RECHECK_SHARE, cut_share=0.5, thinker=True)
+        thinking, _, answer = reply.removeprefix("<think>").partition("</think>")
+        *lines, last = thinking.split(task.STEP_GAP)
+        assert last == "", "each thought ends with a blank line, the last one too"
+        assert re.fullmatch(r"\\boxed\{\d\}", answer)
+        first += bool(lines) and lines[0] == f"check {problem}"
+        left = [problem, *(line for line in lines if not line.startswith("check "))][-1]
+        left_over.add(len(left) // 2)
+        # Tokens are bytes, and each tag is one.
+        written += len(reply) - len("<think></think>") + 2
+        needed += len(task.trace(chain, rng, 0.0, thinker=True)) - len("<think></think>") + 2
+    assert first > 200
+    assert left_over == {0, 1, 2}, "some answer at once"
+    assert 6 < written / needed < 10
 
 
 def test_problems_are_held_out(tiny_problems):
@@ -174,10 +196,10 @@ def test_shipped_models_speak_the_protocol(shipped):
 @pytest.mark.timeout(900)
 def test_the_command_that_rebuilds_the_models_works(root, tmp_path):
     command = [sys.executable, "recipes/tiny_cpu/make_models.py", "--out", str(tmp_path)]
-    steps = {"long": 3, "short": 2, "solo": 2, "checks": 1, "chains": 1}
+    steps = {"long": 3, "short": 2, "solo": 2, "checks": 1, "chains": 1, "thinker": 2, "waste": 1}
     command += [text for name, number in steps.items() for text in (f"--steps-{name}", str(number))]
     subprocess.run(command, cwd=root, check=True, timeout=800)
-    for name in (*SHAPES, "solo"):
+    for name in (*SHAPES, *LONG_CHAINS):
         model = AutoModelForCausalLM.from_pretrained(tmp_path / name)
         shipped = AutoModelForCausalLM.from_pretrained(root / "recipes/tiny_cpu/models" / name)
         assert model.config.to_dict() | {"_name_or_path": ""} == shipped.config.to_dict() | {"_name_or_path": ""}
