@@ -221,8 +221,9 @@ class RoleSFTTrainer(SFTTrainer):
             # FSDP2 gathers parameters for forward alone, and an adapter's generate goes past the root's forward.
             register_fsdp_forward_method(self.engine.module, "generate")
         if self.rank == 0:
+            whose = "both roles" if checked.settings.only is None else f"the {checked.settings.role} role"
             Console().print(
-                Text(f"one of {len(checked.train)} rows, of the {checked.train[0].role.value} role; what it learns:"),
+                Text(f"one of {len(checked.train)} rows of {whose}; what it learns:"),
                 example(checked.train[0], checked.tokenizer),
                 sep="\n",
             )
