@@ -44,7 +44,7 @@ async def main(question: str) -> None:
     """Write, score, show."""
     from task import solve
 
-    recipe = ROOT / "recipes" / "tiny_cpu" / "importance_solo.yaml"
+    recipe = ROOT / "recipes" / "tiny_cpu" / "importance.yaml"
     config = read_importance(recipe, [f"model.path={ROOT}/recipes/tiny_cpu/models/solo"])
     problem = Problem(prompt=question, answer=solve(question).answer, source="example", index=0)
     async with open_generator(config.model) as generator:

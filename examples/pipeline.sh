@@ -4,6 +4,7 @@
 #   SEED      of everything that is drawn (1)
 #   PROBLEMS  mine.json: problems of your own
 #   ABLATION  a name of recipes/ablations, from the same chains of thought; or single: one model by itself under GRPO
+#   SFT       further overrides of the recipes of SFT
 #   RL        further overrides of the recipe of RL; none leaves RL out
 set -euo pipefail
 for argument in "$@"; do export "${argument?}"; done # also as examples/pipeline.sh RECIPE=recipes/tiny_cpu
@@ -120,7 +121,7 @@ fi
 # The model by itself, which the others are compared with, and where it is made to answer early.
 evaluate solo "$out/solo" "$search" +evaluate=early_exit long.path=null short.path=null
 if [ "$ablation" = early_exit ]; then exit; fi
-told="${ablation:+ABLATION=$ablation }${RL:+RL='$RL' }$told"
+told="${ablation:+ABLATION=$ablation }${SFT:+SFT='$SFT' }${RL:+RL='$RL' }$told"
 
 once traces traces.yaml "$out/traces" "${longshort[@]}" traces "$out/problems/train.parquet" --out "$out/traces.jsonl" \
   --recipe "$recipe/traces.yaml" sampling.seed="$seed"
@@ -148,14 +149,14 @@ transcripts=$cold/cold_start
 if [ "$ablation" = shared ]; then
   once sft_shared sft_shared.yaml "$run/sft_shared" sft "$run" shared \
     data.train_files="[$transcripts/long_train.parquet,$transcripts/short_train.parquet]" \
-    data.val_files="[$transcripts/long_val.parquet,$transcripts/short_val.parquet]" trainer.seed="$seed"
+    data.val_files="[$transcripts/long_val.parquet,$transcripts/short_val.parquet]" trainer.seed="$seed" ${SFT:-}
   long=$run/sft_shared/model short=$run/sft_shared/model
   cold=$run
 else
   for role in long short; do
     once "sft_$role" "sft_$role.yaml" "$cold/sft_$role" sft "$cold" "$role" \
       data.train_files="$transcripts/${role}_train.parquet" data.val_files="$transcripts/${role}_val.parquet" \
-      trainer.seed="$seed"
+      trainer.seed="$seed" ${SFT:-}
   done
   long=$cold/sft_long/model short=$cold/sft_short/model
 fi

@@ -33,6 +33,8 @@ FEW_STEPS = (
     # One step each, and a long one: the exported models are in bfloat16.
     "actor_rollout_ref.actor.optim.lr=1e-3 actor_rollout_ref.actor.optim.lr_warmup_steps=0"
 )
+# Of some fifty rows a batch of 32 would leave one step an epoch, too few to learn even the form.
+FEW = {"RL": FEW_STEPS, "SFT": "data.train_batch_size=8", "PYTHON": sys.executable}
 
 
 @pytest.mark.job
@@ -49,8 +51,7 @@ def test_from_problems_to_a_trained_pair(tmp_path):
 
     def pipeline(ablation="", rl=FEW_STEPS):
         """The script to its end; what it printed."""
-        environment = {**os.environ, "PROBLEMS": str(problems), "OUT": str(out), "PYTHON": sys.executable}
-        environment |= {"ABLATION": ablation, "RL": rl}
+        environment = {**os.environ, **FEW, "PROBLEMS": str(problems), "OUT": str(out), "ABLATION": ablation, "RL": rl}
         command = ["examples/pipeline.sh", "RECIPE=recipes/tiny_cpu"]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -64,9 +65,9 @@ def test_from_problems_to_a_trained_pair(tmp_path):
     run = out / "pair"
     solo, cold = system(out / "solo", "solo"), system(run / "cold_start_evaluation", "pair")
     assert solo["num_problems"] == cold["num_problems"] == 28
-    assert solo["accuracy"] > 0.4
+    assert solo["accuracy"] > 0.5
     # Sixty dialogues teach the form, if not the task.
-    assert cold["well_formed_long"] > 0.5
+    assert min(cold["well_formed_long"], cold["well_formed_short"]) > 0.5
     assert cold["num_tokens"] < 0.5 * solo["num_tokens"]
     assert system(out / "solo", "exit_0")["num_tokens"] < cold["num_tokens"]
     for role in ("long", "short"):
@@ -85,8 +86,7 @@ def test_from_problems_to_a_trained_pair(tmp_path):
     assert said.count("is there already") == 5, said
     cold = system(out / "shared" / "cold_start_evaluation", "pair")
     assert cold["num_problems"] == 28
-    # Fewer steps at fewer rows than it takes to learn both forms.
-    assert min(cold["well_formed_long"], cold["well_formed_short"]) > 0.1
+    assert min(cold["well_formed_long"], cold["well_formed_short"]) > 0.5
     said = pipeline("single")
     assert "== traces" not in said
     assert system(out / "single" / "evaluation", "solo")["num_problems"] == 28
@@ -96,8 +96,8 @@ def test_from_problems_to_a_trained_pair(tmp_path):
 
 def results(folder, problems):
     """One page of all runs; from what is there, and again from the dialogues that are kept beside the page."""
-    environment = {**os.environ, "PROBLEMS": str(problems), "PYTHON": sys.executable, "RL": FEW_STEPS}
-    environment |= {"SEEDS": "1", "ABLATIONS": "single", "PAGE": str(folder / "page")}
+    environment = {**os.environ, **FEW, "PROBLEMS": str(problems), "PAGE": str(folder / "page")}
+    environment |= {"SEEDS": "1", "ABLATIONS": "single"}
     pages = []
     for out, kept in ((folder / "out", ""), (folder / "again", "yes")):
         environment |= {"OUT": str(out), "KEPT": kept}

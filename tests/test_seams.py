@@ -121,6 +121,14 @@ SIGNATURES = {
     "verl.experimental.reward_loop.reward_manager.base.RewardManagerBase.run_single": ["self", "data"],
     # the single model that the pair is compared with
     "verl.trainer.ppo.core_algos.register_adv_est": ["name_or_enum"],
+    "verl.trainer.ppo.core_algos.compute_grpo_outcome_advantage": [
+        "token_level_rewards",
+        "response_mask",
+        "index",
+        "epsilon",
+        "norm_adv_by_std_in_grpo",
+        ...,
+    ],
     "verl.trainer.ppo.reward.get_custom_reward_fn": ["config"],
     # cold-start SFT
     "verl.trainer.sft_trainer.SFTTrainer.__init__": ["self", "config"],

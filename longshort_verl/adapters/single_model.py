@@ -21,11 +21,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
-from verl.trainer.ppo.core_algos import register_adv_est
+from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage, register_adv_est
 
 from longshort_verl.grading import GradingSettings, grade
 from longshort_verl.rewards import length_terms
@@ -55,7 +56,7 @@ def single_model_advantage(
     token_level_rewards: torch.Tensor,
     response_mask: torch.Tensor,
     config: Any,
-    index: Sequence[Any],
+    index: np.ndarray,
     **unused: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """GRPO's advantages of accuracy plus the weighted length term, both within the prompt's group.
@@ -80,20 +81,18 @@ def single_model_advantage(
             f"algorithm.length_weight is {weight!r}; set it to a finite number of at least 0, as longshort_single.yaml "
             "does"
         )
-    accuracy = token_level_rewards.sum(dim=-1).tolist()
-    num_tokens = response_mask.sum(dim=-1).tolist()
+    correct = (token_level_rewards.sum(dim=-1) > 0).tolist()
+    num_tokens = [int(number) for number in response_mask.sum(dim=-1).tolist()]
     groups: dict[Any, list[int]] = defaultdict(list)
     for i, name in enumerate(index):
         groups[name].append(i)
-    advantages = torch.zeros(len(accuracy), dtype=token_level_rewards.dtype, device=token_level_rewards.device)
+    lengths = torch.zeros_like(token_level_rewards)
     for rows in groups.values():
-        lengths = length_terms([int(num_tokens[i]) for i in rows], [accuracy[i] > 0 for i in rows])
-        rewards = torch.tensor(
-            [accuracy[i] + weight * length for i, length in zip(rows, lengths, strict=True)], dtype=advantages.dtype
-        )
-        centred = rewards - rewards.mean()
-        if config.get("norm_adv_by_std_in_grpo", True) and len(rows) > 1:
-            centred = centred / (rewards.std() + 1e-6)
-        advantages[rows] = centred.to(advantages.device)
-    spread = advantages.unsqueeze(-1) * response_mask
-    return spread, spread
+        terms = length_terms([num_tokens[i] for i in rows], [correct[i] for i in rows])
+        lengths[rows, 0] = torch.tensor(terms, dtype=lengths.dtype, device=lengths.device)
+    return compute_grpo_outcome_advantage(
+        token_level_rewards + weight * lengths,
+        response_mask,
+        index,
+        norm_adv_by_std_in_grpo=config.get("norm_adv_by_std_in_grpo", True),
+    )

@@ -35,6 +35,8 @@ REFERENCE = "solo"
 """The system that the others are compared with: the model by itself."""
 AES_WEIGHTS = (1.0, 3.0, 5.0)
 """Of tokens saved, of accuracy won, of accuracy lost (O1-Pruner, arXiv 2501.12570, as recomputed by DOT's table)."""
+AES_NAME = "/".join(f"{weight:g}" for weight in AES_WEIGHTS)
+"""The weights as tables print them."""
 BUDGETS = (1 / 8, 1 / 4, 1 / 2, 1.0)
 """Caps on the tokens of a problem, as shares of the reference's mean."""
 _RESAMPLES = 10_000
@@ -273,7 +275,7 @@ def comparison_table(found: Sequence[Comparison]) -> Table:
     table.add_column("system (seeds)")
     for name in ("accuracy", f"points against {found[0].system}\n(95 % interval)", "tokens", "saved"):
         table.add_column(name, justify="right")
-    table.add_column("AES\n" + "/".join(f"{weight:g}" for weight in AES_WEIGHTS), justify="right")
+    table.add_column(f"AES\n{AES_NAME}", justify="right")
     for one in found:
         low, high = one.interval
         reference = one is found[0]

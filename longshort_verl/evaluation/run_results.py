@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from longshort_verl.evaluation.comparison import (
-    AES_WEIGHTS,
+    AES_NAME,
     BUDGETS,
     Comparison,
     Evaluated,
@@ -80,7 +80,6 @@ def markdown(
         note: Markdown under the title: what a reader has to know of these runs.
     """
     reference = found[0].system
-    weights = "/".join(f"{weight:g}" for weight in AES_WEIGHTS)
     caps = [f"1/{round(1 / share)}" if share < 1 else "1" for share in BUDGETS]
     head = [
         "system",
@@ -89,7 +88,7 @@ def markdown(
         f"points against {reference} (95 % interval)",
         "tokens",
         "saved",
-        f"AES {weights}",
+        f"AES {AES_NAME}",
         "tokens, long and short",
         "rethinks",
         *(f"accuracy within {cap}" for cap in caps),
@@ -149,11 +148,10 @@ def _verdicts(found: Sequence[Comparison]) -> list[str]:
     claim = [one for one in others if one.saved >= HEADLINE_SAVED and one.difference >= -HEADLINE_LOSS]
     sure = [one for one in claim if one.interval[0] >= -HEADLINE_LOSS]
     ranked = sorted(others, key=lambda one: -(one.aes or 0.0))
-    weights = "/".join(f"{weight:g}" for weight in AES_WEIGHTS)
     return [
         f"At least {HEADLINE_SAVED:.0%} fewer tokens than {found[0].system}, and at most {100 * HEADLINE_LOSS:g} point "
         f"of accuracy lost: {_names(claim)}. With the whole 95 % interval of the difference: {_names(sure)}.",
-        f"By AES ({weights}), highest first: {', '.join(f'{one.system} {one.aes:.2f}' for one in ranked)}.",
+        f"By AES ({AES_NAME}), highest first: {', '.join(f'{one.system} {one.aes:.2f}' for one in ranked)}.",
     ]
 
 

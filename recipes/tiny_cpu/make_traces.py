@@ -31,7 +31,7 @@ from longshort_verl.types import Message, Sampling
 
 HERE = Path(__file__).resolve().parent
 MODEL = HERE / "models" / "solo"
-RECIPE = HERE / "importance_solo.yaml"
+RECIPE = HERE / "importance.yaml"
 MAX_TOKENS = 2500
 
 

@@ -49,7 +49,7 @@ from tests.engines import engine_environment
 
 COMMAND = "make bench"
 NUM_TRACES, REPETITIONS, TRUTH, TOP = 16, 5, 128, 2
-RECIPE = ROOT / "recipes" / "tiny_cpu" / "importance_solo.yaml"
+RECIPE = ROOT / "recipes" / "tiny_cpu" / "importance.yaml"
 
 
 @dataclass(frozen=True)
