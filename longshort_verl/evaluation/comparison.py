@@ -20,8 +20,9 @@ come from resampling the problems; what lies inside its interval is called no di
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -100,14 +101,44 @@ class Comparison:
     """Share of the reference's tokens that it does not need; negative where it needs more."""
     aes: float | None
     """Accuracy-efficiency score with :data:`AES_WEIGHTS`; None where the reference is never right."""
+    aes_interval: tuple[float, float] | None
+    """95 % interval of the score: bootstrap over problems, answers and tokens together; None where AES is."""
     budgets: tuple[float, ...]
     """Accuracy under each of :data:`BUDGETS`: right within so many tokens."""
+    aes_resampled: np.ndarray | None = field(repr=False, compare=False)
+    """The score of each resample; a resample holds the same problems for all systems of a comparison."""
 
     @property
     def verdict(self) -> str:
         """Whether it is more or less accurate than the reference, as far as the interval tells."""
-        low, high = self.interval
-        return "higher" if low > 0 else "lower" if high < 0 else "no difference"
+        return _verdict(self.interval)
+
+    def told_aes(self, between: str = " ") -> str:
+        """The score and its interval; empty where there is none."""
+        if self.aes is None or self.aes_interval is None:
+            return ""
+        low, high = self.aes_interval
+        return f"{self.aes:.2f}{between}({low:.2f} to {high:.2f})"
+
+    def aes_verdict(self, other: Comparison) -> str:
+        """Whether its score is higher or lower than another's, as far as the 95 % interval of the difference tells.
+
+        Raises:
+            ValueError: one of the two has no score.
+        """
+        if self.aes_resampled is None or other.aes_resampled is None:
+            raise ValueError(f"{self.system} and {other.system} do not both have an AES")
+        return _verdict(_percentiles(self.aes_resampled - other.aes_resampled))
+
+
+def _verdict(interval: tuple[float, float]) -> str:
+    low, high = interval
+    return "higher" if low > 0 else "lower" if high < 0 else "no difference"
+
+
+def _percentiles(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.nanpercentile(values, [50 * (1 - _LEVEL), 50 * (1 + _LEVEL)])
+    return float(low), float(high)
 
 
 def read_evaluations(named: Iterable[tuple[str, Path]]) -> list[Evaluated]:
@@ -188,6 +219,9 @@ def _compare(runs: Sequence[Evaluated], references: Mapping[Path, Evaluated]) ->
     accuracy, base_accuracy = float(right.mean()), float(base.mean())
     saved = 1 - float(tokens.mean()) / float(base_tokens.mean())
     caps = [share * float(base_tokens.mean()) for share in BUDGETS]
+    resampled = None
+    if base_accuracy:
+        resampled = _resampled_aes(*(which.mean(axis=0) for which in (right, base, tokens, base_tokens)))
     return Comparison(
         system=runs[0].system,
         num_seeds=len(runs),
@@ -199,7 +233,9 @@ def _compare(runs: Sequence[Evaluated], references: Mapping[Path, Evaluated]) ->
         interval=bootstrap_interval(per_problem),
         saved=saved,
         aes=aes(accuracy, base_accuracy, saved) if base_accuracy else None,
+        aes_interval=None if resampled is None else _percentiles(resampled),
         budgets=tuple(float((right * (tokens <= cap)).mean()) for cap in caps),
+        aes_resampled=resampled,
     )
 
 
@@ -230,6 +266,29 @@ def _roles(runs: Sequence[Evaluated]) -> dict[str, Spread]:
 def has_rethink(record: Mapping[str, Any]) -> bool:
     """Whether the short role asked for another thought in a pair's dialogue."""
     return any(turn["well_formed"] and turn["text"].endswith("</rethink>") for turn in record["turns"])
+
+
+def _resampled_aes(right: np.ndarray, base: np.ndarray, tokens: np.ndarray, base_tokens: np.ndarray) -> np.ndarray:
+    """The score of each resample of the problems, NaN where the reference is never right in it."""
+    from scipy.stats import DegenerateDataWarning, bootstrap
+
+    def score(right: np.ndarray, base: np.ndarray, tokens: np.ndarray, base_tokens: np.ndarray, axis: int):
+        saved = 1 - tokens.mean(axis=axis) / base_tokens.mean(axis=axis)
+        return _aes(right.mean(axis=axis), base.mean(axis=axis), saved)
+
+    with warnings.catch_warnings():
+        # Where all resamples score the same, which is no fault here.
+        warnings.simplefilter("ignore", DegenerateDataWarning)
+        return bootstrap(
+            (right, base, tokens, base_tokens),
+            score,
+            paired=True,
+            vectorized=True,
+            n_resamples=_RESAMPLES,
+            batch=500,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        ).bootstrap_distribution
 
 
 def bootstrap_interval(values: np.ndarray, level: float = _LEVEL) -> tuple[float, float]:
@@ -263,9 +322,13 @@ def aes(accuracy: float, base_accuracy: float, saved: float) -> float:
     """
     if not base_accuracy > 0:
         raise ValueError("the reference answers nothing right: AES is relative to its accuracy")
-    change = (accuracy - base_accuracy) / base_accuracy
+    return float(_aes(np.array(accuracy), np.array(base_accuracy), np.array(saved)))
+
+
+def _aes(accuracy: np.ndarray, base_accuracy: np.ndarray, saved: np.ndarray) -> np.ndarray:
+    relative = np.divide(accuracy, base_accuracy, out=np.full_like(accuracy, np.nan), where=base_accuracy > 0)
     tokens, won, lost = AES_WEIGHTS
-    return tokens * saved + (won * change if change >= 0 else lost * change)
+    return tokens * saved + np.where(relative >= 1, won, lost) * (relative - 1)
 
 
 def comparison_table(found: Sequence[Comparison]) -> Table:
@@ -275,7 +338,7 @@ def comparison_table(found: Sequence[Comparison]) -> Table:
     table.add_column("system (seeds)")
     for name in ("accuracy", f"points against {found[0].system}\n(95 % interval)", "tokens", "saved"):
         table.add_column(name, justify="right")
-    table.add_column(f"AES\n{AES_NAME}", justify="right")
+    table.add_column(f"AES {AES_NAME}\n(95 % interval)", justify="right")
     for one in found:
         low, high = one.interval
         reference = one is found[0]
@@ -285,7 +348,7 @@ def comparison_table(found: Sequence[Comparison]) -> Table:
             "" if reference else f"{100 * one.difference:+.1f}: {one.verdict}\n({100 * low:+.1f} to {100 * high:+.1f})",
             one.num_tokens.told("{:.1f}", between="\n"),
             "" if reference else f"{one.saved:.1%}",
-            "" if reference or one.aes is None else f"{one.aes:.2f}",
+            "" if reference else one.told_aes("\n"),
             end_section=True,
         )
     return table

@@ -88,7 +88,7 @@ def markdown(
         f"points against {reference} (95 % interval)",
         "tokens",
         "saved",
-        f"AES {AES_NAME}",
+        f"AES {AES_NAME} (95 % interval)",
         "tokens, long and short",
         "rethinks",
         *(f"accuracy within {cap}" for cap in caps),
@@ -101,7 +101,7 @@ def markdown(
             "" if one is found[0] else _difference(one),
             one.num_tokens.told("{:.1f}"),
             "" if one is found[0] else f"{one.saved:.1%}",
-            "" if one is found[0] or one.aes is None else f"{one.aes:.2f}",
+            "" if one is found[0] else one.told_aes(),
             _roles(one),
             one.roles["rethink_share"].told("{:.1%}") if one.roles else "",
             *(f"{value:.1%}" for value in one.budgets),
@@ -151,7 +151,9 @@ def _verdicts(found: Sequence[Comparison]) -> list[str]:
     return [
         f"At least {HEADLINE_SAVED:.0%} fewer tokens than {found[0].system}, and at most {100 * HEADLINE_LOSS:g} point "
         f"of accuracy lost: {_names(claim)}. With the whole 95 % interval of the difference: {_names(sure)}.",
-        f"By AES ({AES_NAME}), highest first: {', '.join(f'{one.system} {one.aes:.2f}' for one in ranked)}.",
+        f"By AES ({AES_NAME}), highest first: {', '.join(f'{one.system} {one.aes:.2f}' for one in ranked)}. "
+        f"No difference from {ranked[0].system} by the 95 % interval of the difference: "
+        f"{_names([one for one in ranked[1:] if one.aes_verdict(ranked[0]) == 'no difference'])}.",
     ]
 
 

@@ -92,6 +92,28 @@ def test_intervals_cover():
     assert 180 <= covered <= 199
 
 
+def test_intervals_of_aes_cover_and_are_paired(tmp_path):
+    # Over draws of 100 problems, of a pair that is right on 80 % with 20 tokens against 60 % with 100.
+    rng, true, covered = np.random.default_rng(3), 0.8 + 3 * (0.8 / 0.6 - 1), 0
+    for number in range(60):
+        base, right = rng.random(100) < 0.6, rng.random(100) < 0.8
+        solo = [solo_row(i, bool(base[i]), int(rng.integers(50, 151))) for i in range(100)]
+        pair = [pair_row(i, bool(right[i]), int(rng.integers(10, 31))) for i in range(100)]
+        folder = write(tmp_path / str(number), solo=solo, pair=pair)
+        low, high = compare(read_evaluations([("", folder)]))[1].aes_interval
+        covered += low <= true <= high
+    assert 51 <= covered <= 60
+    # Two systems that differ on three problems of 100, always for the better: each interval is wide, that of their
+    # difference is not.
+    worse = [pair_row(i, i not in (0, 1, 2, 3) and bool(right[i]), 20) for i in range(100)]
+    better = [pair_row(i, i in (0, 1, 2, 3) or bool(right[i]), 20) for i in range(100)]
+    folder = write(tmp_path / "two", solo=solo, worse=worse, better=better)
+    _, found_better, found_worse = compare(read_evaluations([("", folder)]))
+    assert found_worse.aes_interval[1] > found_better.aes_interval[0]
+    assert (found_better.aes_verdict(found_worse), found_worse.aes_verdict(found_better)) == ("higher", "lower")
+    assert found_better.aes_verdict(found_better) == "no difference"
+
+
 def test_a_difference_inside_its_interval_is_none(tmp_path):
     rng = np.random.default_rng(2)
     solo = [solo_row(i, bool(right), 100) for i, right in enumerate(rng.random(50) < 0.5)]
@@ -145,7 +167,7 @@ def test_results_and_page(two_seeds, tmp_path):
     page = (tmp_path / "R.md").read_text()
     assert page.startswith("# Ours\n\nForty steps *each*.\n\n")
     assert "at most 1 point of accuracy lost: ours. With the whole" in page
-    assert "By AES (1/3/5), highest first: ours 3.05.\n" in page
+    assert "By AES (1/3/5), highest first: ours 3.05. No difference from ours by the 95 % interval" in page
     assert "| ours | 2 | 87.5% (75.0% to 100.0%) | +37.5 (" in page
     assert "](a.png)" in page
     assert "| `a \\| b` |" in page, "a bar in a cell would end it"
@@ -168,7 +190,8 @@ def test_a_claim_that_is_missed_is_not_made(tmp_path):
     found = compare(read_evaluations([("", folder)]))
     page = markdown(found, run_rows(read_evaluations([("", folder)])), "a.png", title="All")
     assert "accuracy lost: lucky, sure. With the whole 95 % interval of the difference: sure." in page
-    assert "highest first: lucky 0.85, sure 0.80, hasty 0.80, greedy 0.70." in page
+    assert "highest first: lucky 0.85, sure 0.80, hasty 0.80, greedy 0.70. No difference from lucky by" in page
+    assert "of the difference: sure, hasty.\n" in page, "what is sure of its accuracy is sure to lose to none"
 
 
 @pytest.mark.parametrize(
