@@ -311,7 +311,7 @@ def evaluate(
     import dataclasses
     import json
     import time
-    from contextlib import AsyncExitStack, ExitStack
+    from contextlib import ExitStack
     from typing import Any
 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -321,12 +321,11 @@ def evaluate(
     from longshort_verl.data.journal import Journal
     from longshort_verl.data.problem_sets import PUBLISHED, read_problem_set
     from longshort_verl.data.problems import check_answers
-    from longshort_verl.engines import load_tokenizer, open_generator
+    from longshort_verl.engines import load_tokenizer, open_generator, open_pair
     from longshort_verl.evaluation.provenance import write_provenance
     from longshort_verl.evaluation.results import evaluation_results, evaluation_table
     from longshort_verl.evaluation.run import Attempt, run_pair, run_solo
     from longshort_verl.grading import check_gold, grade
-    from longshort_verl.types import Role
 
     def graded(text: str, gold: str):
         return grade(text, gold, config.grading)
@@ -360,12 +359,9 @@ def evaluate(
                             **keeping(f"exit_{number}"),
                         )
             if config.long.path and config.short.path:
-                models = {Role.LONG: config.long, Role.SHORT: config.short}
-                tokenizers = [load_tokenizer(model.tokenizer or model.path or "") for model in models.values()]
-                async with AsyncExitStack() as stack:
-                    generators = {
-                        role: await stack.enter_async_context(open_generator(model)) for role, model in models.items()
-                    }
+                models = (config.long, config.short)
+                tokenizers = [load_tokenizer(model.tokenizer or model.path or "") for model in models]
+                async with open_pair(*models) as generators:
                     found["pair"] = await run_pair(
                         attempts,
                         generators,
@@ -481,6 +477,55 @@ def score(
         if (folder / "run.json").is_file():
             (out / "run.json").write_bytes((folder / "run.json").read_bytes())
         typer.echo(f"written to {out}")
+
+
+@app.command()
+def serve(
+    overrides: _OVERRIDES = None,
+    recipe: Annotated[Path | None, typer.Option(help="YAML that inherits longshort_serve.")] = None,
+) -> None:
+    """Serve the pair as one chat model over HTTP, to any client of OpenAI's chat completions."""
+    import importlib.util
+    from contextlib import asynccontextmanager
+
+    if any(importlib.util.find_spec(name) is None for name in ("fastapi", "uvicorn", "prometheus_client")):
+        raise _failure(ValueError("serving needs more packages: pip install 'longshort-verl[serve]'"))
+
+    import uvicorn
+
+    from longshort_verl.chat_template import control_tokens
+    from longshort_verl.config.serve import read_serve
+    from longshort_verl.engines import load_tokenizer, open_pair
+    from longshort_verl.serving.app import Pair, build_app
+
+    try:
+        config, key = read_serve(recipe, overrides or [])
+        models = (config.long, config.short)
+        forbidden = control_tokens([load_tokenizer(model.tokenizer or model.path or "") for model in models])
+        # Now, so that a port that is taken is known before models load.
+        server = uvicorn.Config("", host=config.server.host, port=config.server.port, log_level="warning")
+        socket = server.bind_socket()
+    except ValueError as error:
+        raise _failure(error) from error
+    host, port = socket.getsockname()[:2]
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    failure: list[Exception] = []
+
+    @asynccontextmanager
+    async def opened():
+        try:
+            async with open_pair(*models) as generators:
+                typer.echo(f"{config.server.name} answers at {address}/v1 (metrics: {address}/metrics)")
+                yield Pair(generators=generators, forbidden=forbidden)
+        except ValueError as error:
+            failure.append(error)
+            raise
+
+    app_ = build_app(opened, config.dialogue, config.sampling, config.server, api_key=key)
+    server.app = app_
+    uvicorn.Server(server).run(sockets=[socket])
+    if failure:
+        raise _failure(failure[0])
 
 
 @data_app.command("inspect")

@@ -60,8 +60,8 @@ class EvaluateConfig:
         if self.solo.path and self.budgets and self.budgets[-1] > self.sampling.solo_max_tokens:
             raise ValueError(
                 f"budgets ends with {self.budgets[-1]} and sampling.solo_max_tokens is "
-                f"{self.sampling.solo_max_tokens}: what a longer reply would have answered is not known; raise solo_max_tokens, or "
-                "leave that budget out"
+                f"{self.sampling.solo_max_tokens}: what a longer reply would have answered is not known; raise "
+                "solo_max_tokens, or leave that budget out"
             )
         if self.max_requests < 1:
             raise ValueError(f"max_requests is {self.max_requests!r}; give at least 1")
