@@ -618,12 +618,24 @@ def report_evaluation(
     results: Annotated[Path | None, typer.Option(help="JSON to write: an object a run.")] = None,
     page: Annotated[Path | None, typer.Option(help="Markdown to write: all systems, all runs, the picture.")] = None,
     note: Annotated[Path | None, typer.Option(help="Markdown to put under the page's title.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="HTML to write: all of it and the dialogues, in one file for a browser.")
+    ] = None,
+    dialogues: Annotated[int, typer.Option(help="Most dialogues of a system in the HTML.")] = 200,
 ) -> None:
     """Compare evaluations on the same problems with the model by itself: a table, and accuracy and tokens as a PNG."""
     import json
     import os
+    import tempfile
 
-    from longshort_verl.evaluation.comparison import compare, compare_sets, comparison_table, plot_comparison
+    from longshort_verl.evaluation.comparison import (
+        colours,
+        compare,
+        compare_sets,
+        comparison_table,
+        plot_comparison,
+    )
+    from longshort_verl.evaluation.page import plot_turns, turn_counts, write_page
     from longshort_verl.evaluation.records import read_evaluations
     from longshort_verl.evaluation.run_results import markdown, run_rows
 
@@ -646,6 +658,16 @@ def report_evaluation(
         picture = os.path.relpath(out.resolve(), page.resolve().parent)
         page.write_text(markdown(found, rows, picture, title=title or "Results", note=said), encoding="utf-8")
         typer.echo(f"page: {page}")
+    if html is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            pictures = [("accuracy against tokens, and under a budget of tokens", out)]
+            if counts := turn_counts(evaluated):
+                pictures.append(("share of dialogues by number of turns", Path(folder) / "turns.png"))
+                plot_turns(counts, colours(found), pictures[-1][1])
+            write_page(
+                evaluated, found, sets, rows, pictures, html, title=title or "Results", num_dialogues=max(1, dialogues)
+            )
+        typer.echo(f"page for a browser: {html}")
 
 
 def _labelled(names: list[str]) -> list[tuple[str, Path]]:

@@ -89,6 +89,10 @@ class Comparison:
     """By name: shares of replies that were cut off or hold no readable answer, where the records say so; of a pair
     each role's tokens and share of well-formed turns, prompt tokens read again, and the share of dialogues with a
     rethink."""
+    accuracy_interval: tuple[float, float]
+    """95 % interval of the accuracy: bootstrap over problems."""
+    tokens_interval: tuple[float, float]
+    """95 % interval of the tokens."""
     difference: float
     """Accuracy less the reference's, on the same problems and seeds; 0 for the reference."""
     interval: tuple[float, float]
@@ -197,6 +201,8 @@ def _compare(runs: Sequence[Evaluated], references: Mapping[Path, Evaluated]) ->
         accuracy=_spread(run.mean(_right) for run in runs),
         num_tokens=_spread(run.mean(_tokens) for run in runs),
         details=_details(runs),
+        accuracy_interval=interval(resampled["right"]),
+        tokens_interval=interval(resampled["tokens"]),
         difference=_of_sets(differences),
         interval=interval(resampled_mean(differences)),
         saved=saved,
@@ -299,8 +305,13 @@ def comparison_table(found: Sequence[Comparison], name: str = "") -> Table:
     return table
 
 
+def colours(found: Sequence[Comparison]) -> dict[str, str]:
+    """Of each system, the same in all pictures."""
+    return {one.system: f"C{number % 10}" for number, one in enumerate(found)}
+
+
 def plot_comparison(found: Sequence[Comparison], out: Path, *, title: str) -> None:
-    """Two panels: accuracy against tokens with the spread of the seeds, and accuracy under a budget of tokens."""
+    """Two panels: accuracy against tokens with 95 % intervals, and accuracy under a budget of tokens."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
@@ -310,13 +321,14 @@ def plot_comparison(found: Sequence[Comparison], out: Path, *, title: str) -> No
     scatter, curve = figure.subplots(1, 2)
     figure.suptitle(title)
     for number, one in enumerate(found):
-        colour, mark = f"C{number % 10}", "osD^v<>p*hX"[number % 11]
-        x, y = one.num_tokens, one.accuracy
+        colour, mark = colours(found)[one.system], "osD^v<>p*hX"[number % 11]
+        x, y = one.num_tokens.mean, one.accuracy.mean
+        (left, right), (low, high) = one.tokens_interval, one.accuracy_interval
         scatter.errorbar(
-            x.mean,
-            y.mean,
-            xerr=[[x.mean - x.low], [x.high - x.mean]],
-            yerr=[[y.mean - y.low], [y.high - y.mean]],
+            x,
+            y,
+            xerr=[[max(0.0, x - left)], [max(0.0, right - x)]],
+            yerr=[[max(0.0, y - low)], [max(0.0, high - y)]],
             fmt=mark,
             color=colour,
             capsize=3,
@@ -329,7 +341,7 @@ def plot_comparison(found: Sequence[Comparison], out: Path, *, title: str) -> No
     scatter.xaxis.set_minor_formatter(NullFormatter())
     scatter.set_xlabel("generated tokens a problem, all roles")
     scatter.set_ylabel("accuracy")
-    scatter.set_title("accuracy and tokens; bars: lowest to highest seed", fontsize=10)
+    scatter.set_title("accuracy and tokens; bars: 95 % interval over problems", fontsize=10)
     curve.set_xticks(range(len(BUDGETS)), [f"1/{round(1 / share)}" if share < 1 else "1" for share in BUDGETS])
     curve.set_xlabel(f"most tokens a problem, as a share of {found[0].system}'s mean")
     curve.set_title("accuracy under a budget", fontsize=10)

@@ -144,7 +144,7 @@ def markdown(
     parts = [
         f"# {title}",
         *([note.strip()] if note.strip() else []),
-        *_verdicts(found),
+        *verdicts(found),
         _table(head, lines),
         how,
         f"![accuracy against tokens, and under a budget of tokens]({picture})",
@@ -155,8 +155,8 @@ def markdown(
     return "\n\n".join(parts) + "\n"
 
 
-def _verdicts(found: Sequence[Comparison]) -> list[str]:
-    """What the numbers say of the paper's claim, and in which order of AES, as sentences."""
+def verdicts(found: Sequence[Comparison]) -> list[str]:
+    """What the numbers say of the paper's claim, and in which order of AES, as sentences; none without an AES."""
     others = [one for one in found[1:] if one.aes is not None]
     if not others:
         return []
