@@ -66,6 +66,9 @@ class ServerSettings:
     """Most dialogues at once; further ones are told to come again (429)."""
     max_choices: int
     """Most replies to one request (``n``)."""
+    no_answer: str
+    """Content of a reply that holds no answer; ``{stop_reason}`` in it says why. Some harnesses ask again where a reply
+    is empty, which would give what failed a second chance."""
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -308,7 +311,10 @@ class _Server:
                 param="messages",
                 code="context_length_exceeded",
             )
-        return Reply(content=cut(found.answer_text, body.stops), dialogue=found)
+        content = cut(found.answer_text, body.stops)
+        if found.stop_reason is not StopReason.ANSWERED:
+            content = self._settings.no_answer.replace("{stop_reason}", found.stop_reason.value)
+        return Reply(content=content, dialogue=found)
 
     async def _stream(self, body: ChatRequest, limit: int) -> StreamingResponse:
         envelope = Envelope(body.model)

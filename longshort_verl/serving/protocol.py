@@ -210,7 +210,7 @@ class Reply:
     """One finished dialogue as a choice."""
 
     content: str
-    """The answer, as it is graded: the body of the answering turn; empty where there is none."""
+    """The answer, as it is graded: the body of the answering turn; where there is none, what is said instead."""
     dialogue: Dialogue
     """All of it."""
 

@@ -18,133 +18,17 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import threading
 import time
-from collections.abc import Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import httpx
 import openai
 import pytest
-import uvicorn
 
 from longshort_verl.config.schema import ConfigError
 from longshort_verl.config.serve import read_serve
-from longshort_verl.dialogue import DialogueSettings
-from longshort_verl.serving.app import Pair, ServerSampling, ServerSettings, build_app
-from longshort_verl.types import FinishReason, Generation, Role
-
-DIALOGUE = DialogueSettings(
-    opening_role=Role.LONG,
-    max_short_turns=2,
-    max_turn_tokens={Role.LONG: 500, Role.SHORT: 500},
-    max_dialogue_tokens=1000,
-    system_prompt={Role.LONG: "think", Role.SHORT: ""},
-    must_answer_notice="Now.",
-)
-SAMPLING = ServerSampling(temperature=0.6, top_p=0.95)
-SERVER = ServerSettings(
-    name="pair",
-    host="127.0.0.1",
-    port=0,
-    api_key_variable="KEY",
-    max_body_bytes=20_000,
-    max_requests=200,
-    max_choices=4,
-)
-KEY = "sk-secret-of-the-server"
-
-
-class Writer:
-    """Writes a reply that is a function of what it is asked, a token a character; knows who is still waiting."""
-
-    def __init__(self, reply: Callable[[str], str | Generation], delay_s: float = 0.0) -> None:
-        self.reply = reply
-        self.delay_s = delay_s
-        self.requests = []
-        self.num_running = 0
-        self.num_cancelled = 0
-        self.state = ""
-
-    async def generate(self, messages, sampling, on_text=None):
-        self.requests.append((messages, sampling))
-        self.num_running += 1
-        try:
-            said = self.reply("\n\n".join(message.content for message in messages if message.role == "user"))
-            if isinstance(said, Generation):
-                return said
-            for character in said:
-                await asyncio.sleep(self.delay_s)
-                if on_text is not None:
-                    on_text(character)
-        except asyncio.CancelledError:
-            self.num_cancelled += 1
-            raise
-        finally:
-            self.num_running -= 1
-        read = sum(len(message.content) for message in messages)
-        return Generation(text=said, finish=FinishReason.STOP, num_prompt_tokens=read, num_tokens=len(said))
-
-    async def check(self):
-        return self.state
-
-
-def think(asked):
-    return f"<think>{asked.splitlines()[0]}?</think>"
-
-
-def answer(asked):
-    # One rethink, where the question asks for it.
-    if "twice" in asked and "Now." not in asked:
-        return "<answer>more</rethink>"
-    return f"<answer>it is {asked.splitlines()[0]}</answer>"
-
-
-@dataclass
-class Served:
-    url: str
-    long: Writer
-    short: Writer
-    client: openai.OpenAI
-
-    def ask(self, content="1+1", **more):
-        messages = more.pop("messages", [{"role": "user", "content": content}])
-        return self.client.chat.completions.create(model=more.pop("model", "pair"), messages=messages, **more)
-
-    def metrics(self):
-        return httpx.get(f"{self.url}/metrics").text
-
-
-@pytest.fixture
-def serve():
-    """Starts an endpoint on a free port of 127.0.0.1."""
-    running = []
-
-    def start(long=None, short=None, dialogue=DIALOGUE, settings=SERVER, api_key=None):
-        long, short = long or Writer(think), short or Writer(answer)
-
-        @asynccontextmanager
-        async def pair():
-            yield Pair(generators={Role.LONG: long, Role.SHORT: short}, forbidden=["<|im_end|>"])
-
-        app = build_app(pair, dialogue, SAMPLING, settings, api_key=api_key)
-        host = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level=logging.CRITICAL + 1))
-        thread = threading.Thread(target=host.run, daemon=True)
-        thread.start()
-        running.append((host, thread))
-        while not host.started:
-            assert thread.is_alive(), "the server did not start"
-            time.sleep(0.01)
-        url = f"http://127.0.0.1:{host.servers[0].sockets[0].getsockname()[1]}"
-        client = openai.OpenAI(base_url=f"{url}/v1", api_key=api_key or "none", max_retries=0, timeout=30)
-        return Served(url, long, short, client)
-
-    yield start
-    for host, thread in running:
-        host.should_exit = host.force_exit = True
-        thread.join(timeout=10)
-        assert not thread.is_alive()
+from longshort_verl.types import FinishReason, Generation
+from tests.serving.scripted import KEY, SERVER, Writer, answer, rethinking, think
 
 
 def test_an_answer_with_usage_by_role_and_its_stop_reason(serve):
@@ -184,12 +68,7 @@ def test_a_broken_dialogue_has_no_answer(serve):
         "stop_reason": "malformed_long",
         "detail": "long turn does not begin with <think>",
     }
-    assert (reply.choices[0].message.content, reply.choices[0].finish_reason) == ("", "stop")
-
-
-def rethinking():
-    """Two thoughts and two short turns."""
-    return Writer(lambda asked: "<think>so</think>"), Writer(answer)
+    assert (reply.choices[0].message.content, reply.choices[0].finish_reason) == ("[none: malformed_long]", "stop")
 
 
 @pytest.mark.parametrize("with_reasoning", [False, True])
@@ -278,7 +157,8 @@ def test_choices_stops_and_limits(serve):
     assert limited.choices[0].message.content == "it is 1+1"
     cut = Generation(text="<answer>it", finish=FinishReason.LENGTH, num_prompt_tokens=9, num_tokens=11)
     limited = serve(short=Writer(lambda asked: cut)).ask("1+1", max_completion_tokens=30)
-    assert (limited.choices[0].finish_reason, limited.choices[0].message.content) == ("length", "")
+    assert limited.choices[0].finish_reason == "length"
+    assert limited.choices[0].message.content == "[none: token_budget]"
     assert limited.choices[0].longshort["stop_reason"] == "token_budget"
     chunks = list(served.ask("xyz", n=2, stream=True))
     for number in (0, 1):
