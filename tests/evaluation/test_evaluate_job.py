@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""``longshort evaluate`` with real vLLM: killed and resumed it says what it says undisturbed, and so does grading again."""
+"""``longshort evaluate`` with real vLLM: killed and resumed, and graded again, it says what it says undisturbed."""
 
 from __future__ import annotations
 

@@ -230,8 +230,8 @@ def test_servers_given_by_address(evaluated, tmp_path):
             assert_same(ask_all(url, problems, stream=False), evaluated)
             assert_same(ask_all(url, problems, stream=True), evaluated)
             client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+            messages = [{"role": "user", "content": "1+" * 2000 + "1"}]
             with pytest.raises(openai.BadRequestError, match="fill the model's context"):
-                messages = [{"role": "user", "content": "1+" * 2000 + "1"}]
                 client.chat.completions.create(model="longshort", messages=messages)
             short.send_signal(signal.SIGINT)
             short.wait(timeout=90)
