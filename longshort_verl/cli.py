@@ -485,8 +485,8 @@ def serve(
     recipe: Annotated[Path | None, typer.Option(help="YAML that inherits longshort_serve.")] = None,
 ) -> None:
     """Serve the pair as one chat model over HTTP, to any client of OpenAI's chat completions."""
+    import asyncio
     import importlib.util
-    from contextlib import asynccontextmanager
 
     if any(importlib.util.find_spec(name) is None for name in ("fastapi", "uvicorn", "prometheus_client")):
         raise _failure(ValueError("serving needs more packages: pip install 'longshort-verl[serve]'"))
@@ -496,36 +496,28 @@ def serve(
     from longshort_verl.chat_template import control_tokens
     from longshort_verl.config.serve import read_serve
     from longshort_verl.engines import load_tokenizer, open_pair
-    from longshort_verl.serving.app import Pair, build_app
+    from longshort_verl.serving.app import Pair, build_app, run_app
+
+    async def run() -> None:
+        async with open_pair(*models) as generators:
+            pair = Pair(generators=generators, forbidden=forbidden)
+            app = build_app(pair, config.dialogue, config.sampling, config.server, api_key=key)
+            typer.echo(f"{config.server.name} answers at {address}/v1 (metrics: {address}/metrics)")
+            await run_app(app, config.server, listening)
 
     try:
         config, key = read_serve(recipe, overrides or [])
         models = (config.long, config.short)
         forbidden = control_tokens([load_tokenizer(model.tokenizer or model.path or "") for model in models])
         # Now, so that a port that is taken is known before models load.
-        server = uvicorn.Config("", host=config.server.host, port=config.server.port, log_level="warning")
-        socket = server.bind_socket()
+        listening = uvicorn.Config(
+            "", host=config.server.host, port=config.server.port, log_level="error"
+        ).bind_socket()
+        host, port = listening.getsockname()[:2]
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        asyncio.run(run())
     except ValueError as error:
         raise _failure(error) from error
-    host, port = socket.getsockname()[:2]
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    failure: list[Exception] = []
-
-    @asynccontextmanager
-    async def opened():
-        try:
-            async with open_pair(*models) as generators:
-                typer.echo(f"{config.server.name} answers at {address}/v1 (metrics: {address}/metrics)")
-                yield Pair(generators=generators, forbidden=forbidden)
-        except ValueError as error:
-            failure.append(error)
-            raise
-
-    app_ = build_app(opened, config.dialogue, config.sampling, config.server, api_key=key)
-    server.app = app_
-    uvicorn.Server(server).run(sockets=[socket])
-    if failure:
-        raise _failure(failure[0])
 
 
 @data_app.command("inspect")

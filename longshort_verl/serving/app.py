@@ -25,12 +25,15 @@ import dataclasses
 import hmac
 import json
 import logging
+import signal
+import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -66,6 +69,8 @@ class ServerSettings:
     """Most dialogues at once; further ones are told to come again (429)."""
     max_choices: int
     """Most replies to one request (``n``)."""
+    shutdown_s: int
+    """Seconds that dialogues under way have to end when the server is told to."""
     no_answer: str
     """Content of a reply that holds no answer; ``{stop_reason}`` in it says why. Some harnesses ask again where a reply
     is empty, which would give what failed a second chance."""
@@ -75,7 +80,7 @@ class ServerSettings:
             raise ValueError("server.name is empty; clients call the model by it")
         if not 0 <= self.port < 2**16:
             raise ValueError(f"server.port is {self.port}; give a number from 0 to 65535")
-        for name in ("max_body_bytes", "max_requests", "max_choices"):
+        for name in ("max_body_bytes", "max_requests", "max_choices", "shutdown_s"):
             if getattr(self, name) < 1:
                 raise ValueError(f"server.{name} is {getattr(self, name)}; give at least 1")
 
@@ -143,22 +148,16 @@ class Pair:
 
 
 def build_app(
-    open_pair: Callable[[], AbstractAsyncContextManager[Pair]],
+    pair: Pair,
     dialogue: DialogueSettings,
     sampling: ServerSampling,
     settings: ServerSettings,
     *,
     api_key: str | None,
 ) -> FastAPI:
-    """The endpoint as an ASGI application; the pair is open while it runs."""
-    server = _Server(dialogue, sampling, settings, api_key)
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_pair() as server.pair:
-            yield
-
-    app = FastAPI(title="longshort", lifespan=lifespan, openapi_url=None)
+    """The endpoint as an ASGI application, over a pair that is open."""
+    server = _Server(pair, dialogue, sampling, settings, api_key)
+    app = FastAPI(title="longshort", openapi_url=None)
     app.add_middleware(_Gate, most=settings.max_body_bytes, responses=server.metrics.responses)
     app.post("/v1/chat/completions", response_model=None)(server.chat)
     app.get("/v1/models")(server.models)
@@ -172,11 +171,32 @@ def build_app(
     return app
 
 
+async def run_app(app: FastAPI, settings: ServerSettings, listening: socket.socket) -> None:
+    """Answer on a bound socket until a signal ends it: SIGINT or SIGTERM after what is under way, a second one at once."""
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=settings.shutdown_s)
+    await _Uvicorn(config).serve(sockets=[listening])
+
+
+class _Uvicorn(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn's own would raise the signal again when it ends, in the midst of the end of the engines.
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+
 class _Server:
     def __init__(
-        self, dialogue: DialogueSettings, sampling: ServerSampling, settings: ServerSettings, api_key: str | None
+        self,
+        pair: Pair,
+        dialogue: DialogueSettings,
+        sampling: ServerSampling,
+        settings: ServerSettings,
+        api_key: str | None,
     ) -> None:
-        self.pair: Pair | None = None
+        self._pair = pair
         self._dialogue = dialogue
         self._sampling = sampling
         self._settings = settings
@@ -225,9 +245,8 @@ class _Server:
 
     async def health(self) -> Response:
         """200 while both engines answer, 503 and which one does not otherwise."""
-        assert self.pair is not None
         found = {}
-        for role, generator in self.pair.generators.items():
+        for role, generator in self._pair.generators.items():
             check = getattr(generator, "check", None)
             found[role.value] = (await check() if check else "") or "ok"
         well = all(state == "ok" for state in found.values())
@@ -268,7 +287,6 @@ class _Server:
     async def _one(
         self, body: ChatRequest, limit: int, number: int, on_text: Callable[[Role, int, str], None]
     ) -> Reply:
-        assert self.pair is not None
         prompts = {
             role: "\n\n".join(filter(None, (prompt, body.system)))
             for role, prompt in self._dialogue.system_prompt.items()
@@ -281,13 +299,13 @@ class _Server:
         try:
             found = await run_dialogue(
                 Problem(prompt=body.question, answer="", source="request", index=0),
-                self.pair.generators,
+                self._pair.generators,
                 settings,
                 temperature=self._sampling.temperature if body.temperature is None else body.temperature,
                 top_p=self._sampling.top_p if body.top_p is None else body.top_p,
                 # Choices must not repeat each other's random numbers, nor run into those of each other's turns.
                 seed=None if body.seed is None else (body.seed + 1_000_003 * number) % 2**31,
-                forbidden=self.pair.forbidden,
+                forbidden=self._pair.forbidden,
                 history=body.history,
                 on_text=on_text if body.stream else None,
             )

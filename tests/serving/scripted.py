@@ -20,7 +20,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx
@@ -48,6 +48,7 @@ SERVER = ServerSettings(
     max_body_bytes=20_000,
     max_requests=200,
     max_choices=4,
+    shutdown_s=5,
     no_answer="[none: {stop_reason}]",
 )
 KEY = "sk-secret-of-the-server"
@@ -126,10 +127,7 @@ def endpoints() -> Iterator[Callable[..., Served]]:
     def start(long=None, short=None, dialogue=DIALOGUE, settings=SERVER, api_key=None):
         long, short = long or Writer(think), short or Writer(answer)
 
-        @asynccontextmanager
-        async def pair():
-            yield Pair(generators={Role.LONG: long, Role.SHORT: short}, forbidden=["<|im_end|>"])
-
+        pair = Pair(generators={Role.LONG: long, Role.SHORT: short}, forbidden=["<|im_end|>"])
         app = build_app(pair, dialogue, SAMPLING, settings, api_key=api_key)
         host = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level=logging.CRITICAL + 1))
         thread = threading.Thread(target=host.run, daemon=True)

@@ -237,8 +237,11 @@ def test_servers_given_by_address(evaluated, tmp_path):
             short.wait(timeout=90)
             reply = httpx.get(f"{url}/health")
             assert (reply.status_code, reply.json()["long"]) == (503, "ok")
+            # A problem that reaches the short role.
+            asked = next(row["problem"] for row in evaluated.values() if row["stop_reason"] == "answered")
+            messages = [{"role": "user", "content": asked}]
             with pytest.raises(openai.APIStatusError, match="the engine of the short role failed"):
-                client.chat.completions.create(model="longshort", messages=[{"role": "user", "content": "1+1"}])
+                client.chat.completions.create(model="longshort", messages=messages, temperature=0)
         # Where a server is not there from the beginning, that is all that is said.
         with process(
             "-m", "longshort_verl.cli", "serve", "--recipe", TINY / "serve.yaml", *endpoints, log=log
