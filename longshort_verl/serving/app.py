@@ -172,7 +172,7 @@ def build_app(
 
 
 async def run_app(app: FastAPI, settings: ServerSettings, listening: socket.socket) -> None:
-    """Answer on a bound socket until a signal ends it: SIGINT or SIGTERM after what is under way, a second one at once."""
+    """Answer on a bound socket until SIGINT or SIGTERM ends it: after what is under way, a second SIGINT at once."""
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=settings.shutdown_s)
     await _Uvicorn(config).serve(sockets=[listening])
 
