@@ -44,3 +44,12 @@ trap 'kill -INT $job; wait $job' TERM
   --follow "$job" --log "$out/run.log"
 wait $job
 echo "everything that was written: $out"
+step=$(cat "$out/latest_checkpointed_iteration.txt" 2>/dev/null || true)
+if [ -n "$step" ]; then
+  cat <<EOF
+to talk with the pair:
+  .venv/bin/longshort export $out/global_step_$step --out $out/pair
+  .venv/bin/longshort serve --recipe recipes/tiny_cpu/serve.yaml long.path=$out/pair/long short.path=$out/pair/short
+  .venv/bin/python examples/chat.py   # beside it; ask 3+4*2
+EOF
+fi

@@ -292,100 +292,232 @@ def cold_start(
 
 @app.command()
 def evaluate(
-    file: Annotated[Path, typer.Argument(help="Problems: JSON, JSONL or Parquet, plain or in verl's schema.")],
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
-    overrides: _OVERRIDES = None,
+    problems: Annotated[
+        list[str],
+        typer.Argument(
+            help="Sets by name (math500, aime_2024, aime_2025, amc_2023, gpqa_diamond), NAME=COPY for a local copy, "
+            "or files of problems: JSON, JSONL or Parquet, plain or in verl's schema. Settings may stand among them."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write; what is there already is gone on with.")],
     recipe: Annotated[Path | None, typer.Option(help="YAML that inherits longshort_evaluate.")] = None,
     command: Annotated[
         str | None, typer.Option(help="What made the models, for reports; this command where not given.")
     ] = None,
     seconds: Annotated[float, typer.Option(help="That it took until now, for reports.")] = 0.0,
 ) -> None:
-    """Measure the pair, or a model by itself, on problems: accuracy and tokens."""
+    """Measure the pair, or a model by itself, on problem sets: accuracy and tokens."""
     import asyncio
     import dataclasses
     import json
     import time
-    from contextlib import AsyncExitStack
+    from contextlib import ExitStack
     from typing import Any
 
-    from rich.progress import Progress
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from longshort_verl.chat_template import control_tokens
-    from longshort_verl.config.evaluate import read_evaluate
-    from longshort_verl.data.problems import check_answers, read_problems
-    from longshort_verl.engines import load_tokenizer, open_generator
+    from longshort_verl.config.evaluate import journal_settings, read_evaluate
+    from longshort_verl.data.journal import Journal
+    from longshort_verl.data.problem_sets import PUBLISHED, read_problem_set
+    from longshort_verl.data.problems import check_answers
+    from longshort_verl.engines import load_tokenizer, open_generator, open_pair
     from longshort_verl.evaluation.provenance import write_provenance
-    from longshort_verl.evaluation.results import evaluation_table
-    from longshort_verl.evaluation.run import run_pair, run_solo, summarize
+    from longshort_verl.evaluation.results import evaluation_results, evaluation_table
+    from longshort_verl.evaluation.run import Attempt, run_pair, run_solo
     from longshort_verl.grading import check_gold, grade
-    from longshort_verl.types import Role
 
     def graded(text: str, gold: str):
         return grade(text, gold, config.grading)
 
     async def run() -> dict[str, list[dict[str, Any]]]:
         found = {}
-        with Progress(console=Console(stderr=True)) as progress:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True)) as progress, ExitStack() as journals:
 
-            def bar(name: str):
-                task = progress.add_task(name, total=len(rows))
-                return lambda: progress.advance(task)
+            def keeping(system: str) -> dict[str, Any]:
+                # Not .jsonl, which is for what is whole.
+                journal = Journal(out / f"{system}.journal", journal_settings(config, system, asked))
+                task = progress.add_task(system, total=len(attempts))
+                return {
+                    "journal": journals.enter_context(journal),
+                    "max_requests": config.max_requests,
+                    "on_done": lambda: progress.advance(task),
+                }
 
             if config.solo.path:
                 async with open_generator(config.solo) as generator:
-                    found["solo"] = await run_solo(
-                        rows, generator, config.sampling, graded, max_requests=config.max_requests, on_done=bar("solo")
-                    )
+                    found["solo"] = await run_solo(attempts, generator, config.sampling, graded, **keeping("solo"))
                     for number in config.early_exit.max_tokens:
                         found[f"exit_{number}"] = await run_solo(
-                            rows,
+                            attempts,
                             generator,
                             config.sampling,
                             graded,
-                            max_requests=config.max_requests,
-                            on_done=bar(f"exit after {number}"),
                             exit_after=number,
                             early_exit=config.early_exit,
+                            **keeping(f"exit_{number}"),
                         )
             if config.long.path and config.short.path:
-                models = {Role.LONG: config.long, Role.SHORT: config.short}
-                tokenizers = [load_tokenizer(model.tokenizer or model.path or "") for model in models.values()]
-                async with AsyncExitStack() as stack:
-                    generators = {
-                        role: await stack.enter_async_context(open_generator(model)) for role, model in models.items()
-                    }
+                models = (config.long, config.short)
+                tokenizers = [load_tokenizer(model.tokenizer or model.path or "") for model in models]
+                async with open_pair(*models) as generators:
                     found["pair"] = await run_pair(
-                        rows,
+                        attempts,
                         generators,
                         config.dialogue,
                         config.sampling,
                         graded,
                         forbidden=control_tokens(tokenizers),
-                        max_requests=config.max_requests,
-                        on_done=bar("pair"),
+                        **keeping("pair"),
                     )
         return found
 
     try:
-        config, rows = read_evaluate(recipe, overrides or []), read_problems(file)
-        check_answers(rows, check_gold, path=file)
+        sets, overrides = _sets_and_settings(problems)
+        config, loaded = read_evaluate(recipe, overrides), [read_problem_set(name) for name in sets]
+        attempts = []
+        for one in loaded:
+            for sample in range(config.sampling.num_samples(one.num_samples)):
+                rows = one.problems_of(sample)
+                check_answers(rows, check_gold, path=one.name)
+                attempts += [Attempt(problem_set=one.name, problem=problem, sample=sample) for problem in rows]
+        if len({one.name for one in loaded}) < len(loaded):
+            raise ValueError(f"two sets have the same name: {', '.join(one.name for one in loaded)}; rename a file")
+        asked = [(one.name, problem.prompt, problem.answer) for one in loaded for problem in one.problems_of(0)]
         begun = time.monotonic()
         found = asyncio.run(run())
     except ValueError as error:
         raise _failure(error) from error
-    out.mkdir(parents=True, exist_ok=True)
     took = seconds + time.monotonic() - begun
     write_provenance(out, command=command, seed=config.sampling.seed, seconds=took)
-    results = {}
-    for system, records in found.items():
-        lines = (json.dumps({"system": system, **record}, ensure_ascii=False) + "\n" for record in records)
-        (out / f"{system}.jsonl").write_text("".join(lines), encoding="utf-8")
-        results[system] = summarize(records)
     settings = json.loads(json.dumps(dataclasses.asdict(config)))
-    (out / "results.json").write_text(json.dumps({"systems": results, "settings": settings}, indent=2) + "\n")
+    choices = [name for name, of in PUBLISHED.items() if of.choices]
+    results = {name: evaluation_results(records, config.budgets, choices) for name, records in found.items()}
+    _write_evaluation(out, found, results, settings)
     Console().print(evaluation_table(results))
+    lost = sum(record["stop_reason"] == "engine_error" for records in found.values() for record in records)
+    if lost:
+        typer.echo(f"{lost} replies were lost to an engine and count as wrong; the same command asks for them again")
     typer.echo(f"written to {out}")
+
+
+def _sets_and_settings(given: list[str]) -> tuple[list[str], list[str]]:
+    """Problem sets, and settings in Hydra's form, of a mixed list; ``math500=copy.json`` is a set."""
+    from longshort_verl.data.problem_sets import PUBLISHED
+
+    settings = [
+        one for one in given if "=" in one and one.partition("=")[0] not in PUBLISHED and not Path(one).exists()
+    ]
+    sets = [one for one in given if one not in settings]
+    if not sets:
+        raise ValueError(f"there is no problem set among {given}; give a file, or one of {', '.join(PUBLISHED)}")
+    return sets, settings
+
+
+def _write_evaluation(out: Path, found: dict, results: dict, settings: dict) -> None:
+    import json
+
+    from longshort_verl.data.problems import write_atomically
+
+    for system, records in found.items():
+        text = "".join(json.dumps({"system": system, **record}, ensure_ascii=False) + "\n" for record in records)
+        write_atomically(out / f"{system}.jsonl", lambda path, text=text: path.write_text(text, encoding="utf-8"))
+    (out / "results.json").write_text(json.dumps({"systems": results, "settings": settings}, indent=2) + "\n")
+
+
+@app.command()
+def score(
+    folder: Annotated[Path, typer.Argument(help="Folder of `longshort evaluate`.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write the new grades to; else they are only told.")
+    ] = None,
+) -> None:
+    """Grade kept replies again, without any model, and say what changed."""
+    import json
+    from collections import Counter
+
+    from rich.progress import track
+
+    from longshort_verl.data.problem_sets import PUBLISHED
+    from longshort_verl.evaluation.records import grade_again, read_records
+    from longshort_verl.evaluation.results import evaluation_results, evaluation_table
+    from longshort_verl.grading import GradingSettings, grade
+
+    try:
+        paths = sorted(folder.glob("*.jsonl"))
+        if not paths or not (folder / "results.json").is_file():
+            raise ValueError(f"{folder} holds no evaluation; give a folder of `longshort evaluate`")
+        settings = json.loads((folder / "results.json").read_text())["settings"]
+        grading = GradingSettings(**settings["grading"])
+        kept = {path.stem: read_records(path) for path in paths}
+        console = Console(stderr=True)
+        found = {
+            system: [
+                grade_again(record, lambda text, gold: grade(text, gold, grading))
+                for record in track(records, description=system, console=console)
+            ]
+            for system, records in kept.items()
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise _failure(error) from error
+    choices = [name for name, of in PUBLISHED.items() if of.choices]
+    results = {name: evaluation_results(of, settings["budgets"], choices) for name, of in found.items()}
+    Console().print(evaluation_table(results))
+    changed = Counter(
+        (old["correct"], new["correct"])
+        for system in kept
+        for old, new in zip(kept[system], found[system], strict=True)
+        if old["correct"] is not new["correct"]
+    )
+    typer.echo(f"now right and was wrong: {changed[False, True]}; now wrong and was right: {changed[True, False]}")
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        _write_evaluation(out, found, results, settings)
+        if (folder / "run.json").is_file():
+            (out / "run.json").write_bytes((folder / "run.json").read_bytes())
+        typer.echo(f"written to {out}")
+
+
+@app.command()
+def serve(
+    overrides: _OVERRIDES = None,
+    recipe: Annotated[Path | None, typer.Option(help="YAML that inherits longshort_serve.")] = None,
+) -> None:
+    """Serve the pair as one chat model over HTTP, to any client of OpenAI's chat completions."""
+    import asyncio
+    import importlib.util
+
+    if any(importlib.util.find_spec(name) is None for name in ("fastapi", "uvicorn", "prometheus_client")):
+        raise _failure(ValueError("serving needs more packages: pip install 'longshort-verl[serve]'"))
+
+    import uvicorn
+
+    from longshort_verl.chat_template import control_tokens
+    from longshort_verl.config.serve import read_serve
+    from longshort_verl.engines import load_tokenizer, open_pair
+    from longshort_verl.serving.app import Pair, build_app, run_app
+
+    async def run() -> None:
+        async with open_pair(*models) as generators:
+            pair = Pair(generators=generators, forbidden=forbidden)
+            app = build_app(pair, config.dialogue, config.sampling, config.server, api_key=key)
+            typer.echo(f"{config.server.name} answers at {address}/v1 (metrics: {address}/metrics)")
+            await run_app(app, config.server, listening)
+
+    try:
+        config, key = read_serve(recipe, overrides or [])
+        models = (config.long, config.short)
+        forbidden = control_tokens([load_tokenizer(model.tokenizer or model.path or "") for model in models])
+        # Now, so that a port that is taken is known before models load.
+        listening = uvicorn.Config(
+            "", host=config.server.host, port=config.server.port, log_level="error"
+        ).bind_socket()
+        host, port = listening.getsockname()[:2]
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        asyncio.run(run())
+    except ValueError as error:
+        raise _failure(error) from error
 
 
 @data_app.command("inspect")
@@ -478,21 +610,37 @@ def report_evaluation(
     results: Annotated[Path | None, typer.Option(help="JSON to write: an object a run.")] = None,
     page: Annotated[Path | None, typer.Option(help="Markdown to write: all systems, all runs, the picture.")] = None,
     note: Annotated[Path | None, typer.Option(help="Markdown to put under the page's title.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="HTML to write: all of it and the dialogues, in one file for a browser.")
+    ] = None,
+    dialogues: Annotated[int, typer.Option(help="Most dialogues of a system in the HTML.")] = 200,
 ) -> None:
     """Compare evaluations on the same problems with the model by itself: a table, and accuracy and tokens as a PNG."""
     import json
     import os
+    import tempfile
 
-    from longshort_verl.evaluation.comparison import compare, comparison_table, plot_comparison, read_evaluations
+    from longshort_verl.evaluation.comparison import (
+        colours,
+        compare,
+        compare_sets,
+        comparison_table,
+        plot_comparison,
+    )
+    from longshort_verl.evaluation.page import plot_turns, turn_counts, write_page
+    from longshort_verl.evaluation.records import read_evaluations
     from longshort_verl.evaluation.run_results import markdown, run_rows
 
     try:
         evaluated = read_evaluations(_labelled(folders))
         found, rows = compare(evaluated), run_rows(evaluated)
+        sets = compare_sets(evaluated)
         said = note.read_text(encoding="utf-8") if note else ""
     except (ValueError, FileNotFoundError) as error:
         raise _failure(error) from error
-    Console().print(comparison_table(found))
+    for name, of_set in sets.items() if len(sets) > 1 else ():
+        Console().print(comparison_table(of_set, name))
+    Console().print(comparison_table(found, "mean of the sets" if len(sets) > 1 else ""))
     plot_comparison(found, out, title=title)
     typer.echo(f"accuracy and tokens: {out}")
     if results is not None:
@@ -502,6 +650,16 @@ def report_evaluation(
         picture = os.path.relpath(out.resolve(), page.resolve().parent)
         page.write_text(markdown(found, rows, picture, title=title or "Results", note=said), encoding="utf-8")
         typer.echo(f"page: {page}")
+    if html is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            pictures = [("accuracy against tokens, and under a budget of tokens", out)]
+            if counts := turn_counts(evaluated):
+                pictures.append(("share of dialogues by number of turns", Path(folder) / "turns.png"))
+                plot_turns(counts, colours(found), pictures[-1][1])
+            write_page(
+                evaluated, found, sets, rows, pictures, html, title=title or "Results", num_dialogues=max(1, dialogues)
+            )
+        typer.echo(f"page for a browser: {html}")
 
 
 def _labelled(names: list[str]) -> list[tuple[str, Path]]:

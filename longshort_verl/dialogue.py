@@ -24,9 +24,10 @@ training sequence per role. What a model writes is hostile input: nothing here r
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, cast
 
 from longshort_verl.types import (
     Dialogue,
@@ -43,7 +44,7 @@ from longshort_verl.types import (
 )
 
 if TYPE_CHECKING:
-    from longshort_verl.generation import Generator
+    from longshort_verl.generation import Generator, StreamingGenerator
 
 OPENING_TAG: Mapping[Role, str] = {Role.LONG: "<think>", Role.SHORT: "<answer>"}
 CLOSING_TAGS: Mapping[Role, Mapping[str, TurnKind]] = {
@@ -131,15 +132,19 @@ def _malformed(text: str, fault: str) -> ParsedTurn:
     return ParsedTurn(kind=None, text=text, body="", fault=fault)
 
 
-def transcript(problem: str, turns: Sequence[Turn], role: Role, settings: DialogueSettings) -> list[Message]:
+def transcript(
+    problem: str, turns: Sequence[Turn], role: Role, settings: DialogueSettings, history: Sequence[Message] = ()
+) -> list[Message]:
     """The chat of ``role`` before its next turn: system, user (problem and peer), assistant (own), user (peer), …
 
     Roles alternate strictly after the system message, as most chat templates demand. The transcript of a later turn
-    begins with the transcript of an earlier one, own turns in between.
+    begins with the transcript of an earlier one, own turns in between. ``history`` is what a user and the pair said to
+    each other before, in turns; both roles are shown it.
     """
     messages = []
     if settings.system_prompt[role]:
         messages.append(Message(role="system", content=settings.system_prompt[role]))
+    messages.extend(history)
     pending = [problem]
     for turn in turns:
         if turn.role is role:
@@ -154,7 +159,9 @@ def transcript(problem: str, turns: Sequence[Turn], role: Role, settings: Dialog
     return messages
 
 
-def next_request(problem: str, turns: Sequence[Turn], settings: DialogueSettings) -> TurnRequest | StopReason:
+def next_request(
+    problem: str, turns: Sequence[Turn], settings: DialogueSettings, history: Sequence[Message] = ()
+) -> TurnRequest | StopReason:
     """Who speaks next and with what, after well-formed ``turns`` that did not end the dialogue.
 
     Returns ``StopReason.TOKEN_BUDGET`` when the dialogue's budget is spent.
@@ -165,7 +172,7 @@ def next_request(problem: str, turns: Sequence[Turn], settings: DialogueSettings
         return StopReason.TOKEN_BUDGET
     return TurnRequest(
         role=role,
-        messages=tuple(transcript(problem, turns, role, settings)),
+        messages=tuple(transcript(problem, turns, role, settings, history)),
         max_tokens=min(settings.max_turn_tokens[role], left),
         stop=tuple(CLOSING_TAGS[role]),
     )
@@ -217,28 +224,34 @@ async def run_dialogue(
     top_p: float = 1.0,
     seed: int | None = None,
     forbidden: Sequence[str] = (),
+    history: Sequence[Message] = (),
+    on_text: Callable[[Role, int, str], None] | None = None,
 ) -> Dialogue:
     """Let the two roles take turns until the dialogue ends; every ending has a name.
 
     Sessions are independent: callers run as many at once as their engines batch. ``forbidden`` as in
-    :func:`read_turn`.
+    :func:`read_turn`, ``history`` as in :func:`transcript`. ``on_text`` is told who writes, in which turn (from 0), and
+    what, piece by piece; it needs generators that stream.
     """
     turns: list[Turn] = []
     while True:
-        request = next_request(problem.prompt, turns, settings)
+        request = next_request(problem.prompt, turns, settings, history)
         if isinstance(request, StopReason):
             return Dialogue(problem=problem, turns=tuple(turns), stop_reason=request, detail="budget spent")
-        reply = await generators[request.role].generate(
-            request.messages,
-            Sampling(
-                max_tokens=request.max_tokens,
-                temperature=temperature,
-                top_p=top_p,
-                stop=request.stop,
-                # Turns must not repeat each other's random numbers.
-                seed=None if seed is None else seed + len(turns),
-            ),
+        sampling = Sampling(
+            max_tokens=request.max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            stop=request.stop,
+            # Turns must not repeat each other's random numbers.
+            seed=None if seed is None else seed + len(turns),
         )
+        generator = generators[request.role]
+        if on_text is None:
+            reply = await generator.generate(request.messages, sampling)
+        else:
+            streaming = cast("StreamingGenerator", generator)
+            reply = await streaming.generate(request.messages, sampling, partial(on_text, request.role, len(turns)))
         if reply.finish is FinishReason.ERROR:
             detail = f"{request.role.value}: {reply.error}"
             return Dialogue(problem=problem, turns=tuple(turns), stop_reason=StopReason.ENGINE_ERROR, detail=detail)

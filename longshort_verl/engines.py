@@ -17,16 +17,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from longshort_verl.config.model import Engine, ModelSettings
 from longshort_verl.config.schema import ConfigError
-from longshort_verl.generation import EndpointGenerator, Generator, VLLMGenerator
+from longshort_verl.generation import EndpointGenerator, StreamingGenerator, VLLMGenerator
+from longshort_verl.types import Role
 
 
 @asynccontextmanager
-async def open_generator(settings: ModelSettings) -> AsyncIterator[Generator]:
+async def open_generator(settings: ModelSettings) -> AsyncIterator[StreamingGenerator]:
     """Start or reach the model, and end what was started.
 
     Raises:
@@ -48,6 +49,25 @@ async def open_generator(settings: ModelSettings) -> AsyncIterator[Generator]:
     else:
         async with VLLMGenerator(settings.path, settings.vllm) as generator:
             yield generator
+
+
+@asynccontextmanager
+async def open_pair(long: ModelSettings, short: ModelSettings) -> AsyncIterator[dict[Role, StreamingGenerator]]:
+    """Both roles' generators; one engine where both have the same settings.
+
+    Raises:
+        ConfigError: a model is not named, or a server does not answer or has not the model.
+    """
+    async with AsyncExitStack() as stack:
+        generators: dict[Role, StreamingGenerator] = {Role.LONG: await stack.enter_async_context(open_generator(long))}
+        generators[Role.SHORT] = (
+            generators[Role.LONG] if long == short else await stack.enter_async_context(open_generator(short))
+        )
+        for role, generator in generators.items():
+            fault = await generator.check() if isinstance(generator, EndpointGenerator) else ""
+            if fault:
+                raise ConfigError(f"the {role.value} role's model is not to be reached: {fault}")
+        yield generators
 
 
 def load_tokenizer(path: str, hint: str = "") -> Any:

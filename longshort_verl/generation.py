@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 _MAX_ERROR_CHARS = 300
 """Servers answer errors with whole HTML pages; the head is enough for a log line."""
 
+_NO_ROOM = "maximum context length"
+"""By which OpenAI's and vLLM's servers tell that a request does not fit."""
+
 _SHUTDOWN_S = 60.0
 """Seconds that vLLM's processes may take to end before they are killed."""
 
@@ -56,7 +59,25 @@ class Generator(Protocol):
         An engine's failure is returned as ``finish=ERROR`` with its cause in ``error``, never raised, so that one
         lost request does not end a run of thousands. A mistake in the program or its configuration raises.
         ``text`` holds the stop string that ended it and not the end-of-turn token. A prompt that fills the model's
-        context gives LENGTH with no token.
+        context gives LENGTH with no token. A cancelled call ends the generation in the engine.
+        """
+        ...
+
+
+OnText = Callable[[str], None]
+"""Takes what is written, piece by piece, as it is written."""
+
+
+class StreamingGenerator(Generator, Protocol):
+    """A generator that also tells what it writes while it writes it."""
+
+    async def generate(
+        self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None
+    ) -> Generation:
+        """See :meth:`Generator.generate`.
+
+        ``on_text`` is given the text in pieces that together are ``text``; of a failed reply, those until it failed.
+        One who cannot tell earlier gives it whole at the end.
         """
         ...
 
@@ -89,15 +110,23 @@ class ScriptedGenerator:
         """What was asked, in order."""
         self._count_tokens = count_tokens or _num_characters
 
-    async def generate(self, messages: Sequence[Message], sampling: Sampling) -> Generation:
-        """The next scripted reply; AssertionError when there is none left."""
+    async def generate(
+        self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None
+    ) -> Generation:
+        """The next scripted reply, character by character; AssertionError when there is none left."""
         self.requests.append((tuple(messages), sampling))
         assert self.replies, f"the script has no reply left for request {len(self.requests)}: {messages[-1]}"
         reply = self.replies.popleft()
         if isinstance(reply, Generation):
+            if on_text is not None and reply.text:
+                on_text(reply.text)
             return reply
         ends = [reply.find(stop) + len(stop) for stop in sampling.stop if stop in reply]
         text = reply[: min(ends)] if ends else reply
+        if on_text is not None:
+            for character in text:
+                on_text(character)
+                await asyncio.sleep(0)
         return Generation(
             text=text,
             finish=FinishReason.STOP,
@@ -262,7 +291,9 @@ class VLLMGenerator:
         self._request_ids = map(str, itertools.count())
         self._loop = _OneLoop("VLLMGenerator")
 
-    async def generate(self, messages: Sequence[Message], sampling: Sampling) -> Generation:
+    async def generate(
+        self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None
+    ) -> Generation:
         """See :meth:`Generator.generate`. LENGTH also stands for the end of the model's context."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
@@ -281,18 +312,21 @@ class VLLMGenerator:
             seed=sampling.seed,
             include_stop_str_in_output=True,
             skip_special_tokens=False,  # the protocol's tags may be special tokens
-            output_kind=RequestOutputKind.FINAL_ONLY,
+            output_kind=RequestOutputKind.FINAL_ONLY if on_text is None else RequestOutputKind.CUMULATIVE,
         )
+        pieces = _Pieces(on_text)
         try:
-            result = await self._ask(prompt_ids, params)
+            result = await self._ask(prompt_ids, params, lambda output: pieces.so_far(output.text))
         except (EngineDeadError, EngineGenerateError) as error:
             return _failure(f"vLLM failed: {error.__cause__ or error}")
         output = result.outputs[0]
         finish = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}.get(output.finish_reason or "")
         if finish is None:
             return _failure(f"vLLM ended the request with {output.finish_reason!r}")
+        text = self._without_end_of_turn(output)
+        pieces.so_far(text)
         return Generation(
-            text=self._without_end_of_turn(output),
+            text=text,
             finish=finish,
             num_prompt_tokens=len(prompt_ids),
             num_tokens=len(output.token_ids),
@@ -328,13 +362,23 @@ class VLLMGenerator:
         except (EngineDeadError, EngineGenerateError) as error:
             return _no_likelihood(f"vLLM failed: {error.__cause__ or error}")
 
-    async def _ask(self, prompt_ids: list[int], params: SamplingParams) -> RequestOutput:
+    async def _ask(
+        self,
+        prompt_ids: list[int],
+        params: SamplingParams,
+        on_output: Callable[[CompletionOutput], None] = lambda output: None,
+    ) -> RequestOutput:
+        """The last output; those before it, which are there only where they were asked for, go to ``on_output``."""
         from vllm import TokensPrompt
 
         if self._engine is None:
             raise RuntimeError("this VLLMGenerator is closed")
         results = self._engine.generate(TokensPrompt(prompt_token_ids=prompt_ids), params, next(self._request_ids))
-        (result,) = [result async for result in results]  # FINAL_ONLY
+        result = None
+        async for result in results:
+            if not result.finished:
+                on_output(result.outputs[0])
+        assert result is not None
         return result
 
     def _without_end_of_turn(self, output: CompletionOutput) -> str:
@@ -342,6 +386,18 @@ class VLLMGenerator:
             return output.text
         # A token ended the reply, and keeping stop strings makes vLLM keep that token's text too.
         return output.text.removesuffix(self._prompts.tokenizer.decode(list(output.token_ids[-1:])))
+
+    async def check(self) -> str:
+        """What is the matter with the engine; empty where nothing is."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        if self._engine is None:
+            return "it is closed"
+        try:
+            await self._engine.check_health()
+        except EngineDeadError as error:
+            return f"vLLM failed: {error.__cause__ or error}"
+        return ""
 
     async def forget(self) -> None:
         """Empty the prefix cache."""
@@ -435,28 +491,73 @@ class EndpointGenerator:
         """Hash of a conversation's first messages → its server; a collision only shares a server."""
         self._loop = _OneLoop("EndpointGenerator")
 
-    async def generate(self, messages: Sequence[Message], sampling: Sampling) -> Generation:
-        """See :meth:`Generator.generate`. Token counts are the server's; an answer without them is an ERROR."""
-        from openai import APIConnectionError, OpenAIError
+    async def generate(
+        self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None
+    ) -> Generation:
+        """See :meth:`Generator.generate`. Token counts are the server's; an answer without them is an ERROR.
+
+        A vLLM server refuses a request that has not room for ``max_tokens``; it is asked again for what there is.
+        """
+        from openai import APIConnectionError, BadRequestError, OpenAIError
 
         self._loop.check()
         request = self._request(messages, sampling)
+        pieces = _Pieces(on_text)
         async with self._slots:
             server = self._route(messages)
             server.num_in_flight += 1
             try:
-                answer = await server.client.chat.completions.with_raw_response.create(**request)
+                while True:
+                    try:
+                        answer = await self._answer(server, request, pieces)
+                        break
+                    except BadRequestError as error:
+                        if _NO_ROOM not in str(error):
+                            raise
+                        if request.pop("max_tokens", None) is None:
+                            return Generation(text="", finish=FinishReason.LENGTH, num_prompt_tokens=0, num_tokens=0)
                 server.unreachable = False
+                generation = self._parse(answer, sampling)
             except OpenAIError as error:
                 server.unreachable = isinstance(error, APIConnectionError)
                 cause = f" ({error.__cause__!r})" if error.__cause__ else ""
                 return self._failure(server, f"{type(error).__name__}: {error}{cause}")
+            except (ValueError, LookupError, TypeError, AttributeError) as error:
+                return self._failure(server, f"unusable answer: {error!r}")
             finally:
                 server.num_in_flight -= 1
-        try:
-            return self._parse(json.loads(answer.text), sampling)
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            return self._failure(server, f"unusable answer: {error!r}")
+        pieces.so_far(generation.text)
+        return generation
+
+    async def _answer(self, server: _Server, request: dict[str, Any], pieces: _Pieces) -> Any:
+        """The server's answer as JSON values; of a streamed one, what it would have been in one piece."""
+        create = server.client.chat.completions.with_raw_response.create
+        if not pieces.wanted:
+            return json.loads((await create(**request)).text)
+        answered: Any = await create(**request, stream=True, stream_options={"include_usage": True})
+        answer: dict[str, Any] = {"choices": [{"message": {"content": ""}, "finish_reason": None}], "usage": None}
+        choice = answer["choices"][0]
+        async for chunk in answered.parse():
+            said = chunk.to_dict()
+            answer["usage"] = said.get("usage") or answer["usage"]
+            for part in said.get("choices") or []:
+                choice["message"]["content"] += part["delta"].get("content") or ""
+                choice |= {name: part[name] for name in ("finish_reason", "stop_reason") if name in part}
+                pieces.so_far(choice["message"]["content"])
+        return answer
+
+    async def check(self) -> str:
+        """What is the matter with the servers; empty where each answers and has the model."""
+        from openai import OpenAIError
+
+        for server in self._servers:
+            try:
+                models = [model.id async for model in server.client.with_options(max_retries=0).models.list()]
+            except OpenAIError as error:
+                return self._failure(server, f"{type(error).__name__}: {error}").error
+            if self._model not in models:
+                return self._failure(server, f"it has no model {self._model!r}, but {models}").error
+        return ""
 
     def _request(self, messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
         request: dict[str, Any] = {
@@ -539,6 +640,23 @@ class EndpointGenerator:
 
 
 # Shared ----------------------------------------------------------------------------------------------------------
+
+
+class _Pieces:
+    """Gives a text that grows on, piece by piece."""
+
+    def __init__(self, on_text: OnText | None) -> None:
+        self._on_text = on_text
+        self._num_given = 0
+
+    @property
+    def wanted(self) -> bool:
+        return self._on_text is not None
+
+    def so_far(self, text: str) -> None:
+        if self._on_text is not None and len(text) > self._num_given:
+            self._on_text(text[self._num_given :])
+            self._num_given = len(text)
 
 
 class _OneLoop:

@@ -22,6 +22,7 @@ Must not drift:
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import string
 from collections.abc import AsyncIterator, Sequence
@@ -317,6 +318,83 @@ def test_a_server_that_comes_back_is_used_again(serve):
     assert asyncio.run(main()) == [FinishReason.ERROR, FinishReason.STOP]
 
 
+def stream_of(*choices: dict[str, Any], usage: dict[str, int] | None = None) -> StreamingResponse:
+    """A streamed completion: a choice a chunk, then the usage."""
+    usage = usage or {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+    head = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": "tiny"}
+    chunks = [{**head, "choices": [{"index": 0, "finish_reason": None, **choice}]} for choice in choices]
+    chunks.append({**head, "choices": [], "usage": usage})
+    events = [f"data: {json.dumps(chunk)}\n\n" for chunk in chunks]
+    return StreamingResponse(iter([*events, "data: [DONE]\n\n"]), media_type="text/event-stream")
+
+
+def hear(server: Server, sampling: Sampling = GREEDY) -> tuple[Generation, list[str]]:
+    pieces: list[str] = []
+
+    async def main() -> Generation:
+        async with EndpointGenerator([server.url], "tiny", KEY, SETTINGS) as generator:
+            return await generator.generate(CHAT, sampling, pieces.append)
+
+    return asyncio.run(main()), pieces
+
+
+def test_a_streamed_answer(serve):
+    def said(text: str, **more: Any) -> dict[str, Any]:
+        return {"delta": {"content": text}, **more}
+
+    server = serve(
+        lambda: stream_of(
+            {"delta": {"role": "assistant", "content": ""}},
+            said("<answer>x"),
+            said("y"),
+            {"delta": {}, "finish_reason": "stop", "stop_reason": "</rethink>"},
+        )
+    )
+    reply, pieces = hear(server, replace(GREEDY, stop=CLOSING))
+    assert pieces == ["<answer>x", "y", "</rethink>"], "the server cuts the stop string off"
+    assert reply == Generation(
+        text="<answer>xy</rethink>", finish=FinishReason.STOP, num_prompt_tokens=11, num_tokens=7
+    )
+    assert server.requests[0]["stream"] is True
+    cut, _ = hear(serve(lambda: stream_of(said("ab", finish_reason="length"))))
+    assert (cut.text, cut.finish) == ("ab", FinishReason.LENGTH)
+    broken, pieces = hear(serve(lambda: stream_of(said("ab"))))
+    assert pieces == ["ab"]
+    assert_failed(broken, "unusable answer", "None")
+    torn, _ = hear(serve(lambda: StreamingResponse(iter(["data: {torn\n\n"]), media_type="text/event-stream")))
+    assert_failed(torn, "unusable answer")
+
+
+FULL = {
+    "error": {
+        "message": "This model's maximum context length is 64 tokens. However, you requested 24 output tokens and your "
+        "prompt contains 60 input tokens, for a total of 84 tokens.",
+        "type": "BadRequestError",
+        "param": "input_tokens",
+        "code": 400,
+    }
+}
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_request_that_does_not_fit_is_asked_for_what_there_is_room_for(serve, streaming):
+    def answer(request: dict[str, Any]) -> Any:
+        if "max_tokens" in request:
+            return JSONResponse(FULL, 400)
+        if streaming:
+            return stream_of({"delta": {"content": "ab"}, "finish_reason": "length"})
+        return completion("ab", "length")
+
+    server = serve(answer_to=answer)
+    reply = hear(server)[0] if streaming else ask(server)
+    assert (reply.text, reply.finish, reply.num_tokens) == ("ab", FinishReason.LENGTH, 7)
+    assert len(server.requests) == 2
+    full = serve(lambda: JSONResponse(FULL, 400))
+    reply = hear(full)[0] if streaming else ask(full)
+    assert reply == Generation(text="", finish=FinishReason.LENGTH, num_prompt_tokens=0, num_tokens=0)
+    assert len(full.requests) == 2
+
+
 def test_mistakes_of_configuration_raise():
     for urls in ("http://127.0.0.1/v1", [], ["127.0.0.1:8000/v1"]):
         with pytest.raises(ValueError, match="base"):
@@ -392,6 +470,10 @@ class EngineRun:
     """The same request, twice."""
     sampled: list[Generation]
     """64 requests at once, at temperature 1."""
+    streamed: list[tuple[Generation, list[str]]]
+    """The same again, with the pieces that were told while they were written."""
+    num_unfinished: int
+    """Requests in the engine after one was cancelled."""
     beside: list[Generation]
     """The same again, beside requests for likelihoods."""
     long_prompts: list[Generation]
@@ -444,6 +526,22 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> EngineRun:
             sampled = await asyncio.gather(
                 *(generator.generate(CHAT, Sampling(max_tokens=60, temperature=1.0, seed=seed)) for seed in range(64))
             )
+            pieces: list[list[str]] = [[] for _ in range(64)]
+            streamed = await asyncio.gather(
+                *(
+                    generator.generate(CHAT, Sampling(max_tokens=60, temperature=1.0, seed=seed), pieces[seed].append)
+                    for seed in range(64)
+                )
+            )
+            begun = asyncio.Event()
+            leaving = asyncio.create_task(
+                generator.generate(CHAT, replace(GREEDY, max_tokens=200), lambda text: begun.set())
+            )
+            await begun.wait()
+            leaving.cancel()
+            await asyncio.wait([leaving])
+            assert generator._engine is not None
+            num_unfinished = generator._engine.output_processor.get_num_unfinished_requests()
             told = [*CHAT, Message(role="assistant", content="a")]
             beside, _ = await asyncio.gather(
                 asyncio.gather(
@@ -481,6 +579,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> EngineRun:
         return EngineRun(
             greedy=greedy,
             sampled=sampled,
+            streamed=list(zip(streamed, pieces, strict=True)),
+            num_unfinished=num_unfinished,
             beside=beside,
             long_prompts=long_prompts,
             most_read_at_once=most_read_at_once,
@@ -512,6 +612,24 @@ def test_concurrent_requests_are_all_answered(run: EngineRun):
     assert len(run.sampled) == 64
     assert {reply.finish for reply in run.sampled} == {FinishReason.STOP, FinishReason.LENGTH}
     assert len({reply.text for reply in run.sampled}) > 32
+
+
+@pytest.mark.job
+def test_what_is_told_while_it_is_written_is_the_reply(run: EngineRun):
+    same = 0
+    for whole, (streamed, pieces) in zip(run.sampled, run.streamed, strict=True):
+        assert "".join(pieces) == streamed.text
+        same += replace(streamed, num_cached_tokens=whole.num_cached_tokens) == whole
+    # Another batch rounds differently, which a draw may notice.
+    assert same > 0.9 * len(run.sampled)
+    # Told on the way, and not at the end.
+    assert sum(len(pieces) for _, pieces in run.streamed) > 0.5 * sum(reply.num_tokens for reply in run.sampled)
+    assert {reply.finish for reply, _ in run.streamed} == {FinishReason.STOP, FinishReason.LENGTH}
+
+
+@pytest.mark.job
+def test_a_cancelled_call_ends_the_generation(run: EngineRun):
+    assert run.num_unfinished == 0
 
 
 @pytest.mark.job

@@ -29,6 +29,7 @@ from longshort_verl.config import schema
 from longshort_verl.config.cold_start import read_cold_start
 from longshort_verl.config.evaluate import read_evaluate
 from longshort_verl.config.importance import read_importance
+from longshort_verl.config.serve import read_serve
 
 ROOT = Path(__file__).resolve().parents[1]
 RL_RECIPES = sorted(ROOT.glob("recipes/*/rl*.yaml"))
@@ -39,6 +40,7 @@ ABLATIONS = sorted(ROOT.glob("recipes/ablations/*/*.yaml"))
 SFT_RECIPES = sorted(ROOT.glob("recipes/*/sft_*.yaml"))
 TRACES_RECIPES = sorted(ROOT.glob("recipes/*/traces*.yaml"))
 EVALUATE_RECIPES = sorted(ROOT.glob("recipes/*/evaluate*.yaml"))
+SERVE_RECIPES = sorted(ROOT.glob("recipes/*/serve*.yaml"))
 DIALOGUE_RECIPES = sorted(ROOT.glob("recipes/*/dialogue*.yaml"))
 RECIPES = [
     *RL_RECIPES,
@@ -48,6 +50,7 @@ RECIPES = [
     *SFT_RECIPES,
     *TRACES_RECIPES,
     *EVALUATE_RECIPES,
+    *SERVE_RECIPES,
     *DIALOGUE_RECIPES,
 ]
 CONFIG = ROOT / "longshort_verl" / "config"
@@ -56,7 +59,8 @@ BASE_IMPORTANCE = CONFIG / "longshort_importance.yaml"
 BASE_COLD_START = CONFIG / "longshort_cold_start.yaml"
 BASE_TRACES = CONFIG / "longshort_traces.yaml"
 BASE_EVALUATE = CONFIG / "longshort_evaluate.yaml"
-OWN_BASES = [BASE_IMPORTANCE, BASE_COLD_START, BASE_TRACES, BASE_EVALUATE]
+BASE_SERVE = CONFIG / "longshort_serve.yaml"
+OWN_BASES = [BASE_IMPORTANCE, BASE_COLD_START, BASE_TRACES, BASE_EVALUATE, BASE_SERVE]
 MIXIN = "longshort_cpu"
 """What any of verl's trainers needs without an accelerator, beside whichever base."""
 SECTIONS = [CONFIG / f"longshort_{name}.yaml" for name in ("model", "grading", "dialogue", "metric", "cpu")]
@@ -135,6 +139,11 @@ def test_no_yaml_repeats_an_inherited_value(path):
 @pytest.mark.parametrize("path", [BASE_IMPORTANCE, *IMPORTANCE_RECIPES], ids=lambda p: str(p.relative_to(ROOT)))
 def test_importance_recipe_fits_the_typed_mirror(path):
     assert read_importance(path, ["model.path=somewhere"]).model.path == "somewhere"
+
+
+@pytest.mark.parametrize("path", [BASE_SERVE, *SERVE_RECIPES], ids=lambda p: str(p.relative_to(ROOT)))
+def test_serve_recipe_fits_the_typed_mirror(path):
+    assert read_serve(path, ["long.path=somewhere", "short.path=else"])[0].long.path == "somewhere"
 
 
 @pytest.mark.parametrize("path", RL_RECIPES, ids=lambda p: str(p.relative_to(ROOT)))

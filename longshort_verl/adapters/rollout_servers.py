@@ -27,7 +27,7 @@ from verl.utils.device import get_device_name
 from verl.workers.rollout.llm_server import LLMServerClient, LLMServerManager
 
 from longshort_verl.config.model import RayOptions
-from longshort_verl.generation import Prompts, VLLMSettings, token_by_token
+from longshort_verl.generation import OnText, Prompts, VLLMSettings, token_by_token
 from longshort_verl.types import FinishReason, Generation, Likelihood, Message, Sampling
 
 logger = logging.getLogger(__name__)
@@ -62,8 +62,10 @@ class RayGenerator:
         if self._own_cluster:
             ray.shutdown()
 
-    async def generate(self, messages: Sequence[Message], sampling: Sampling) -> Generation:
-        """See :meth:`longshort_verl.generation.Generator.generate`."""
+    async def generate(
+        self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None
+    ) -> Generation:
+        """See :meth:`longshort_verl.generation.StreamingGenerator.generate`; all text comes at the end."""
         prompt_ids = self._prompts.encode(messages)
         free = self._max_model_len - len(prompt_ids)
         if free < 1:
@@ -102,6 +104,8 @@ class RayGenerator:
         ended = ids[-1] in self._end_ids
         text = self._prompts.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False)
         stopped = ended or len(ids) < limit or any(stop in text for stop in sampling.stop)
+        if on_text is not None and text:
+            on_text(text)
         return Generation(
             text=text,
             finish=FinishReason.STOP if stopped else FinishReason.LENGTH,

@@ -117,27 +117,48 @@ def read_problems(path: str | os.PathLike[str], *, source: str | None = None) ->
         if source is not None:
             _check_text(source, "the source name", "pass another name")
         columns, rows = _read_rows(path)
+    except _Fault as fault:
+        raise ProblemFileError(f"{path}: {fault}") from fault
+    return _read_all(columns, rows, where=path, source=source, default_source=path.stem)
+
+
+def problems_from_rows(rows: Sequence[Mapping[str, Any]], *, where: str, source: str) -> list[Problem]:
+    """The problems of rows that another reader has read, in either shape; ``where`` names them in messages.
+
+    Raises:
+        ProblemFileError: there is no row, or any row is bad.
+    """
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    if not rows:
+        raise ProblemFileError(f"{where}: has no rows; give it at least one problem")
+    return _read_all(columns, [dict(row) for row in rows], where=Path(where), source=source, default_source=source)
+
+
+def _read_all(
+    columns: Sequence[str], rows: Sequence[Any], *, where: Path, source: str | None, default_source: str
+) -> list[Problem]:
+    try:
         has_objects = any(isinstance(row, dict) for row in rows)
         shape = _find_shape(columns) if has_objects else None
     except _Fault as fault:
-        raise ProblemFileError(f"{path}: {fault}") from fault
+        raise ProblemFileError(f"{where}: {fault}") from fault
 
     problems: list[Problem] = []
     faults: list[tuple[int, str]] = []
     for index, row in enumerate(rows):
         try:
-            problems.append(_read_row(row, shape=shape, source=source, default_source=path.stem, index=index))
+            problems.append(_read_row(row, shape=shape, source=source, default_source=default_source, index=index))
         except _Fault as fault:
             faults.append((index, str(fault)))
     if faults:
-        raise _error(path, faults, num_rows=len(rows), what="cannot be used")
+        raise _error(where, faults, num_rows=len(rows), what="cannot be used")
 
     unused = sorted(set(columns) - set(_USED_COLUMNS))
     if shape is _Shape.VERL:
         unused = sorted(set(columns) - {"prompt", "reward_model", "data_source"})
     if unused:
-        logger.info("%s: columns not used: %s", path, ", ".join(unused))
-    _warn_of_duplicates(path, problems)
+        logger.info("%s: columns not used: %s", where, ", ".join(unused))
+    _warn_of_duplicates(where, problems)
     return problems
 
 

@@ -13,48 +13,43 @@
 # limitations under the License.
 """Systems side by side on the same problems: accuracy against tokens, over seeds, against the model they came from.
 
-Reads what ``longshort evaluate`` writes, a record a problem. All differences are paired by problem, and their intervals
-come from resampling the problems; what lies inside its interval is called no difference.
+Reads what ``longshort evaluate`` writes. All differences are paired by problem, and their intervals come from
+resampling the problems; what lies inside its interval is called no difference.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 from rich.table import Table
 
-from longshort_verl.evaluation.provenance import read_provenance
+from longshort_verl.evaluation.records import (
+    REFERENCE,
+    Evaluated,
+    Record,
+    by_set,
+    has_rethink,
+    is_cut_off,
+    is_unparseable,
+)
+from longshort_verl.evaluation.scores import (
+    AES_NAME,
+    aes,
+    aes_of,
+    area_under_budget_curve,
+    frontier_gap,
+    interval,
+    resampled_mean,
+    verdict,
+)
 
-REFERENCE = "solo"
-"""The system that the others are compared with: the model by itself."""
-AES_WEIGHTS = (1.0, 3.0, 5.0)
-"""Of tokens saved, of accuracy won, of accuracy lost (O1-Pruner, arXiv 2501.12570, as recomputed by DOT's table)."""
-AES_NAME = "/".join(f"{weight:g}" for weight in AES_WEIGHTS)
-"""The weights as tables print them."""
 BUDGETS = (1 / 8, 1 / 4, 1 / 2, 1.0)
-"""Caps on the tokens of a problem, as shares of the reference's mean."""
-_RESAMPLES = 10_000
-_LEVEL = 0.95
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluated:
-    """One system of one evaluation folder."""
-
-    system: str
-    """Its name in the comparison."""
-    folder: Path
-    """Where its records lie; a folder is a seed."""
-    records: Sequence[Mapping[str, Any]]
-    """One a problem, in their order."""
-    seed: int | None = None
-    """Of the run, where its folder says so."""
+"""Caps on the tokens of a problem, as shares of the reference's mean on its set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +66,7 @@ class Spread:
     def told(self, form: str, between: str = " ") -> str:
         """The mean, and in brackets the lowest to the highest where they differ."""
         mean = form.format(self.mean)
-        if self.low == self.high:
+        if form.format(self.low) == form.format(self.high):
             return mean
         return f"{mean}{between}({form.format(self.low)} to {form.format(self.high)})"
 
@@ -85,73 +80,74 @@ class Comparison:
     num_seeds: int
     """Evaluation folders."""
     num_problems: int
-    """Problems of each."""
+    """Problems of each, all sets together."""
     accuracy: Spread
-    """Share of right answers; what was cut off is wrong."""
+    """Share of right answers; what was cut off is wrong. Of several sets the mean, as of all that follows."""
     num_tokens: Spread
     """Generated tokens a problem, all roles summed; what was cut off counts in full."""
-    roles: Mapping[str, Spread]
-    """Of a pair, by name: each role's tokens and share of well-formed turns, the share of dialogues with a rethink."""
+    details: Mapping[str, Spread]
+    """By name: shares of replies that were cut off or hold no readable answer, where the records say so; of a pair
+    each role's tokens and share of well-formed turns, prompt tokens read again, and the share of dialogues with a
+    rethink."""
+    accuracy_interval: tuple[float, float]
+    """95 % interval of the accuracy: bootstrap over problems."""
+    tokens_interval: tuple[float, float]
+    """95 % interval of the tokens."""
     difference: float
     """Accuracy less the reference's, on the same problems and seeds; 0 for the reference."""
     interval: tuple[float, float]
-    """95 % interval of the difference: paired bootstrap over problems, each the mean of its seeds."""
+    """95 % interval of the difference: paired bootstrap over problems, each the mean of its seeds and samples."""
     saved: float
     """Share of the reference's tokens that it does not need; negative where it needs more."""
     aes: float | None
-    """Accuracy-efficiency score with :data:`AES_WEIGHTS`; None where the reference is never right."""
+    """Accuracy-efficiency score (:func:`~longshort_verl.evaluation.scores.aes`); None where the reference is never
+    right."""
+    aes_interval: tuple[float, float] | None
+    """95 % interval of the score: bootstrap over problems, answers and tokens together; None where AES is."""
     budgets: tuple[float, ...]
     """Accuracy under each of :data:`BUDGETS`: right within so many tokens."""
+    area: float
+    """Under the budget curve, up to the reference's longest reply on the set
+    (:func:`~longshort_verl.evaluation.scores.area_under_budget_curve`)."""
+    frontier_gap: float | None
+    """To the public frontier (:func:`~longshort_verl.evaluation.scores.frontier_gap`), over the sets that have one."""
+    aes_resampled: np.ndarray | None = field(repr=False, compare=False)
+    """The score of each resample; a resample holds the same problems for all systems of a comparison."""
 
     @property
     def verdict(self) -> str:
         """Whether it is more or less accurate than the reference, as far as the interval tells."""
-        low, high = self.interval
-        return "higher" if low > 0 else "lower" if high < 0 else "no difference"
+        return verdict(self.interval)
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether two roles wrote it."""
+        return "num_tokens_long" in self.details
+
+    def told_aes(self, between: str = " ") -> str:
+        """The score and its interval; empty where there is none."""
+        if self.aes is None or self.aes_interval is None:
+            return ""
+        low, high = self.aes_interval
+        return f"{self.aes:.2f}{between}({low:.2f} to {high:.2f})"
+
+    def aes_verdict(self, other: Comparison) -> str:
+        """Whether its score is higher or lower than another's, as far as the 95 % interval of the difference tells.
+
+        Raises:
+            ValueError: one of the two has no score.
+        """
+        if self.aes_resampled is None or other.aes_resampled is None:
+            raise ValueError(f"{self.system} and {other.system} do not both have an AES")
+        return verdict(interval(self.aes_resampled - other.aes_resampled))
 
 
-def read_evaluations(named: Iterable[tuple[str, Path]]) -> list[Evaluated]:
-    """The systems of evaluation folders.
-
-    The pair takes the name that its folder is given, if any; in a folder without a pair, the model by itself does.
-
-    Raises:
-        FileNotFoundError: a folder holds no evaluation.
-        ValueError: a record cannot be read, a folder is given twice, or problems differ between systems.
-    """
-    found: list[Evaluated] = []
-    for label, folder in named:
-        paths = sorted(folder.glob("*.jsonl"))
-        if not paths:
-            raise FileNotFoundError(f"{folder} holds no evaluation; give a folder of `longshort evaluate`")
-        named_one = "pair" if any(path.stem == "pair" for path in paths) else REFERENCE
-        for path in paths:
-            system = label if path.stem == named_one and label else path.stem
-            if any(one.system == system and one.folder == folder for one in found):
-                raise ValueError(f"{folder} is given twice as {system}")
-            seed = read_provenance(folder)["seed"]
-            found.append(Evaluated(system=system, folder=folder, records=_records(path), seed=seed))
-    asked = [[(row["problem"], row["gold"]) for row in one.records] for one in found]
-    for one, problems in zip(found, asked, strict=True):
-        if problems != asked[0]:
-            raise ValueError(
-                f"{one.folder} has other problems than {found[0].folder}; compare evaluations of the same file"
-            )
-    return found
-
-
-def _records(path: Path) -> list[dict[str, Any]]:
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            row = json.loads(line)
-            rows.append({**row, "correct": bool(row["correct"]), "num_tokens": int(row["num_tokens"])})
-            _ = row["problem"], row["gold"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}, line {number}, is no record of `longshort evaluate`: {error!r}") from error
-    if not rows:
-        raise ValueError(f"{path} holds no record")
-    return rows
+def compare_sets(evaluated: Sequence[Evaluated], reference: str = REFERENCE) -> dict[str, list[Comparison]]:
+    """:func:`compare` on each problem set by itself, by the set's name."""
+    return {
+        name: compare([replace(one, records=by_set(one.records)[name]) for one in evaluated], reference)
+        for name in by_set(evaluated[0].records)
+    }
 
 
 def compare(evaluated: Sequence[Evaluated], reference: str = REFERENCE) -> list[Comparison]:
@@ -182,100 +178,118 @@ def _compare(runs: Sequence[Evaluated], references: Mapping[Path, Evaluated]) ->
         # The same model on the same problems with the same seed is there once for each folder of that seed.
         unique = {json.dumps([(r["correct"], r["num_tokens"]) for r in run.records]): run for run in runs}
         runs = others = list(unique.values())
-    right, base = (_matrix(which, "correct") for which in (runs, others))
-    tokens, base_tokens = (_matrix(which, "num_tokens") for which in (runs, others))
-    per_problem = right.mean(axis=0) - base.mean(axis=0)
-    accuracy, base_accuracy = float(right.mean()), float(base.mean())
-    saved = 1 - float(tokens.mean()) / float(base_tokens.mean())
-    caps = [share * float(base_tokens.mean()) for share in BUDGETS]
+    names = list(by_set(runs[0].records))
+    right, base = ([_by_problem(which, name, _right) for name in names] for which in (runs, others))
+    tokens, base_tokens = ([_by_problem(which, name, _tokens) for name in names] for which in (runs, others))
+    resampled = {
+        name: resampled_mean(values)
+        for name, values in {"right": right, "base": base, "tokens": tokens, "base_tokens": base_tokens}.items()
+    }
+    accuracy, base_accuracy, num_tokens, num_base_tokens = map(_of_sets, (right, base, tokens, base_tokens))
+    saved = 1 - num_tokens / num_base_tokens
+    differences = [found - reference for found, reference in zip(right, base, strict=True)]
+    scores = None
+    if base_accuracy:
+        scores = aes_of(resampled["right"], resampled["base"], 1 - resampled["tokens"] / resampled["base_tokens"])
+    replies, base_replies = ([_replies(which, name) for name in names] for which in (runs, others))
+    gaps = [frontier_gap(name, *of) for name, of in zip(names, replies, strict=True)]
+    known = [gap for gap in gaps if gap is not None]
     return Comparison(
         system=runs[0].system,
         num_seeds=len(runs),
-        num_problems=right.shape[1],
-        accuracy=_spread(right.mean(axis=1)),
-        num_tokens=_spread(tokens.mean(axis=1)),
-        roles=_roles(runs),
-        difference=float(per_problem.mean()),
-        interval=bootstrap_interval(per_problem),
+        num_problems=sum(map(len, right)),
+        accuracy=_spread(run.mean(_right) for run in runs),
+        num_tokens=_spread(run.mean(_tokens) for run in runs),
+        details=_details(runs),
+        accuracy_interval=interval(resampled["right"]),
+        tokens_interval=interval(resampled["tokens"]),
+        difference=_of_sets(differences),
+        interval=interval(resampled_mean(differences)),
         saved=saved,
         aes=aes(accuracy, base_accuracy, saved) if base_accuracy else None,
-        budgets=tuple(float((right * (tokens <= cap)).mean()) for cap in caps),
+        aes_interval=None if scores is None else interval(scores),
+        budgets=tuple(
+            fmean(
+                float(np.mean(found * (lengths <= share * np.mean(base_lengths))))
+                for (found, lengths), (_, base_lengths) in zip(replies, base_replies, strict=True)
+            )
+            for share in BUDGETS
+        ),
+        area=fmean(
+            area_under_budget_curve(found, lengths, float(base_lengths.max()))
+            for (found, lengths), (_, base_lengths) in zip(replies, base_replies, strict=True)
+        ),
+        frontier_gap=fmean(known) if known else None,
+        aes_resampled=scores,
     )
 
 
-def _matrix(runs: Sequence[Evaluated], name: str) -> np.ndarray:
-    """Seeds × problems."""
-    return np.array([[float(record[name]) for record in run.records] for run in runs])
+def _right(record: Record) -> float:
+    return float(record["correct"])
 
 
-def _spread(values: Sequence[float] | np.ndarray) -> Spread:
+def _tokens(record: Record) -> float:
+    return float(record["num_tokens"])
+
+
+def _by_problem(runs: Sequence[Evaluated], name: str, value: Callable[[Record], float]) -> np.ndarray:
+    """Of a set a value a problem: the mean over seeds of the mean over samples."""
+    rows: dict[int, list[float]] = {}
+    for run in runs:
+        samples: dict[int, list[float]] = {}
+        for record in by_set(run.records)[name]:
+            samples.setdefault(record["index"], []).append(value(record))
+        for index, values in samples.items():
+            rows.setdefault(index, []).append(fmean(values))
+    return np.array([fmean(rows[index]) for index in sorted(rows)])
+
+
+def _of_sets(values: Sequence[np.ndarray]) -> float:
+    return fmean(float(one.mean()) for one in values)
+
+
+def _replies(runs: Sequence[Evaluated], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """All replies on a set: whether they are right, and their tokens."""
+    records = [record for run in runs for record in by_set(run.records)[name]]
+    return np.array([_right(record) for record in records]), np.array([_tokens(record) for record in records])
+
+
+def _spread(values: Iterable[float]) -> Spread:
+    values = list(values)
     return Spread(mean=fmean(values), low=float(min(values)), high=float(max(values)))
 
 
-def _roles(runs: Sequence[Evaluated]) -> dict[str, Spread]:
-    if "turns" not in runs[0].records[0]:
-        return {}
+def _details(runs: Sequence[Evaluated]) -> dict[str, Spread]:
+    first = runs[0].records[0]
     found: dict[str, Spread] = {}
+    if "fault" in first:
+        found["truncated"] = _spread(run.mean(is_cut_off) for run in runs)
+        found["unparseable"] = _spread(run.mean(is_unparseable) for run in runs)
+    if "turns" not in first:
+        return found
+    if "num_tokens_reprefilled" in first:
+        found["num_tokens_reprefilled"] = _spread(run.mean(lambda r: r["num_tokens_reprefilled"]) for run in runs)
+    found["num_turns"] = _spread(run.mean(lambda record: len(record["turns"])) for run in runs)
     for role in ("long", "short"):
-        found[f"num_tokens_{role}"] = _spread([fmean(r[f"num_tokens_{role}"] for r in run.records) for run in runs])
+        found[f"num_tokens_{role}"] = _spread(run.mean(lambda r, role=role: r[f"num_tokens_{role}"]) for run in runs)
         formed = [
             [turn["well_formed"] for record in run.records for turn in record["turns"] if turn["role"] == role]
             for run in runs
         ]
         found[f"well_formed_{role}"] = _spread([fmean(one) if one else 0.0 for one in formed])
-    found["rethink_share"] = _spread([fmean(has_rethink(record) for record in run.records) for run in runs])
+    found["rethink_share"] = _spread(run.mean(has_rethink) for run in runs)
     return found
 
 
-def has_rethink(record: Mapping[str, Any]) -> bool:
-    """Whether the short role asked for another thought in a pair's dialogue."""
-    return any(turn["well_formed"] and turn["text"].endswith("</rethink>") for turn in record["turns"])
-
-
-def bootstrap_interval(values: np.ndarray, level: float = _LEVEL) -> tuple[float, float]:
-    """Interval of the mean of paired differences, by resampling the problems; the same for the same values."""
-    from scipy.stats import bootstrap
-
-    if np.ptp(values) == 0:
-        return float(values[0]), float(values[0])
-    found = bootstrap(
-        (values,),
-        np.mean,
-        confidence_level=level,
-        n_resamples=_RESAMPLES,
-        batch=500,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return float(found.low), float(found.high)
-
-
-def aes(accuracy: float, base_accuracy: float, saved: float) -> float:
-    """Accuracy-efficiency score (O1-Pruner, arXiv 2501.12570): relative tokens saved, and accuracy won or lost.
-
-    Args:
-        accuracy: of the system, in [0, 1].
-        base_accuracy: of the reference, above 0.
-        saved: share of the reference's tokens that it does not need.
-
-    Raises:
-        ValueError: the reference is never right, so that nothing is relative to it.
-    """
-    if not base_accuracy > 0:
-        raise ValueError("the reference answers nothing right: AES is relative to its accuracy")
-    change = (accuracy - base_accuracy) / base_accuracy
-    tokens, won, lost = AES_WEIGHTS
-    return tokens * saved + (won * change if change >= 0 else lost * change)
-
-
-def comparison_table(found: Sequence[Comparison]) -> Table:
-    """A row a system."""
+def comparison_table(found: Sequence[Comparison], name: str = "") -> Table:
+    """A row a system; ``name`` is the problem set's."""
     seeds = "seed" if max(one.num_seeds for one in found) == 1 else "seeds: mean (lowest to highest)"
-    table = Table(title=f"{found[0].num_problems} problems, up to {max(one.num_seeds for one in found)} {seeds}")
+    problems = f"{found[0].num_problems} problems, up to {max(one.num_seeds for one in found)} {seeds}"
+    table = Table(title=f"{name}: {problems}" if name else problems)
     table.add_column("system (seeds)")
     for name in ("accuracy", f"points against {found[0].system}\n(95 % interval)", "tokens", "saved"):
         table.add_column(name, justify="right")
-    table.add_column(f"AES\n{AES_NAME}", justify="right")
+    table.add_column(f"AES {AES_NAME}\n(95 % interval)", justify="right")
     for one in found:
         low, high = one.interval
         reference = one is found[0]
@@ -285,14 +299,19 @@ def comparison_table(found: Sequence[Comparison]) -> Table:
             "" if reference else f"{100 * one.difference:+.1f}: {one.verdict}\n({100 * low:+.1f} to {100 * high:+.1f})",
             one.num_tokens.told("{:.1f}", between="\n"),
             "" if reference else f"{one.saved:.1%}",
-            "" if reference or one.aes is None else f"{one.aes:.2f}",
+            "" if reference else one.told_aes("\n"),
             end_section=True,
         )
     return table
 
 
+def colours(found: Sequence[Comparison]) -> dict[str, str]:
+    """Of each system, the same in all pictures."""
+    return {one.system: f"C{number % 10}" for number, one in enumerate(found)}
+
+
 def plot_comparison(found: Sequence[Comparison], out: Path, *, title: str) -> None:
-    """Two panels: accuracy against tokens with the spread of the seeds, and accuracy under a budget of tokens."""
+    """Two panels: accuracy against tokens with 95 % intervals, and accuracy under a budget of tokens."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
@@ -302,13 +321,14 @@ def plot_comparison(found: Sequence[Comparison], out: Path, *, title: str) -> No
     scatter, curve = figure.subplots(1, 2)
     figure.suptitle(title)
     for number, one in enumerate(found):
-        colour, mark = f"C{number % 10}", "osD^v<>p*hX"[number % 11]
-        x, y = one.num_tokens, one.accuracy
+        colour, mark = colours(found)[one.system], "osD^v<>p*hX"[number % 11]
+        x, y = one.num_tokens.mean, one.accuracy.mean
+        (left, right), (low, high) = one.tokens_interval, one.accuracy_interval
         scatter.errorbar(
-            x.mean,
-            y.mean,
-            xerr=[[x.mean - x.low], [x.high - x.mean]],
-            yerr=[[y.mean - y.low], [y.high - y.mean]],
+            x,
+            y,
+            xerr=[[max(0.0, x - left)], [max(0.0, right - x)]],
+            yerr=[[max(0.0, y - low)], [max(0.0, high - y)]],
             fmt=mark,
             color=colour,
             capsize=3,
@@ -321,7 +341,7 @@ def plot_comparison(found: Sequence[Comparison], out: Path, *, title: str) -> No
     scatter.xaxis.set_minor_formatter(NullFormatter())
     scatter.set_xlabel("generated tokens a problem, all roles")
     scatter.set_ylabel("accuracy")
-    scatter.set_title("accuracy and tokens; bars: lowest to highest seed", fontsize=10)
+    scatter.set_title("accuracy and tokens; bars: 95 % interval over problems", fontsize=10)
     curve.set_xticks(range(len(BUDGETS)), [f"1/{round(1 / share)}" if share < 1 else "1" for share in BUDGETS])
     curve.set_xlabel(f"most tokens a problem, as a share of {found[0].system}'s mean")
     curve.set_title("accuracy under a budget", fontsize=10)

@@ -65,7 +65,8 @@ def read_scored(path: Path) -> ScoredFile:
         ValueError: it is no such file.
     """
     try:
-        rows = tuple(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+        # Not splitlines(), which would also break a row at a raw U+2028 that a model wrote.
+        rows = tuple(json.loads(line) for line in path.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
         known = all({"key", "outcome"} <= row.keys() for row in rows)
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path} was not written by `longshort importance`: {error!r}") from error

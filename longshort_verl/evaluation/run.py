@@ -11,23 +11,28 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The pair, or one model by itself, on a file of problems: what it answers, in how many tokens.
+"""The pair, or one model by itself, on sets of problems: what it answers, in how many tokens.
 
-Every dialogue is kept as it was written, so that it can be graded again.
+Every reply is kept as it was written, so that it can be graded again, and kept at once, so that a run that is killed
+goes on where it was. A hard cap on tokens needs no run of its own: what a model writes under a cap is the beginning of
+what the same seed makes it write without, so accuracy under a cap is that of the replies which end within it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
 from typing import Any
 
+from longshort_verl.data.journal import Journal
 from longshort_verl.dialogue import DialogueSettings, run_dialogue
 from longshort_verl.generation import Generator
-from longshort_verl.types import FinishReason, Generation, Grade, Message, Problem, Role, Sampling, StopReason
+from longshort_verl.types import Dialogue, FinishReason, Generation, Grade, Message, Problem, Role, Sampling, StopReason
+
+Grader = Callable[[str, str], Grade]
+"""Answer text and gold answer to a grade."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,21 +44,32 @@ class EvaluationSampling:
     top_p: float
     """Nucleus mass."""
     seed: int
-    """Each problem's own seed follows from this one and its row."""
+    """Each reply's own seed follows from this one, its problem's row and its sample."""
+    samples: int | None
+    """Replies to each problem; None for the number of its set's field."""
     solo_max_tokens: int
     """Most tokens of a model by itself; one that does not end within them counts as wrong, at all of them."""
+    solo_suffix: str
+    """What a model by itself is told after the problem."""
 
     def __post_init__(self) -> None:
         if self.temperature < 0:
             raise ValueError(f"sampling: temperature is {self.temperature!r}; give at least 0")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"sampling: top_p is {self.top_p!r}; give a number above 0, at most 1")
-        if self.solo_max_tokens < 1:
-            raise ValueError(f"sampling: solo_max_tokens is {self.solo_max_tokens!r}; give at least 1")
+        for name in ("samples", "solo_max_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"sampling: {name} is {value!r}; give at least 1")
+        if self.samples not in (None, 1) and self.temperature == 0:
+            raise ValueError(
+                f"sampling: temperature is 0 and samples {self.samples}: greedy replies are all the same; set "
+                "sampling.samples=1, or a temperature above 0"
+            )
 
-    def seed_of(self, problem: Problem) -> int:
-        """Of all requests on one problem."""
-        return random.Random(f"{self.seed}/{problem.index}").randrange(2**30)
+    def num_samples(self, of_set: int) -> int:
+        """Replies to each problem of a set whose field has ``of_set``; greedy, there is but one."""
+        return self.samples or (of_set if self.temperature else 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,114 +94,185 @@ class EarlyExit:
             raise ValueError(f"early_exit: answer_tokens is {self.answer_tokens}; give at least 1")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One reply that is to be had."""
+
+    problem_set: str
+    """Name of the set."""
+    problem: Problem
+    """What is asked."""
+    sample: int
+    """Which of the problem's replies, from 0."""
+
+    @property
+    def key(self) -> str:
+        """Its own among all attempts of a system."""
+        return f"{self.problem_set}/{self.problem.index}/{self.sample}"
+
+    def seed(self, seed: int) -> int:
+        """Of its first request, from the run's; the same for all systems and in whatever order they run."""
+        sample = f"/{self.sample}" if self.sample else ""
+        return random.Random(f"{seed}/{self.problem.index}{sample}").randrange(2**30)
+
+
 async def run_pair(
-    problems: Sequence[Problem],
+    attempts: Sequence[Attempt],
     generators: Mapping[Role, Generator],
     dialogue: DialogueSettings,
     sampling: EvaluationSampling,
-    grade: Callable[[str, str], Grade],
+    grade: Grader,
     *,
     forbidden: Sequence[str],
+    journal: Journal,
     max_requests: int,
     on_done: Callable[[], None],
 ) -> list[dict[str, Any]]:
-    """A record a problem, in their order: its answer, grade, tokens and turns."""
-    slots = asyncio.Semaphore(max_requests)
+    """A record an attempt, in their order: its answer, grade, tokens and turns.
 
-    async def one(problem: Problem) -> dict[str, Any]:
-        async with slots:
-            found = await run_dialogue(
-                problem,
-                generators,
-                dialogue,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                seed=sampling.seed_of(problem),
-                forbidden=forbidden,
-            )
-        verdict = await asyncio.to_thread(grade, found.answer_text, problem.answer)
-        on_done()
-        return {
-            "index": problem.index,
-            "problem": problem.prompt,
-            "gold": problem.answer,
-            "correct": verdict.correct,
-            "extracted": verdict.extracted,
-            "stop_reason": found.stop_reason.value,
-            "detail": found.detail,
-            "num_tokens": found.num_tokens(),
-            **{f"num_tokens_{role.value}": found.num_tokens(role) for role in Role},
-            "turns": [
-                {
-                    "role": turn.role.value,
-                    "text": turn.raw,
-                    "well_formed": turn.parsed.kind is not None,
-                    "num_tokens": turn.num_tokens,
-                }
-                for turn in found.turns
-            ],
-        }
+    What the journal has is not asked again; what an engine failed on is not written to it.
+    """
 
-    return list(await asyncio.gather(*map(one, problems)))
+    async def one(attempt: Attempt) -> dict[str, Any]:
+        found = await run_dialogue(
+            attempt.problem,
+            generators,
+            dialogue,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=attempt.seed(sampling.seed),
+            forbidden=forbidden,
+        )
+        graded = await _graded(attempt, found.answer_text, found.stop_reason, found.detail, grade)
+        return graded | dialogue_record(found)
+
+    return await _all(attempts, one, journal=journal, max_requests=max_requests, on_done=on_done)
+
+
+def dialogue_record(dialogue: Dialogue) -> dict[str, Any]:
+    """Tokens, by role and as prompts, and turns, as JSON values.
+
+    ``num_tokens_reprefilled`` are the prompt tokens that the role's own engine had read or written in an earlier turn:
+    what prefix caches save, and what is read again without them.
+    """
+    seen: dict[Role, int] = dict.fromkeys(Role, 0)
+    again = 0
+    for turn in dialogue.turns:
+        again += min(turn.num_prompt_tokens, seen[turn.role])
+        seen[turn.role] = turn.num_prompt_tokens + turn.num_tokens
+    return {
+        "num_tokens": dialogue.num_tokens(),
+        **{f"num_tokens_{role.value}": dialogue.num_tokens(role) for role in Role},
+        "num_tokens_prompts": sum(turn.num_prompt_tokens for turn in dialogue.turns),
+        "num_tokens_reprefilled": again,
+        "turns": [
+            {
+                "role": turn.role.value,
+                "text": turn.raw,
+                "well_formed": turn.parsed.kind is not None,
+                "num_tokens": turn.num_tokens,
+                "num_prompt_tokens": turn.num_prompt_tokens,
+            }
+            for turn in dialogue.turns
+        ],
+    }
 
 
 async def run_solo(
-    problems: Sequence[Problem],
+    attempts: Sequence[Attempt],
     generator: Generator,
     sampling: EvaluationSampling,
-    grade: Callable[[str, str], Grade],
+    grade: Grader,
     *,
+    journal: Journal,
     max_requests: int,
     on_done: Callable[[], None],
     exit_after: int | None = None,
     early_exit: EarlyExit | None = None,
 ) -> list[dict[str, Any]]:
-    """A record a problem, in their order, of one model by itself.
+    """A record an attempt, in their order, of one model by itself; the journal as in :func:`run_pair`.
 
     With ``exit_after`` it is made to answer after so many tokens of thinking, where it has not ended before; what it is
     made to say is none of its tokens.
     """
-    slots = asyncio.Semaphore(max_requests)
 
-    async def one(problem: Problem) -> dict[str, Any]:
+    async def one(attempt: Attempt) -> dict[str, Any]:
         request = Sampling(
             max_tokens=sampling.solo_max_tokens if exit_after is None else max(1, exit_after),
             temperature=sampling.temperature,
             top_p=sampling.top_p,
-            seed=sampling.seed_of(problem),
+            seed=attempt.seed(sampling.seed),
         )
-        async with slots:
-            if exit_after is None or early_exit is None:
-                reply = await generator.generate([Message(role="user", content=problem.prompt)], request)
-            else:
-                reply = await _answer_early(generator, problem, request, exit_after, early_exit)
+        question = [Message(role="user", content=attempt.problem.prompt + sampling.solo_suffix)]
+        if exit_after is None or early_exit is None:
+            reply = await generator.generate(question, request)
+        else:
+            reply = await _answer_early(generator, question, request, exit_after, early_exit)
         stop = {
             FinishReason.STOP: StopReason.ANSWERED,
             FinishReason.LENGTH: StopReason.TRUNCATED,
             FinishReason.ERROR: StopReason.ENGINE_ERROR,
         }[reply.finish]
         text = reply.text if stop is StopReason.ANSWERED else ""
-        verdict = await asyncio.to_thread(grade, text, problem.answer)
-        on_done()
-        return {
-            "index": problem.index,
-            "problem": problem.prompt,
-            "gold": problem.answer,
-            "correct": verdict.correct,
-            "extracted": verdict.extracted,
-            "stop_reason": stop.value,
-            "detail": reply.error,
+        graded = await _graded(attempt, text, stop, reply.error, grade)
+        return graded | {
             "num_tokens": reply.num_tokens,
+            "num_tokens_prompts": reply.num_prompt_tokens,
             "text": reply.text,
         }
 
-    return list(await asyncio.gather(*map(one, problems)))
+    return await _all(attempts, one, journal=journal, max_requests=max_requests, on_done=on_done)
+
+
+async def _all(
+    attempts: Sequence[Attempt],
+    one: Callable[[Attempt], Awaitable[dict[str, Any]]],
+    *,
+    journal: Journal,
+    max_requests: int,
+    on_done: Callable[[], None],
+) -> list[dict[str, Any]]:
+    slots = asyncio.Semaphore(max_requests)
+
+    async def kept(attempt: Attempt) -> dict[str, Any]:
+        record = journal.get(attempt.key)
+        if record is None:
+            async with slots:
+                record = await one(attempt)
+            if record["stop_reason"] != StopReason.ENGINE_ERROR.value:
+                journal.add(attempt.key, record)
+        on_done()
+        return record
+
+    return list(await asyncio.gather(*map(kept, attempts)))
+
+
+async def _graded(attempt: Attempt, text: str, stop: StopReason, detail: str, grade: Grader) -> dict[str, Any]:
+    verdict = await asyncio.to_thread(grade, text, attempt.problem.answer)
+    return {
+        "set": attempt.problem_set,
+        "index": attempt.problem.index,
+        "sample": attempt.sample,
+        "problem": attempt.problem.prompt,
+        "gold": attempt.problem.answer,
+        **grade_record(verdict, stop),
+        "stop_reason": stop.value,
+        "detail": detail,
+    }
+
+
+def grade_record(verdict: Grade, stop: StopReason) -> dict[str, Any]:
+    """A grade as JSON values; ``fault`` says what is the matter with the answer of a reply that ended by itself."""
+    return {
+        "correct": verdict.correct,
+        "extracted": verdict.extracted,
+        "fault": verdict.reason if stop is StopReason.ANSWERED else "",
+    }
 
 
 async def _answer_early(
-    generator: Generator, problem: Problem, request: Sampling, exit_after: int, settings: EarlyExit
+    generator: Generator, question: Sequence[Message], request: Sampling, exit_after: int, settings: EarlyExit
 ) -> Generation:
-    question = [Message(role="user", content=problem.prompt)]
     thoughts = Generation(text="", finish=FinishReason.LENGTH, num_prompt_tokens=0, num_tokens=0)
     if exit_after:
         thoughts = await generator.generate(question, request)
@@ -197,32 +284,3 @@ async def _answer_early(
         replace(request, max_tokens=settings.answer_tokens, stop=settings.stop),
     )
     return replace(answer, text=said + answer.text, num_tokens=thoughts.num_tokens + answer.num_tokens)
-
-
-def summarize(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Means over all problems; a problem that an engine failed on counts as wrong, and ``engine_error`` says how many.
-
-    ``accuracy``, ``num_tokens`` (and by role), ``num_rethinks``, and of each role ``well_formed_<role>``, the share of
-    its turns that follow the protocol.
-    """
-    found = {
-        "num_problems": float(len(records)),
-        "accuracy": fmean(record["correct"] for record in records),
-        "num_tokens": fmean(record["num_tokens"] for record in records),
-        "truncated": fmean(
-            record["stop_reason"] in (StopReason.TRUNCATED.value, StopReason.TOKEN_BUDGET.value) for record in records
-        ),
-        "engine_error": fmean(record["stop_reason"] == StopReason.ENGINE_ERROR.value for record in records),
-    }
-    if "turns" not in records[0]:
-        return found
-    for role in Role:
-        found[f"num_tokens_{role.value}"] = fmean(record[f"num_tokens_{role.value}"] for record in records)
-        formed = [turn["well_formed"] for record in records for turn in record["turns"] if turn["role"] == role.value]
-        if formed:
-            found[f"well_formed_{role.value}"] = fmean(formed)
-    found["num_rethinks"] = fmean(
-        sum(turn["text"].endswith("</rethink>") and turn["well_formed"] for turn in record["turns"])
-        for record in records
-    )
-    return found

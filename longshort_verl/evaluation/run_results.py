@@ -16,20 +16,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from longshort_verl.evaluation.comparison import (
-    AES_NAME,
-    BUDGETS,
-    Comparison,
-    Evaluated,
-    bootstrap_interval,
-    has_rethink,
-)
+from longshort_verl.evaluation.comparison import BUDGETS, Comparison
 from longshort_verl.evaluation.provenance import read_provenance
+from longshort_verl.evaluation.records import Evaluated, Record, by_set, has_rethink
+from longshort_verl.evaluation.scores import AES_NAME, interval, resampled_mean
 
 HEADLINE_SAVED, HEADLINE_LOSS = 0.8, 0.01
 """The paper's claim as a page checks it: so much fewer tokens, and no more accuracy lost."""
@@ -39,25 +35,21 @@ def run_rows(evaluated: Sequence[Evaluated]) -> list[dict[str, Any]]:
     """One object a run, in the order given.
 
     ``accuracy_low`` and ``accuracy_high`` are a 95 % bootstrap interval over the run's own problems; tokens are means a
-    problem; what a system has not, such as roles, is None.
+    problem; of several problem sets all are the mean of the sets, and ``sets`` has each. What a system has not, such as
+    roles, is None.
     """
     rows = []
     for one in evaluated:
-        records, source = one.records, read_provenance(one.folder)
-        low, high = bootstrap_interval(np.array([float(record["correct"]) for record in records]))
-        pair = "turns" in records[0]
+        source = read_provenance(one.folder)
+        sets = by_set(one.records)
         rows.append(
             {
                 "system": one.system,
                 "seed": source["seed"],
-                "problems": len(records),
-                "accuracy": fmean(record["correct"] for record in records),
-                "accuracy_low": low,
-                "accuracy_high": high,
-                "tokens_mean": fmean(record["num_tokens"] for record in records),
-                "tokens_long": fmean(record["num_tokens_long"] for record in records) if pair else None,
-                "tokens_short": fmean(record["num_tokens_short"] for record in records) if pair else None,
-                "rethink_share": fmean(has_rethink(record) for record in records) if pair else None,
+                **_numbers(one),
+                "sets": {name: _numbers(replace(one, records=of)) for name, of in sets.items()}
+                if len(sets) > 1
+                else {},
                 "minutes": source["minutes"],
                 "commit": source["commit"],
                 "command": source["command"],
@@ -65,6 +57,29 @@ def run_rows(evaluated: Sequence[Evaluated]) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _numbers(one: Evaluated) -> dict[str, Any]:
+    low, high = interval(resampled_mean(list(map(_by_problem, by_set(one.records).values()))))
+    pair = "turns" in one.records[0]
+    return {
+        "problems": sum(len(_by_problem(of)) for of in by_set(one.records).values()),
+        "samples": max(record.get("sample", 0) for record in one.records) + 1,
+        "accuracy": one.mean(lambda record: record["correct"]),
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "tokens_mean": one.mean(lambda record: record["num_tokens"]),
+        "tokens_long": one.mean(lambda record: record["num_tokens_long"]) if pair else None,
+        "tokens_short": one.mean(lambda record: record["num_tokens_short"]) if pair else None,
+        "rethink_share": one.mean(has_rethink) if pair else None,
+    }
+
+
+def _by_problem(records: Sequence[Record]) -> np.ndarray:
+    samples: dict[int, list[bool]] = {}
+    for record in records:
+        samples.setdefault(record["index"], []).append(record["correct"])
+    return np.array([fmean(samples[index]) for index in sorted(samples)])
 
 
 def markdown(
@@ -88,7 +103,7 @@ def markdown(
         f"points against {reference} (95 % interval)",
         "tokens",
         "saved",
-        f"AES {AES_NAME}",
+        f"AES {AES_NAME} (95 % interval)",
         "tokens, long and short",
         "rethinks",
         *(f"accuracy within {cap}" for cap in caps),
@@ -101,9 +116,9 @@ def markdown(
             "" if one is found[0] else _difference(one),
             one.num_tokens.told("{:.1f}"),
             "" if one is found[0] else f"{one.saved:.1%}",
-            "" if one is found[0] or one.aes is None else f"{one.aes:.2f}",
+            "" if one is found[0] else one.told_aes(),
             _roles(one),
-            one.roles["rethink_share"].told("{:.1%}") if one.roles else "",
+            one.details["rethink_share"].told("{:.1%}") if one.is_pair else "",
             *(f"{value:.1%}" for value in one.budgets),
         ]
         for one in found
@@ -129,7 +144,7 @@ def markdown(
     parts = [
         f"# {title}",
         *([note.strip()] if note.strip() else []),
-        *_verdicts(found),
+        *verdicts(found),
         _table(head, lines),
         how,
         f"![accuracy against tokens, and under a budget of tokens]({picture})",
@@ -140,8 +155,8 @@ def markdown(
     return "\n\n".join(parts) + "\n"
 
 
-def _verdicts(found: Sequence[Comparison]) -> list[str]:
-    """What the numbers say of the paper's claim, and in which order of AES, as sentences."""
+def verdicts(found: Sequence[Comparison]) -> list[str]:
+    """What the numbers say of the paper's claim, and in which order of AES, as sentences; none without an AES."""
     others = [one for one in found[1:] if one.aes is not None]
     if not others:
         return []
@@ -151,7 +166,9 @@ def _verdicts(found: Sequence[Comparison]) -> list[str]:
     return [
         f"At least {HEADLINE_SAVED:.0%} fewer tokens than {found[0].system}, and at most {100 * HEADLINE_LOSS:g} point "
         f"of accuracy lost: {_names(claim)}. With the whole 95 % interval of the difference: {_names(sure)}.",
-        f"By AES ({AES_NAME}), highest first: {', '.join(f'{one.system} {one.aes:.2f}' for one in ranked)}.",
+        f"By AES ({AES_NAME}), highest first: {', '.join(f'{one.system} {one.aes:.2f}' for one in ranked)}. "
+        f"No difference from {ranked[0].system} by the 95 % interval of the difference: "
+        f"{_names([one for one in ranked[1:] if one.aes_verdict(ranked[0]) == 'no difference'])}.",
     ]
 
 
@@ -174,6 +191,6 @@ def _difference(one: Comparison) -> str:
 
 
 def _roles(one: Comparison) -> str:
-    if not one.roles:
+    if not one.is_pair:
         return ""
-    return f"{one.roles['num_tokens_long'].mean:.1f} and {one.roles['num_tokens_short'].mean:.1f}"
+    return f"{one.details['num_tokens_long'].mean:.1f} and {one.details['num_tokens_short'].mean:.1f}"

@@ -24,7 +24,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from longshort_verl.cli import app
-from longshort_verl.evaluation.comparison import aes, bootstrap_interval, compare, comparison_table, read_evaluations
+from longshort_verl.evaluation.comparison import compare, compare_sets, comparison_table
+from longshort_verl.evaluation.records import read_evaluations
 from longshort_verl.evaluation.run_results import markdown, run_rows
 
 
@@ -70,26 +71,72 @@ def test_numbers_by_hand(two_seeds):
     # 12.5, 25, 50 and 100 tokens
     assert pair.budgets == (0.0, 0.875, 0.875, 0.875)
     assert reference.budgets == (0.0, 0.0, 0.0, 0.5)
-    assert pair.roles["num_tokens_long"].mean == 15
-    assert pair.roles["rethink_share"].high == 0.25
+    assert pair.details["num_tokens_long"].mean == 15
+    assert pair.details["rethink_share"].high == 0.25
     assert reference.difference == 0
     assert reference.verdict == "no difference"
 
 
-def test_aes_of_published_figures():
-    # DOT's table (arXiv 2601.03969): base 67.4 % with 9756 tokens.
-    for accuracy, tokens, published in ((73.2, 3610, 0.89), (68.8, 2159, 0.84), (65.0, 2574, 0.56), (63.4, 5216, 0.16)):
-        assert aes(accuracy, 67.4, 1 - tokens / 9756) == pytest.approx(published, abs=0.01)
+def test_intervals_of_aes_cover_and_are_paired(tmp_path):
+    # Over draws of 100 problems, of a pair that is right on 80 % with 20 tokens against 60 % with 100.
+    rng, true, covered = np.random.default_rng(3), 0.8 + 3 * (0.8 / 0.6 - 1), 0
+    for number in range(60):
+        base, right = rng.random(100) < 0.6, rng.random(100) < 0.8
+        solo = [solo_row(i, bool(base[i]), int(rng.integers(50, 151))) for i in range(100)]
+        pair = [pair_row(i, bool(right[i]), int(rng.integers(10, 31))) for i in range(100)]
+        folder = write(tmp_path / str(number), solo=solo, pair=pair)
+        low, high = compare(read_evaluations([("", folder)]))[1].aes_interval
+        covered += low <= true <= high
+    assert 51 <= covered <= 60
+    # Two systems that differ on three problems of 100, always for the better: each interval is wide, that of their
+    # difference is not.
+    worse = [pair_row(i, i not in (0, 1, 2, 3) and bool(right[i]), 20) for i in range(100)]
+    better = [pair_row(i, i in (0, 1, 2, 3) or bool(right[i]), 20) for i in range(100)]
+    folder = write(tmp_path / "two", solo=solo, worse=worse, better=better)
+    _, found_better, found_worse = compare(read_evaluations([("", folder)]))
+    assert found_worse.aes_interval[1] > found_better.aes_interval[0]
+    assert (found_better.aes_verdict(found_worse), found_worse.aes_verdict(found_better)) == ("higher", "lower")
+    assert found_better.aes_verdict(found_better) == "no difference"
 
 
-def test_intervals_cover():
-    rng = np.random.default_rng(1)
-    covered = 0
-    for _ in range(200):
-        values = rng.choice([-1.0, 0.0, 1.0], size=200, p=[0.1, 0.6, 0.3])
-        low, high = bootstrap_interval(values)
-        covered += low <= 0.2 <= high
-    assert 180 <= covered <= 199
+def test_sets_weigh_alike_and_samples_are_means(tmp_path):
+    # Of a large set the pair is right on all, of a small one on a half, the model by itself on a half and on all.
+    def rows(make, large, small, samples=1):
+        return [
+            {**make(i, right, tokens), "set": name, "sample": k}
+            for name, rights, tokens in (("large", large, 10), ("small", small, 20))
+            for k in range(samples)
+            for i, right in enumerate(rights)
+        ]
+
+    solo = rows(solo_row, [i % 2 == 0 for i in range(40)], [True] * 4)
+    pair = rows(pair_row, [True] * 40, [True, False] * 2, samples=3)
+    folder = write(tmp_path / "a", solo=solo, pair=pair)
+    evaluated = read_evaluations([("", folder)])
+    reference, found = compare(evaluated)
+    assert (reference.accuracy.mean, found.accuracy.mean) == (0.75, 0.75), "not 24 of 44, and 42 of 44"
+    assert (reference.num_tokens.mean, found.num_tokens.mean, found.num_problems) == (15, 15, 44)
+    assert found.verdict == "no difference"
+    sets = compare_sets(evaluated)
+    assert [(name, of[1].difference, of[1].verdict) for name, of in sets.items()] == [
+        ("large", 0.5, "higher"),
+        ("small", -0.5, "no difference"),
+    ]
+    (row, _) = run_rows(evaluated)
+    assert (row["system"], row["problems"], row["samples"], row["accuracy"]) == ("pair", 44, 3, 0.75)
+    assert {name: of["accuracy"] for name, of in row["sets"].items()} == {"large": 1.0, "small": 0.5}
+    done = CliRunner().invoke(app, ["report", "evaluation", str(folder), "--out", str(tmp_path / "a.png")])
+    assert done.exit_code == 0, done.output
+    assert "large: 40 problems" in done.output
+    assert "mean of the sets: 44 problems" in done.output
+
+
+def test_what_a_model_wrote_breaks_no_record(tmp_path):
+    row = {**solo_row(0, True, 9), "text": "a\u2028b\x85c\r\nd"}
+    folder = tmp_path / "x"
+    folder.mkdir()
+    (folder / "solo.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert read_evaluations([("", folder)])[0].records[0]["text"] == row["text"]
 
 
 def test_a_difference_inside_its_interval_is_none(tmp_path):
@@ -145,7 +192,7 @@ def test_results_and_page(two_seeds, tmp_path):
     page = (tmp_path / "R.md").read_text()
     assert page.startswith("# Ours\n\nForty steps *each*.\n\n")
     assert "at most 1 point of accuracy lost: ours. With the whole" in page
-    assert "By AES (1/3/5), highest first: ours 3.05.\n" in page
+    assert "By AES (1/3/5), highest first: ours 3.05. No difference from ours by the 95 % interval" in page
     assert "| ours | 2 | 87.5% (75.0% to 100.0%) | +37.5 (" in page
     assert "](a.png)" in page
     assert "| `a \\| b` |" in page, "a bar in a cell would end it"
@@ -168,7 +215,8 @@ def test_a_claim_that_is_missed_is_not_made(tmp_path):
     found = compare(read_evaluations([("", folder)]))
     page = markdown(found, run_rows(read_evaluations([("", folder)])), "a.png", title="All")
     assert "accuracy lost: lucky, sure. With the whole 95 % interval of the difference: sure." in page
-    assert "highest first: lucky 0.85, sure 0.80, hasty 0.80, greedy 0.70." in page
+    assert "highest first: lucky 0.85, sure 0.80, hasty 0.80, greedy 0.70. No difference from lucky by" in page
+    assert "of the difference: sure, hasty.\n" in page, "what is sure of its accuracy is sure to lose to none"
 
 
 @pytest.mark.parametrize(
@@ -179,6 +227,8 @@ def test_a_claim_that_is_missed_is_not_made(tmp_path):
         ({"solo": [{"problem": "1"}]}, "line 1, is no record"),
         ({"solo": []}, "holds no record"),
         ({"solo": [solo_row(0, True, 9)], "pair": [pair_row(1, True, 9)]}, "has other problems than"),
+        ({"solo": [solo_row(0, True, 9)], "pair": [{**pair_row(0, True, 9), "gold": "2"}]}, "has other problems than"),
+        ({"solo": [solo_row(0, True, 9), solo_row(0, False, 9)]}, "the same problem and sample twice"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(tmp_path, files, said):
@@ -192,5 +242,3 @@ def test_nothing_is_relative_to_a_reference_that_is_never_right(tmp_path):
     folder = write(tmp_path / "x", solo=[solo_row(0, False, 9)], pair=[pair_row(0, True, 9)])
     _, pair = compare(read_evaluations([("", folder)]))
     assert (pair.aes, pair.difference) == (None, 1.0)
-    with pytest.raises(ValueError, match="answers nothing right"):
-        aes(1.0, 0.0, 0.5)

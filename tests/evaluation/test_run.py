@@ -21,16 +21,21 @@ from rich.console import Console
 
 from longshort_verl.config.evaluate import read_evaluate
 from longshort_verl.config.schema import ConfigError
+from longshort_verl.data.journal import Journal
 from longshort_verl.dialogue import DialogueSettings
-from longshort_verl.evaluation.results import evaluation_table
-from longshort_verl.evaluation.run import EarlyExit, EvaluationSampling, run_pair, run_solo, summarize
+from longshort_verl.evaluation.records import answer_text, grade_again, summarize
+from longshort_verl.evaluation.results import evaluation_results, evaluation_table
+from longshort_verl.evaluation.run import Attempt, EarlyExit, EvaluationSampling, run_pair, run_solo
 from longshort_verl.generation import ScriptedGenerator
 from longshort_verl.grading import GradingSettings, grade
 from longshort_verl.types import FinishReason, Generation, Problem, Role
 
 GRADING = GradingSettings(timeout_s=2.0, max_answer_chars=100, max_workers=1)
-PROBLEMS = [Problem(prompt=f"problem {i}", answer="7", source="test", index=i) for i in range(4)]
-SAMPLING = EvaluationSampling(temperature=1.0, top_p=1.0, seed=1, solo_max_tokens=50)
+ATTEMPTS = [
+    Attempt(problem_set="test", problem=Problem(prompt=f"problem {i}", answer="7", source="test", index=i), sample=0)
+    for i in range(4)
+]
+SAMPLING = EvaluationSampling(temperature=1.0, top_p=1.0, seed=1, samples=1, solo_max_tokens=50, solo_suffix="?")
 DIALOGUE = DialogueSettings(
     opening_role=Role.LONG,
     max_short_turns=2,
@@ -45,7 +50,13 @@ def graded(text, gold):
     return grade(text, gold, GRADING)
 
 
-def test_the_pair_by_hand():
+@pytest.fixture
+def journal(tmp_path):
+    with Journal(tmp_path / "a.journal", {}) as journal:
+        yield journal
+
+
+def test_the_pair_by_hand(journal):
     # Tokens are characters that are no white space. Four dialogues: right, right after a rethink, wrong, broken.
     long = ["<think>a</think>", "<think>a</think>", "<think>b</think>", "<think>a</think>", "nonsense"]
     short = [
@@ -58,12 +69,13 @@ def test_the_pair_by_hand():
     done = []
     records = asyncio.run(
         run_pair(
-            PROBLEMS,
+            ATTEMPTS,
             generators,
             DIALOGUE,
             SAMPLING,
             graded,
             forbidden=(),
+            journal=journal,
             max_requests=1,
             on_done=lambda: done.append(1),
         )
@@ -81,19 +93,33 @@ def test_the_pair_by_hand():
     assert found["well_formed_short"] == 1.0
     assert found["num_rethinks"] == 1 / 4
     console = Console(width=60, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(evaluation_table({"pair": found}))
-    assert "50.0%" in console.export_text()
+    console.print(evaluation_table({"pair": evaluation_results(records, [40, 100], [])}))
+    shown = console.export_text()
+    assert "50.0%" in shown
+    assert "accuracy within 40 tokens" in shown
+    # Prompts: the problem, 8 characters, and each role's transcript. The long role's second prompt holds its first and
+    # what it wrote; so does the short role's.
+    first, second = records[:2]
+    assert [turn["num_prompt_tokens"] for turn in second["turns"]] == [8, 24, 8 + 16 + 20, 24 + 20 + 16]
+    assert (first["num_tokens_prompts"], first["num_tokens_reprefilled"]) == (8 + 24, 0)
+    assert second["num_tokens_prompts"] == 8 + 24 + 44 + 60
+    assert second["num_tokens_reprefilled"] == (8 + 16) + (24 + 20)
+    assert [answer_text(record) for record in records] == ["\\boxed{7}", "\\boxed{7}", "\\boxed{8}", ""]
+    assert [grade_again(record, graded) for record in records] == records
+    assert [record["fault"] for record in records] == [""] * 4, "what broke off has no answer that could be faulty"
+    assert found["num_turns"] == (2 + 4 + 2 + 1) / 4
 
 
-def test_a_model_by_itself_by_hand():
+def test_a_model_by_itself_by_hand(journal):
     cut = Generation(text="on \\boxed{7}", finish=FinishReason.LENGTH, num_prompt_tokens=1, num_tokens=50)
     gone = Generation(text="", finish=FinishReason.ERROR, num_prompt_tokens=0, num_tokens=0, error="gone")
     records = asyncio.run(
         run_solo(
-            PROBLEMS,
+            ATTEMPTS,
             ScriptedGenerator(["x \\boxed{7}", "\\boxed{8}", cut, gone]),
             SAMPLING,
             graded,
+            journal=journal,
             max_requests=1,
             on_done=lambda: None,
         )
@@ -104,26 +130,32 @@ def test_a_model_by_itself_by_hand():
     assert found["num_tokens"] == (10 + 9 + 50 + 0) / 4
     assert (found["truncated"], found["engine_error"]) == (0.25, 0.25)
     assert records[3]["detail"] == "gone"
+    assert len(journal) == 3, "what an engine lost is asked again"
+    assert [grade_again(record, graded) for record in records] == records
     assert "num_rethinks" not in found
 
 
-def test_a_model_that_is_made_to_answer_early():
+def test_a_model_that_is_made_to_answer_early(tmp_path):
     settings = EarlyExit(max_tokens=(0, 9), forcing_text="</think>\\boxed{", answer_tokens=5, stop=("}",))
+    runs = []
 
     def run(replies, exit_after):
         generator = ScriptedGenerator(replies)
-        records = asyncio.run(
-            run_solo(
-                PROBLEMS[:2],
-                generator,
-                SAMPLING,
-                graded,
-                max_requests=1,
-                on_done=lambda: None,
-                exit_after=exit_after,
-                early_exit=settings,
+        runs.append(len(runs))
+        with Journal(tmp_path / f"{len(runs)}.journal", {}) as journal:
+            records = asyncio.run(
+                run_solo(
+                    ATTEMPTS[:2],
+                    generator,
+                    SAMPLING,
+                    graded,
+                    journal=journal,
+                    max_requests=1,
+                    on_done=lambda: None,
+                    exit_after=exit_after,
+                    early_exit=settings,
+                )
             )
-        )
         return records, generator.requests
 
     records, requests = run(["7}", "8}"], 0)
@@ -154,6 +186,10 @@ def test_a_model_that_is_made_to_answer_early():
         (["solo.path=a", "sampling.solo_max_tokens=0"], "solo_max_tokens is 0"),
         (["solo.path=a", "sampling.top_p=2"], "top_p is 2"),
         (["solo.path=a", "max_requests=0"], "max_requests is 0"),
+        (["solo.path=a", "budgets=[10,5]"], r"budgets is \[10, 5\]; give growing"),
+        (["solo.path=a", "budgets=[20000]"], "budgets ends with 20000 and sampling.solo_max_tokens is 16384"),
+        (["solo.path=a", "sampling.temperature=0", "sampling.samples=2"], "greedy replies are all the same"),
+        (["solo.path=a", "sampling.samples=0"], "samples is 0"),
     ],
 )
 def test_wrong_settings_are_refused(overrides, said):

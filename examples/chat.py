@@ -1,0 +1,99 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Chat with the pair in a terminal and see both roles write: python examples/chat.py, beside `longshort serve`.
+
+Violet is the long role, green the short one, dim what ends a reply. Ctrl-D or an empty line ends the chat.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import openai
+import typer
+from rich.console import Console
+from rich.text import Text
+
+STYLES = {"long": "magenta", "short": "green"}
+
+
+def main(
+    url: Annotated[str, typer.Option(help="Of the endpoint.")] = "http://127.0.0.1:8000/v1",
+    model: Annotated[str, typer.Option(help="Its name there.")] = "longshort",
+    temperature: Annotated[float | None, typer.Option(help="The server's own where not given.")] = None,
+    remember: Annotated[bool, typer.Option(help="Send what was said before along.")] = True,
+) -> None:
+    """Ask, and watch the two models answer."""
+    client = openai.OpenAI(base_url=url, api_key=os.environ.get("LONGSHORT_API_KEY") or "none")
+    console = Console(highlight=False)
+    said: list[dict[str, str]] = []
+    while True:
+        try:
+            question = console.input("[bold]you[/bold]> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            break
+        if not question:
+            break
+        said.append({"role": "user", "content": question})
+        try:
+            content = reply(client, console, model, said if remember else said[-1:], temperature)
+        except openai.OpenAIError as error:
+            console.print(f"{type(error).__name__}: {error}", style="red", markup=False)
+            said.pop()
+            continue
+        said.append({"role": "assistant", "content": content})
+
+
+def reply(
+    client: openai.OpenAI,
+    console: Console,
+    model: str,
+    messages: list[dict[str, str]],
+    temperature: float | None,
+) -> str:
+    """Print one reply as it is written; its answer."""
+    more = {} if temperature is None else {"temperature": temperature}
+    stream = client.chat.completions.create(
+        model=model,
+        messages=messages,
+        stream=True,
+        stream_options={"include_usage": True},
+        extra_body={"include_reasoning": True},
+        **more,
+    )
+    answer, turn, ended, usage = "", None, {}, None
+    for chunk in stream:
+        usage = chunk.usage or usage
+        for choice in chunk.choices:
+            answer += choice.delta.content or ""
+            about = getattr(choice, "longshort", None) or {}
+            text = getattr(choice.delta, "reasoning", None)
+            if text:
+                if (about["role"], about["turn"]) != turn:
+                    turn = (about["role"], about["turn"])
+                    console.print(Text(f"\n{turn[0]:>5}  " if turn[1] else f"{turn[0]:>5}  ", style="dim"), end="")
+                # A terminal obeys control characters.
+                plain = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+                console.print(Text(plain.replace("\n", "\n       "), style=STYLES[turn[0]]), end="", soft_wrap=True)
+            elif "stop_reason" in about:
+                ended = about
+    roles = usage.longshort if usage is not None else {}
+    tokens = ", ".join(f"{role} {of['completion_tokens']}" for role, of in roles.items())
+    console.print(Text(f"\n       {ended.get('stop_reason', '')}; tokens: {tokens}", style="dim"))
+    return answer
+
+
+if __name__ == "__main__":
+    typer.run(main)

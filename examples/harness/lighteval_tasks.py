@@ -1,0 +1,60 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Tasks for lighteval against `longshort serve`: the problem alone is asked, since the pair has its own prompts.
+
+    longshort serve long.path=pair/long short.path=pair/short &
+    lighteval endpoint litellm examples/harness/lighteval_model.yaml "longshort:aime_2024|0" \\
+      --custom-tasks examples/harness/lighteval_tasks.py
+
+Scores are lighteval's own (math-verify). `longshort:local` reads the folder that LONGSHORT_PROBLEMS names: JSONL, or
+anything else that `datasets` loads, with the columns problem and answer, as the split train.
+"""
+
+import os
+
+from lighteval.metrics.metrics import Metrics
+from lighteval.tasks.lighteval_task import LightevalTaskConfig
+from lighteval.tasks.requests import Doc
+
+# As `longshort evaluate` samples them (longshort_verl/data/problem_sets.py).
+SETS = {
+    "math500": ("HuggingFaceH4/MATH-500", "test", 8),
+    "aime_2024": ("HuggingFaceH4/aime_2024", "train", 32),
+    "aime_2025": ("math-ai/aime25", "test", 32),
+    "amc_2023": ("math-ai/amc23", "test", 32),
+    "local": (os.environ.get("LONGSHORT_PROBLEMS", ""), "train", 1),
+}
+
+
+def ask(line, task_name=None):
+    answer = line["answer"]
+    if isinstance(answer, float) and answer.is_integer():
+        answer = int(answer)
+    return Doc(task_name=task_name, query=line.get("problem") or line["question"], choices=[str(answer)], gold_index=0)
+
+
+TASKS_TABLE = [
+    LightevalTaskConfig(
+        name=f"longshort:{name}",
+        prompt_function=ask,
+        hf_repo=repository,
+        hf_subset="default",
+        hf_avail_splits=[split],
+        evaluation_splits=[split],
+        generation_size=None,
+        metrics=[Metrics.avg_at_n_math(sample_params={"n": number})],
+    )
+    for name, (repository, split, number) in SETS.items()
+    if repository
+]

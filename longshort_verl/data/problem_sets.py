@@ -1,0 +1,203 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The problem sets that reasoning models are measured on, by public name or from a local copy.
+
+A set says where it is published, how its rows become problems, and how often its field samples a problem: of 30
+problems a single sample each tells next to nothing (standard error 6 points, with 32 samples about 1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from longshort_verl.data.problems import ProblemFileError, problems_from_rows, read_problems
+from longshort_verl.types import Problem
+
+CHOICE_LETTERS = "ABCD"
+_CHOICE_COLUMNS = ("Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
+_CHOICE_QUESTION = "Answer with the letter of the right choice in \\boxed{}."
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProblemSet:
+    """Problems under one name."""
+
+    name: str
+    """By which records and tables call it."""
+    num_samples: int
+    """Replies to each problem, where a run does not say."""
+    problems_of: Callable[[int], Sequence[Problem]]
+    """The problems of a sample, in order; of multiple choice the letters change from sample to sample."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A public set."""
+
+    hub: str
+    """Name on the Hugging Face hub."""
+    config: str | None
+    """Of its configurations, where it has several."""
+    split: str
+    """Of its splits."""
+    num_samples: int
+    """Replies to each problem, as the field does it."""
+    num_problems: int
+    """How many there are: a local copy with another number is another set."""
+    choices: bool = False
+    """Multiple choice in GPQA's columns."""
+
+
+PUBLISHED: Mapping[str, Published] = {
+    "math500": Published(hub="HuggingFaceH4/MATH-500", config=None, split="test", num_samples=8, num_problems=500),
+    "aime_2024": Published(hub="HuggingFaceH4/aime_2024", config=None, split="train", num_samples=32, num_problems=30),
+    "aime_2025": Published(hub="math-ai/aime25", config=None, split="test", num_samples=32, num_problems=30),
+    "amc_2023": Published(hub="math-ai/amc23", config=None, split="test", num_samples=32, num_problems=40),
+    "gpqa_diamond": Published(
+        hub="Idavidrein/gpqa", config="gpqa_diamond", split="train", num_samples=8, num_problems=198, choices=True
+    ),
+}
+"""By the name that a command takes. Samples: 32 on AIME and AMC (DOT, arXiv 2601.03969), 8 on GPQA and MATH-500 (LC-R1,
+arXiv 2506.14755)."""
+
+
+def read_problem_set(given: str) -> ProblemSet:
+    """A set by what a command was given.
+
+    Args:
+        given: a name of :data:`PUBLISHED` (fetched from the hub, or from its cache), ``NAME=COPY`` for a local copy of
+            it, a file or a folder that ``datasets`` can load; or a file of problems.
+
+    Raises:
+        ProblemFileError: it cannot be read, a row is bad, or a copy has not the set's number of problems.
+    """
+    if given in PUBLISHED:
+        return _published(given, _from_hub(given))
+    name, equals, copy = given.partition("=")
+    if not equals or name not in PUBLISHED or Path(given).exists():
+        return _file(given)
+    path = Path(copy)
+    if not path.exists():
+        raise ProblemFileError(f"{given}: there is no {copy}; give a file or folder with {PUBLISHED[name].hub}")
+    if path.is_file() and not PUBLISHED[name].choices:
+        problems = read_problems(path, source=name)
+        _check_number(name, copy, len(problems))
+        return _same(name, PUBLISHED[name].num_samples, problems)
+    return _published(name, _load(copy, PUBLISHED[name]), where=copy)
+
+
+def _file(given: str) -> ProblemSet:
+    path = Path(given)
+    if not path.suffix and not path.exists():
+        raise ProblemFileError(
+            f"{given!r} is no file and no known set; give a file of problems, or one of {', '.join(PUBLISHED)}"
+        )
+    return _same(path.stem, 1, read_problems(path, source=path.stem))
+
+
+def _same(name: str, num_samples: int, problems: Sequence[Problem]) -> ProblemSet:
+    return ProblemSet(name=name, num_samples=num_samples, problems_of=lambda sample: problems)
+
+
+def _from_hub(name: str) -> Sequence[Mapping[str, Any]]:
+    return _load(PUBLISHED[name].hub, PUBLISHED[name])
+
+
+def _load(source: str, published: Published) -> Sequence[Mapping[str, Any]]:
+    """Rows of a repository of the hub, of a folder, or of a file."""
+    from datasets import load_dataset
+
+    kinds = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
+    try:
+        if Path(source).is_file():
+            kind = kinds.get(Path(source).suffix.lower())
+            if kind is None:
+                raise ValueError(f"its suffix is none of {', '.join(kinds)}")
+            return load_dataset(kind, data_files=source, split="train").to_list()
+        if Path(source).is_dir():
+            return load_dataset(source, split=published.split).to_list()
+        return load_dataset(source, published.config, split=published.split).to_list()
+    except Exception as error:  # datasets raises whatever its readers, and the hub's client, raise
+        raise ProblemFileError(
+            f"{source} cannot be loaded: {' '.join(str(error).split())[:300]}; without a network give a local copy as "
+            "NAME=FILE, and to a set that asks for an agreement log in to the hub first"
+        ) from error
+
+
+def _published(name: str, rows: Sequence[Mapping[str, Any]], where: str | None = None) -> ProblemSet:
+    published = PUBLISHED[name]
+    where = where or published.hub
+    _check_number(name, where, len(rows))
+    if not published.choices:
+        return _same(name, published.num_samples, problems_from_rows(rows, where=where, source=name))
+    questions = [_question(row, index, where) for index, row in enumerate(rows)]
+    return ProblemSet(
+        name=name,
+        num_samples=published.num_samples,
+        problems_of=lambda sample: [question.problem(name, sample) for question in questions],
+    )
+
+
+def _check_number(name: str, where: str, number: int) -> None:
+    if number != PUBLISHED[name].num_problems:
+        raise ProblemFileError(
+            f"{where} has {number} rows, but {name} has {PUBLISHED[name].num_problems} problems; a part of it, or "
+            "another set, is given as a file, without the name"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One question with four choices, the right one first."""
+
+    key: str
+    """Of the data set's own; the order of the letters follows from it."""
+    text: str
+    """What is asked."""
+    choices: tuple[str, ...]
+    """The right one first."""
+    index: int
+    """Row in its file."""
+
+    def problem(self, source: str, sample: int) -> Problem:
+        """With its choices in an order drawn anew for each question and each sample, from nothing but these.
+
+        A generator seeded alike for every question would put the right choice at the same letter in all of them.
+        """
+        seed = hashlib.sha256(f"{self.key}/{sample}".encode()).digest()
+        order = list(range(len(self.choices)))
+        random.Random(seed).shuffle(order)
+        lines = [f"{letter}) {self.choices[place]}" for letter, place in zip(CHOICE_LETTERS, order, strict=True)]
+        return Problem(
+            prompt="\n\n".join([self.text, "\n".join(lines), _CHOICE_QUESTION]),
+            answer=CHOICE_LETTERS[order.index(0)],
+            source=source,
+            index=self.index,
+        )
+
+
+def _question(row: Mapping[str, Any], index: int, where: str) -> Question:
+    wanted = ("Record ID", "Question", *_CHOICE_COLUMNS)
+    missing = [name for name in wanted if not isinstance(row.get(name), str) or not str(row[name]).strip()]
+    if missing:
+        raise ProblemFileError(f"{where}: row {index} has no text in {', '.join(missing)}; it needs GPQA's own columns")
+    key, text, *choices = (str(row[name]).strip() for name in wanted)
+    if len(set(choices)) < len(choices):
+        raise ProblemFileError(f"{where}: row {index} has the same choice twice, so that no letter is right alone")
+    return Question(key=key, text=text, choices=tuple(choices), index=index)

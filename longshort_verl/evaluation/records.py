@@ -1,0 +1,205 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The records that ``longshort evaluate`` writes, a line a reply: reading them, and grading them again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from longshort_verl.dialogue import parse_turn
+from longshort_verl.evaluation.provenance import read_provenance
+from longshort_verl.evaluation.run import Grader, grade_record
+from longshort_verl.types import Role, StopReason
+
+REFERENCE = "solo"
+"""The system that the others are compared with: the model by itself."""
+CUT_OFF = (StopReason.TRUNCATED.value, StopReason.TOKEN_BUDGET.value)
+"""Endings by a limit on tokens."""
+
+Record = Mapping[str, Any]
+"""One reply, or dialogue, with its grade."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """One system of one evaluation folder."""
+
+    system: str
+    """Its name in the comparison."""
+    folder: Path
+    """Where its records lie; a folder is a seed."""
+    records: Sequence[Record]
+    """One a problem and sample, in their order."""
+    seed: int | None = None
+    """Of the run, where its folder says so."""
+
+    def mean(self, value: Callable[[Record], float]) -> float:
+        """Mean over the replies of a set, and of these over the sets, so that a small set weighs as much as a large."""
+        return fmean(fmean(map(value, records)) for records in by_set(self.records).values())
+
+
+def by_set(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Records of each problem set, in the order in which the sets come."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(record.get("set", ""), []).append(record)
+    return found
+
+
+def read_evaluations(named: Iterable[tuple[str, Path]]) -> list[Evaluated]:
+    """The systems of evaluation folders.
+
+    The pair takes the name that its folder is given, if any; in a folder without a pair, the model by itself does.
+
+    Raises:
+        FileNotFoundError: a folder holds no evaluation.
+        ValueError: a record cannot be read, a folder is given twice, or problems differ between systems.
+    """
+    found: list[Evaluated] = []
+    for label, folder in named:
+        paths = sorted(folder.glob("*.jsonl"))
+        if not paths:
+            raise FileNotFoundError(f"{folder} holds no evaluation; give a folder of `longshort evaluate`")
+        named_one = "pair" if any(path.stem == "pair" for path in paths) else REFERENCE
+        for path in paths:
+            system = label if path.stem == named_one and label else path.stem
+            if any(one.system == system and one.folder == folder for one in found):
+                raise ValueError(f"{folder} is given twice as {system}")
+            seed = read_provenance(folder)["seed"]
+            found.append(Evaluated(system=system, folder=folder, records=read_records(path), seed=seed))
+    asked = [_asked(one.records) for one in found]
+    for one, problems in zip(found, asked, strict=True):
+        # Samples may differ in number; where both have one, it is of the same problem.
+        same = {key[:2] for key in problems} == {key[:2] for key in asked[0]}
+        if not same or any(asked[0].get(key, text) != text for key, text in problems.items()):
+            raise ValueError(
+                f"{one.folder} has other problems than {found[0].folder}; compare evaluations of the same file"
+            )
+    return found
+
+
+def _asked(records: Sequence[Record]) -> dict[tuple[str, int, int], tuple[str, str]]:
+    return {
+        (record.get("set", ""), record["index"], record.get("sample", 0)): (record["problem"], record["gold"])
+        for record in records
+    }
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records of one file.
+
+    Raises:
+        ValueError: a line is no record, a reply is there twice, or there is none.
+    """
+    rows = []
+    # Not splitlines(), which would also break a record at a raw U+2028 that a model wrote.
+    for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), start=1):
+        if not line and number == 1:
+            break
+        try:
+            row = json.loads(line)
+            rows.append({**row, "correct": bool(row["correct"]), "num_tokens": int(row["num_tokens"])})
+            _ = row["problem"], row["gold"], row["index"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}, line {number}, is no record of `longshort evaluate`: {error!r}") from error
+    if not rows:
+        raise ValueError(f"{path} holds no record")
+    if len(_asked(rows)) < len(rows):
+        raise ValueError(f"{path} holds the same problem and sample twice")
+    return rows
+
+
+def answer_text(record: Record) -> str:
+    """What was graded: the whole reply of a model by itself, the body of a pair's last turn; empty where it was cut."""
+    if record["stop_reason"] != StopReason.ANSWERED.value:
+        return ""
+    if "turns" in record:
+        return parse_turn(Role.SHORT, record["turns"][-1]["text"]).body
+    return record["text"]
+
+
+def grade_again(record: Record, grade: Grader) -> dict[str, Any]:
+    """The record with the grade that the kept reply gets now."""
+    stop = StopReason(record["stop_reason"])
+    return {**record, **grade_record(grade(answer_text(record), record["gold"]), stop)}
+
+
+def has_rethink(record: Record) -> bool:
+    """Whether the short role asked for another thought in a pair's dialogue."""
+    return any(turn["well_formed"] and turn["text"].endswith("</rethink>") for turn in record["turns"])
+
+
+def is_cut_off(record: Record) -> bool:
+    """Whether a limit on tokens ended it."""
+    return record["stop_reason"] in CUT_OFF
+
+
+def is_unparseable(record: Record) -> bool:
+    """Whether a reply that ended by itself holds no answer that could be read."""
+    return record["stop_reason"] == StopReason.ANSWERED.value and bool(record.get("fault"))
+
+
+def summarize(records: Sequence[Record]) -> dict[str, float]:
+    """Means over all records; what an engine failed on counts as wrong, and ``engine_error`` says how many.
+
+    ``accuracy``, ``num_tokens`` (and by role, and of prompts), ``num_turns``, ``num_rethinks``, and of each role
+    ``well_formed_<role>``, the share of its turns that follow the protocol.
+    """
+    found = {
+        "num_problems": float(len({(record["index"], record.get("set")) for record in records})),
+        "num_replies": float(len(records)),
+        "accuracy": fmean(record["correct"] for record in records),
+        "num_tokens": fmean(record["num_tokens"] for record in records),
+        "truncated": fmean(map(is_cut_off, records)),
+        "unparseable": fmean(map(is_unparseable, records)),
+        "engine_error": fmean(record["stop_reason"] == StopReason.ENGINE_ERROR.value for record in records),
+    }
+    for right in (True, False):
+        lengths = [record["num_tokens"] for record in records if record["correct"] is right]
+        if lengths:
+            found["num_tokens_right" if right else "num_tokens_wrong"] = fmean(lengths)
+    if "turns" not in records[0]:
+        return found
+    for name in ("num_tokens_long", "num_tokens_short", "num_tokens_prompts", "num_tokens_reprefilled"):
+        found[name] = fmean(record[name] for record in records)
+    found["num_turns"] = fmean(len(record["turns"]) for record in records)
+    for role in Role:
+        formed = [turn["well_formed"] for record in records for turn in record["turns"] if turn["role"] == role.value]
+        if formed:
+            found[f"well_formed_{role.value}"] = fmean(formed)
+    found["num_rethinks"] = fmean(
+        sum(turn["text"].endswith("</rethink>") and turn["well_formed"] for turn in record["turns"])
+        for record in records
+    )
+    return found
+
+
+def accuracy_by_letter(records: Sequence[Record]) -> dict[str, float]:
+    """Of multiple choice: accuracy by the letter of the right choice. Far apart, they show a taste for a letter."""
+    found: dict[str, list[bool]] = {}
+    for record in records:
+        found.setdefault(record["gold"], []).append(record["correct"])
+    return {letter: fmean(found[letter]) for letter in sorted(found)}
+
+
+def accuracy_within(records: Sequence[Record], budgets: Sequence[int]) -> dict[int, float]:
+    """Accuracy under hard caps on a reply's tokens."""
+    return {
+        budget: fmean(record["correct"] and record["num_tokens"] <= budget for record in records) for budget in budgets
+    }

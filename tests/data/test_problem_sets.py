@@ -1,0 +1,133 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Public problem sets from local copies: their columns, letters of multiple choice, gold and wrong answers."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from longshort_verl.data.problem_sets import PUBLISHED, read_problem_set
+from longshort_verl.data.problems import ProblemFileError
+from longshort_verl.grading import GradingSettings, check_gold, grade
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+GRADING = GradingSettings(timeout_s=5.0, max_answer_chars=1000, max_workers=1)
+COPIES = {"math500": "math500.json", "aime_2024": "aime_2024.json", "amc_2023": "amc_2023.json"}
+
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the public problem sets lie in ../shared/data, not here")
+
+
+def gpqa_rows(number=198):
+    return [
+        {
+            "Record ID": f"rec{i}",
+            "Question": f"What is {i} + 1?",
+            "Correct Answer": str(i + 1),
+            **{f"Incorrect Answer {k}": str(i + 1 + k) for k in (1, 2, 3)},
+        }
+        for i in range(number)
+    ]
+
+
+def gpqa(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return f"gpqa_diamond={path}"
+
+
+@needs_data
+@pytest.mark.parametrize("name", COPIES)
+def test_gold_answers_are_right_and_others_wrong(name):
+    problem_set = read_problem_set(f"{name}={DATA / COPIES[name]}")
+    problems = problem_set.problems_of(0)
+    assert (problem_set.name, problem_set.num_samples) == (name, PUBLISHED[name].num_samples)
+    assert len(problems) == PUBLISHED[name].num_problems
+    assert problems == problem_set.problems_of(1)
+    for problem in problems:
+        check_gold(problem.answer)
+        assert grade(f"so \\boxed{{{problem.answer}}}", problem.answer, GRADING).correct, problem
+    wrong = [grade("so \\boxed{123456789}", problem.answer, GRADING).correct for problem in problems]
+    assert not any(wrong)
+
+
+@needs_data
+def test_a_folder_is_read_as_datasets_reads_the_hub(tmp_path):
+    rows = json.loads((DATA / "aime_2024.json").read_text())
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    problems = read_problem_set(f"aime_2024={tmp_path / 'copy'}").problems_of(0)
+    assert problems == read_problem_set(f"aime_2024={DATA / 'aime_2024.json'}").problems_of(0)
+
+
+def test_letters_are_spread_and_fixed(tmp_path):
+    problem_set = read_problem_set(gpqa(tmp_path / "gpqa.jsonl", gpqa_rows()))
+    problems = problem_set.problems_of(0)
+    assert problems == problem_set.problems_of(0), "an order comes from the question and the sample alone"
+    letters = Counter(problem.answer for problem in problems)
+    # Of 198 questions each letter is right for 49.5 on average, standard deviation 6.1.
+    assert set(letters) == set("ABCD")
+    assert all(28 <= number <= 71 for number in letters.values()), letters
+    moved = sum(a.answer != b.answer for a, b in zip(problems, problem_set.problems_of(1), strict=True))
+    assert 120 <= moved <= 175, "three of four letters change from sample to sample"
+    for problem in problems[:20]:
+        line = next(line for line in problem.prompt.splitlines() if line.startswith(f"{problem.answer}) "))
+        assert int(line[3:]) == problem.index + 1, "the letter is that of the right choice"
+        assert len([line for line in problem.prompt.splitlines() if line[1:3] == ") "]) == 4
+        for letter in "ABCD":
+            assert grade(f"\\boxed{{{letter}}}", problem.answer, GRADING).correct is (letter == problem.answer)
+
+
+def test_order_of_rows_changes_no_letter(tmp_path):
+    rows = gpqa_rows()
+    there = read_problem_set(gpqa(tmp_path / "a.jsonl", rows)).problems_of(3)
+    back = read_problem_set(gpqa(tmp_path / "b.jsonl", rows[::-1])).problems_of(3)
+    assert [problem.prompt for problem in there] == [problem.prompt for problem in back][::-1]
+
+
+def test_a_file_is_a_set_by_its_name(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.write_text('{"problem": "1+1", "answer": 2}\n')
+    problem_set = read_problem_set(str(path))
+    assert (problem_set.name, problem_set.num_samples) == ("mine", 1)
+    assert [(one.prompt, one.answer) for one in problem_set.problems_of(0)] == [("1+1", "2")]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"Question": " "}, "row 3 has no text in Question"),
+        ({"Record ID": None}, "row 3 has no text in Record ID"),
+        ({"Incorrect Answer 2": "4"}, "row 3 has the same choice twice"),
+    ],
+)
+def test_a_bad_question_is_refused(tmp_path, change, said):
+    rows = gpqa_rows()
+    rows[3] |= change
+    with pytest.raises(ProblemFileError, match=said):
+        read_problem_set(gpqa(tmp_path / "gpqa.jsonl", rows))
+
+
+def test_what_is_no_set_is_refused(tmp_path):
+    with pytest.raises(ProblemFileError, match="has 5 rows, but gpqa_diamond has 198"):
+        read_problem_set(gpqa(tmp_path / "part.jsonl", gpqa_rows(5)))
+    with pytest.raises(ProblemFileError, match="there is no nowhere.json"):
+        read_problem_set("math500=nowhere.json")
+    with pytest.raises(ProblemFileError, match="'math501' is no file and no known set; .* math500, aime_2024"):
+        read_problem_set("math501")
+    (tmp_path / "bad.txt").write_text("x")
+    with pytest.raises(ProblemFileError, match=r"suffix is none of .json.* give a local copy as NAME=FILE"):
+        read_problem_set(f"gpqa_diamond={tmp_path / 'bad.txt'}")

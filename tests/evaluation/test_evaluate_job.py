@@ -1,0 +1,111 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""``longshort evaluate`` with real vLLM: killed and resumed, and graded again, it says what it says undisturbed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from longshort_verl.cli import app
+from longshort_verl.data.problems import write_problems
+from longshort_verl.types import Problem
+from tests.configs import ROOT
+from tests.engines import engine_environment
+
+pytestmark = [pytest.mark.job, pytest.mark.timeout(900)]
+
+TINY = ROOT / "recipes" / "tiny_cpu"
+SETTINGS = [
+    f"solo.path={TINY / 'models' / 'solo'}",
+    f"long.path={TINY / 'models' / 'long'}",
+    f"short.path={TINY / 'models' / 'short'}",
+    "sampling.samples=2",
+    "sampling.solo_max_tokens=400",
+    "max_requests=16",
+]
+
+
+def start(problems, out):
+    command = [sys.executable, "-m", "longshort_verl.cli", "evaluate", problems, "--out", out]
+    environment = {**os.environ, "VERL_PLATFORM": "cpu", "VLLM_LOGGING_LEVEL": "WARNING"}
+    return subprocess.Popen(
+        [*map(str, command), "--recipe", str(TINY / "evaluate.yaml"), *SETTINGS],
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(running):
+    shown, _ = running.communicate(timeout=600)
+    assert running.returncode == 0, shown[-3000:]
+    return shown
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_and_graded_again(tmp_path):
+    problems = [
+        Problem(prompt=f"{i % 10}+{i // 10}*2", answer=str((i % 10 + i // 10) * 2 % 10), source="toy", index=i)
+        for i in range(60)
+    ]
+    path = write_problems(problems, tmp_path / "toy.parquet", split="test")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    with engine_environment():
+        finish(start(path, whole))
+        # Once in the middle of each system.
+        for system in ("solo", "pair"):
+            running = start(path, broken)
+            journal = broken / f"{system}.journal"
+            while not journal.exists() or journal.read_bytes().count(b"\n") < 20:
+                assert running.poll() is None, "it ended before it could be killed"
+                time.sleep(0.02)
+            os.killpg(running.pid, signal.SIGKILL)
+            running.communicate()
+            assert not (broken / f"{system}.jsonl").exists()
+            assert 19 <= journal.read_bytes().count(b"\n") - 1 < 120
+        finish(start(path, broken))
+        # All is there: nothing is asked again.
+        before = (broken / "pair.journal").read_bytes()
+        finish(start(path, broken))
+        assert (broken / "pair.journal").read_bytes() == before
+    for system in ("solo", "pair"):
+        rows, resumed = (
+            [json.loads(line) for line in (folder / f"{system}.jsonl").read_text().splitlines()]
+            for folder in (whole, broken)
+        )
+        assert len(rows) == 120
+        assert [(row["index"], row["sample"]) for row in rows] == [(i, k) for k in range(2) for i in range(60)]
+        assert resumed == rows
+        # Two samples of a problem are not the same sample twice.
+        texts = {(row["index"], row["sample"]): json.dumps(row.get("turns", row.get("text"))) for row in rows}
+        assert sum(texts[i, 0] != texts[i, 1] for i in range(60)) > 20
+    results = [json.loads((folder / "results.json").read_text())["systems"] for folder in (whole, broken)]
+    assert results[0] == results[1]
+    assert 0 < results[0]["solo"]["accuracy"] < 1
+    done = CliRunner().invoke(app, ["score", str(whole), "--out", str(tmp_path / "scored")])
+    assert done.exit_code == 0, done.output
+    assert "now right and was wrong: 0; now wrong and was right: 0" in done.output
+    for name in ("pair.jsonl", "solo.jsonl"):
+        assert (tmp_path / "scored" / name).read_text() == (whole / name).read_text()
+    assert json.loads((tmp_path / "scored" / "results.json").read_text())["systems"] == results[0]

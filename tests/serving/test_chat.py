@@ -1,0 +1,43 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The terminal chat, as a process that is typed into, against the endpoint."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.configs import ROOT
+from tests.serving.scripted import rethinking
+
+
+def chat(url, typed):
+    command = [sys.executable, str(ROOT / "examples" / "chat.py"), "--url", url, "--model", "pair"]
+    done = subprocess.run(command, input=typed, capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout
+
+
+def test_both_roles_are_shown_and_what_was_said_is_remembered(serve):
+    served = serve(*rethinking())
+    shown = chat(f"{served.url}/v1", "twice\nonce\n")
+    turns = [line.split(maxsplit=1) for line in shown.splitlines() if line.startswith(("you> ", " long", "short"))]
+    assert [turn[0] for turn in turns[:4]] == ["you>", "short", "long", "short"], "the first turn stands after you>"
+    assert "<answer>more</rethink>" in shown
+    assert "answered; tokens: long 34, short 50" in shown
+    (asked, _) = served.long.requests[-1]
+    assert [message.content for message in asked][1:4] == ["twice", "it is twice", "once"]
+
+
+def test_an_endpoint_that_is_not_there(serve):
+    assert "APIConnectionError" in chat("http://127.0.0.1:9/v1", "1+1\n")
