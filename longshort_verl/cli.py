@@ -311,82 +311,27 @@ def evaluate(
     import dataclasses
     import json
     import time
-    from contextlib import ExitStack
-    from typing import Any
 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from longshort_verl.chat_template import control_tokens
-    from longshort_verl.config.evaluate import journal_settings, read_evaluate
-    from longshort_verl.data.journal import Journal
+    from longshort_verl.config.evaluate import read_evaluate
     from longshort_verl.data.problem_sets import PUBLISHED, read_problem_set
-    from longshort_verl.data.problems import check_answers
-    from longshort_verl.engines import load_tokenizer, open_generator, open_pair
     from longshort_verl.evaluation.provenance import write_provenance
     from longshort_verl.evaluation.results import evaluation_results, evaluation_table
-    from longshort_verl.evaluation.run import Attempt, run_pair, run_solo
-    from longshort_verl.grading import check_gold, grade
+    from longshort_verl.evaluation.systems import read_attempts, run_systems
 
-    def graded(text: str, gold: str):
-        return grade(text, gold, config.grading)
-
-    async def run() -> dict[str, list[dict[str, Any]]]:
-        found = {}
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True)) as progress, ExitStack() as journals:
-
-            def keeping(system: str) -> dict[str, Any]:
-                # Not .jsonl, which is for what is whole.
-                journal = Journal(out / f"{system}.journal", journal_settings(config, system, asked))
-                task = progress.add_task(system, total=len(attempts))
-                return {
-                    "journal": journals.enter_context(journal),
-                    "max_requests": config.max_requests,
-                    "on_done": lambda: progress.advance(task),
-                }
-
-            if config.solo.path:
-                async with open_generator(config.solo) as generator:
-                    found["solo"] = await run_solo(attempts, generator, config.sampling, graded, **keeping("solo"))
-                    for number in config.early_exit.max_tokens:
-                        found[f"exit_{number}"] = await run_solo(
-                            attempts,
-                            generator,
-                            config.sampling,
-                            graded,
-                            exit_after=number,
-                            early_exit=config.early_exit,
-                            **keeping(f"exit_{number}"),
-                        )
-            if config.long.path and config.short.path:
-                models = (config.long, config.short)
-                tokenizers = [load_tokenizer(model.tokenizer or model.path or "") for model in models]
-                async with open_pair(*models) as generators:
-                    found["pair"] = await run_pair(
-                        attempts,
-                        generators,
-                        config.dialogue,
-                        config.sampling,
-                        graded,
-                        forbidden=control_tokens(tokenizers),
-                        **keeping("pair"),
-                    )
-        return found
+    def bar(name: str):
+        task = progress.add_task(name, total=len(attempts))
+        return lambda: progress.advance(task)
 
     try:
         sets, overrides = _sets_and_settings(problems)
-        config, loaded = read_evaluate(recipe, overrides), [read_problem_set(name) for name in sets]
-        attempts = []
-        for one in loaded:
-            for sample in range(config.sampling.num_samples(one.num_samples)):
-                rows = one.problems_of(sample)
-                check_answers(rows, check_gold, path=one.name)
-                attempts += [Attempt(problem_set=one.name, problem=problem, sample=sample) for problem in rows]
-        if len({one.name for one in loaded}) < len(loaded):
-            raise ValueError(f"two sets have the same name: {', '.join(one.name for one in loaded)}; rename a file")
-        asked = [(one.name, problem.prompt, problem.answer) for one in loaded for problem in one.problems_of(0)]
+        config = read_evaluate(recipe, overrides)
+        attempts = read_attempts([read_problem_set(name) for name in sets], config.sampling)
         begun = time.monotonic()
-        found = asyncio.run(run())
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            found = asyncio.run(run_systems(config, attempts, out, bar))
     except ValueError as error:
         raise _failure(error) from error
     took = seconds + time.monotonic() - begun

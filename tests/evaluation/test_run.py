@@ -21,14 +21,17 @@ from rich.console import Console
 
 from longshort_verl.config.evaluate import read_evaluate
 from longshort_verl.config.schema import ConfigError
-from longshort_verl.data.journal import Journal
+from longshort_verl.data.journal import Journal, JournalError
+from longshort_verl.data.problem_sets import ProblemSet
 from longshort_verl.dialogue import DialogueSettings
 from longshort_verl.evaluation.records import answer_text, grade_again, summarize
 from longshort_verl.evaluation.results import evaluation_results, evaluation_table
 from longshort_verl.evaluation.run import Attempt, EarlyExit, EvaluationSampling, run_pair, run_solo
+from longshort_verl.evaluation.systems import read_attempts, run_systems
 from longshort_verl.generation import ScriptedGenerator
 from longshort_verl.grading import GradingSettings, grade
 from longshort_verl.types import FinishReason, Generation, Problem, Role
+from tests.servers import completion, servers
 
 GRADING = GradingSettings(timeout_s=2.0, max_answer_chars=100, max_workers=1)
 ATTEMPTS = [
@@ -172,6 +175,52 @@ def test_a_model_that_is_made_to_answer_early(tmp_path):
     gone = Generation(text="", finish=FinishReason.ERROR, num_prompt_tokens=0, num_tokens=0, error="gone")
     records, _ = run([gone, cut, gone], 9)
     assert [record["stop_reason"] for record in records] == ["engine_error", "engine_error"]
+
+
+def test_what_is_there_whole_needs_no_engine_and_more_samples_go_on(tmp_path):
+    problems = tuple(attempt.problem for attempt in ATTEMPTS)
+    one_set = ProblemSet(name="test", num_samples=2, problems_of=lambda sample: problems)
+
+    def config(*more):
+        # There is no such model: an engine that started would fail.
+        return read_evaluate(None, ["solo.path=nowhere", "solo.engine=endpoint", *more])
+
+    endpoint = "solo.endpoint.base_urls=[http://127.0.0.1:9/v1]"
+    with servers() as serve:
+        server = serve(completion("\\boxed{7}"))
+        first = config(f"solo.endpoint.base_urls=[{server.url}]", "sampling.samples=1")
+        found = asyncio.run(run_systems(first, read_attempts([one_set], first.sampling), tmp_path, bar))
+        assert [record["correct"] for record in found["solo"]] == [True] * 4
+        assert len(server.requests) == 4
+        # Two samples by the set's own number: one of each problem is there.
+        both = config(f"solo.endpoint.base_urls=[{server.url}]")
+        found = asyncio.run(run_systems(both, read_attempts([one_set], both.sampling), tmp_path, bar))
+        assert len(server.requests) == 8
+    gone = config(endpoint)
+    again = asyncio.run(run_systems(gone, read_attempts([one_set], gone.sampling), tmp_path, bar))
+    assert again == found
+    assert [(record["index"], record["sample"]) for record in found["solo"]] == [
+        (i, k) for k in range(2) for i in range(4)
+    ]
+    other = config(endpoint, "sampling.temperature=0.7")
+    with pytest.raises(JournalError, match="written with other settings \\(sampling\\)"):
+        asyncio.run(run_systems(other, read_attempts([one_set], other.sampling), tmp_path, bar))
+    with pytest.raises(ValueError, match="two sets have the same name: test, test"):
+        read_attempts([one_set, one_set], SAMPLING)
+
+
+def bar(name):
+    return lambda: None
+
+
+def test_seeds_are_each_attempts_own():
+    seeds = {
+        Attempt(problem_set="a", problem=attempt.problem, sample=sample).seed(run)
+        for attempt in ATTEMPTS
+        for sample in range(3)
+        for run in range(3)
+    }
+    assert len(seeds) == 4 * 3 * 3
 
 
 @pytest.mark.parametrize(
