@@ -241,8 +241,9 @@ def cold_start(
     from longshort_verl.chat_template import control_tokens
     from longshort_verl.config.cold_start import read_cold_start
     from longshort_verl.data.cold_start import ColdDialogue, Writer, WriterKind, make_dialogues
-    from longshort_verl.data.cold_start_rows import read_scored_traces, write_cold_start
+    from longshort_verl.data.cold_start_rows import write_cold_start
     from longshort_verl.data.journal import Journal
+    from longshort_verl.data.scored_traces import read_scored_traces
     from longshort_verl.engines import load_tokenizer, open_generator
     from longshort_verl.evaluation.cold_start import cold_start_table
     from longshort_verl.grading import grade

@@ -248,4 +248,5 @@ def _describe(fault: Any, path: str, base: str) -> str:
         return message
     if fault["type"] == "missing":
         return f"{key} is missing; the base YAML longshort_verl/config/{base} sets it: inherit it"
-    return f"{key} is {fault['input']!r}: {message}"
+    # Of the whole config only what is the matter: its values are in the message already.
+    return f"{key} is {fault['input']!r}: {message}" if key else message

@@ -29,8 +29,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from longshort_verl.data.cold_start_rows import BadRow, ScoredTrace
 from longshort_verl.data.journal import Journal
+from longshort_verl.data.scored_traces import BadRow, ScoredTrace
 from longshort_verl.data.selection import Keep, SelectionSettings, file_threshold, select
 from longshort_verl.dialogue import PROTOCOL_TAGS, DialogueSettings, ending, read_turn
 from longshort_verl.generation import Generator

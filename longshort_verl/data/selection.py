@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from longshort_verl.data.cold_start_rows import ScoredTrace
+from longshort_verl.data.scored_traces import ScoredTrace
 
 
 class Selection(str, Enum):

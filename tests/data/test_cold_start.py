@@ -31,15 +31,9 @@ from longshort_verl.data.cold_start import (
     make_dialogues,
     pieces,
 )
-from longshort_verl.data.cold_start_rows import (
-    BadRow,
-    ColdStartError,
-    ScoredTrace,
-    read_scored_traces,
-    role_messages,
-    write_cold_start,
-)
+from longshort_verl.data.cold_start_rows import role_messages, write_cold_start
 from longshort_verl.data.journal import Journal
+from longshort_verl.data.scored_traces import BadRow, ColdStartError, ScoredTrace, read_scored_traces
 from longshort_verl.data.selection import Keep, Selection, SelectionSettings, file_threshold, select
 from longshort_verl.dialogue import DialogueSettings
 from longshort_verl.generation import ScriptedGenerator

@@ -15,10 +15,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
+from longshort_verl.cli import app
 from longshort_verl.config.evaluate import read_evaluate
 from longshort_verl.config.schema import ConfigError
 from longshort_verl.data.journal import Journal, JournalError
@@ -211,6 +214,62 @@ def test_what_is_there_whole_needs_no_engine_and_more_samples_go_on(tmp_path):
 
 def bar(name):
     return lambda: None
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["math501"], "longshort: there is nothing to evaluate; set long.path and short.path, or solo.path"),
+        (["math501", "solo.path=a"], "'math501' is no file and no known set"),
+        (["solo.path=a"], "there is no problem set among"),
+        (["nowhere.jsonl", "solo.path=a"], "nowhere.jsonl: no such file"),
+        (["math500=nowhere.jsonl", "solo.path=a"], "there is no nowhere.jsonl"),
+        (["math500", "no.such.key=1"], "no.such.key"),
+    ],
+)
+def test_the_command_says_what_it_cannot_read(tmp_path, given, said):
+    done = CliRunner().invoke(app, ["evaluate", *given, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 1
+    assert said in done.output
+    assert "Traceback" not in done.output
+
+
+def test_the_command_and_grading_again_by_a_new_grader(tmp_path):
+    problems = tmp_path / "mine.jsonl"
+    problems.write_text("".join(json.dumps({"problem": f"{i}+1", "answer": i + 1}) + "\n" for i in range(3)))
+    out = tmp_path / "out"
+    with servers() as serve:
+        server = serve(completion("\\boxed{2}"))
+        endpoint = f"solo.endpoint.base_urls=[{server.url}]"
+        settings = ["solo.path=tiny", "solo.engine=endpoint", endpoint, "budgets=[5,10]"]
+        done = CliRunner().invoke(app, ["evaluate", str(problems), *settings, "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    found = json.loads((out / "results.json").read_text())["systems"]["solo"]
+    assert (found["accuracy"], found["accuracy_within"]) == (
+        pytest.approx(1 / 3),
+        {"5": 0.0, "10": pytest.approx(1 / 3)},
+    )
+    assert server.requests[0]["messages"][-1]["content"].startswith("0+1\n\nPlease reason step by step")
+    # A reply that was graded wrong by mistake, as by a grader of yesterday.
+    rows = [json.loads(line) for line in (out / "solo.jsonl").read_text().splitlines()]
+    rows[1]["correct"] = False
+    (out / "solo.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = CliRunner().invoke(app, ["score", str(out)])
+    assert "now right and was wrong: 1; now wrong and was right: 0" in done.output
+    assert json.loads((out / "solo.jsonl").read_text().splitlines()[1])["correct"] is False, "only told"
+    assert CliRunner().invoke(app, ["score", str(out), "--out", str(tmp_path / "new")]).exit_code == 0
+    assert json.loads((tmp_path / "new" / "solo.jsonl").read_text().splitlines()[1])["correct"] is True
+    assert json.loads((tmp_path / "new" / "results.json").read_text())["systems"]["solo"] == found
+    assert "holds no evaluation" in CliRunner().invoke(app, ["score", str(tmp_path)]).output
+
+
+def test_what_an_engine_lost_is_told(tmp_path):
+    problems = tmp_path / "mine.jsonl"
+    problems.write_text('{"problem": "1+1", "answer": 2}\n')
+    endpoint = "solo.endpoint.base_urls=[http://127.0.0.1:9/v1]"
+    settings = ["solo.path=tiny", "solo.engine=endpoint", endpoint, "solo.endpoint.max_retries=0"]
+    done = CliRunner().invoke(app, ["evaluate", str(problems), *settings, "--out", str(tmp_path / "out")])
+    assert "1 replies were lost to an engine and count as wrong; the same command asks for them again" in done.output
 
 
 def test_seeds_are_each_attempts_own():
