@@ -75,7 +75,8 @@ sft() { # the run's folder, the role
     -m longshort_verl.adapters.sft_trainer --config-dir "$recipe" --config-name "sft_$2" \
     trainer.default_local_dir="$1/sft_$2" hydra.run.dir="$1/sft_$2/hydra" "${@:3}" >"$1/sft_$2.log" 2>&1 ||
     { tail -n 40 "$1/sft_$2.log"; exit 1; }
-  grep -E '^(step [0-9]+, held-out|kept in)' "$1/sft_$2.log" | tail -n 2
+  # Neither is there where a run goes on that had only its mark left to set.
+  { grep -E '^(step [0-9]+, held-out|kept in)' "$1/sft_$2.log" || echo "was trained already"; } | tail -n 2
 }
 rl() { # the folder, the recipe's name
   mkdir -p "$1"
