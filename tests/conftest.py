@@ -19,6 +19,7 @@ import os
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.servers import servers
@@ -27,6 +28,10 @@ from tests.servers import servers
 os.environ["VERL_PLATFORM"] = "cpu"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# How long an example takes is the machine's affair: no test judges an absolute time.
+hypothesis.settings.register_profile("longshort", deadline=None)
+hypothesis.settings.load_profile("longshort")
 
 ROOT = Path(__file__).resolve().parents[1]
 # The recipe's own modules, as its scripts see them.
