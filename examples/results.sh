@@ -43,9 +43,11 @@ for system in solo cold_start pair $all; do
     if [ -f "$folder/run.json" ]; then named+=("$label$folder"); fi
   done
 done
+against=()
+if [[ " ${named[*]}" == *" pair="* ]]; then against=(--against pair); fi
 "$python" -m longshort_verl.cli report evaluation "${named[@]}" --out "$page/results.png" \
   --results "$page/results.json" --page "$page/RESULTS.md" --title "$(basename "$recipe"): results" \
-  --note "$recipe/results_note.md"
+  --note "$recipe/results_note.md" "${against[@]}"
 # All dialogues behind the page, so that they can be read and graded again.
 for folder in "$out"/*/; do
   seed=$(basename "$folder")

@@ -556,6 +556,9 @@ def report_evaluation(
     results: Annotated[Path | None, typer.Option(help="JSON to write: an object a run.")] = None,
     page: Annotated[Path | None, typer.Option(help="Markdown to write: all systems, all runs, the picture.")] = None,
     note: Annotated[Path | None, typer.Option(help="Markdown to put under the page's title.")] = None,
+    against: Annotated[
+        str | None, typer.Option(help="A system that all are held against as well, in the Markdown and the terminal.")
+    ] = None,
     html: Annotated[
         Path | None, typer.Option(help="HTML to write: all of it and the dialogues, in one file for a browser.")
     ] = None,
@@ -581,12 +584,15 @@ def report_evaluation(
         evaluated = read_evaluations(_labelled(folders))
         found, rows = compare(evaluated), run_rows(evaluated)
         sets = compare_sets(evaluated)
+        other = _compare_against(evaluated, against)
         said = note.read_text(encoding="utf-8") if note else ""
     except (ValueError, FileNotFoundError) as error:
         raise _failure(error) from error
     for name, of_set in sets.items() if len(sets) > 1 else ():
         Console().print(comparison_table(of_set, name))
     Console().print(comparison_table(found, "mean of the sets" if len(sets) > 1 else ""))
+    if other:
+        Console().print(comparison_table(other, f"against {against}"))
     plot_comparison(found, out, title=title)
     typer.echo(f"accuracy and tokens: {out}")
     if results is not None:
@@ -594,7 +600,9 @@ def report_evaluation(
         typer.echo(f"runs: {results}")
     if page is not None:
         picture = os.path.relpath(out.resolve(), page.resolve().parent)
-        page.write_text(markdown(found, rows, picture, title=title or "Results", note=said), encoding="utf-8")
+        page.write_text(
+            markdown(found, rows, picture, title=title or "Results", note=said, against=other), encoding="utf-8"
+        )
         typer.echo(f"page: {page}")
     if html is not None:
         with tempfile.TemporaryDirectory() as folder:
@@ -606,6 +614,20 @@ def report_evaluation(
                 evaluated, found, sets, rows, pictures, html, title=title or "Results", num_dialogues=max(1, dialogues)
             )
         typer.echo(f"page for a browser: {html}")
+
+
+def _compare_against(evaluated: list, against: str | None) -> list:
+    """Against a system other than the model by itself, on the seeds that both have."""
+    from longshort_verl.evaluation.comparison import compare
+    from longshort_verl.evaluation.records import REFERENCE
+
+    if against is None:
+        return []
+    seeds = {one.seed for one in evaluated if one.system == against}
+    if not seeds:
+        systems = ", ".join(dict.fromkeys(one.system for one in evaluated))
+        raise ValueError(f"there is no system {against!r} to hold the others against, but {systems}")
+    return compare([one for one in evaluated if one.seed in seeds and one.system != REFERENCE], against)
 
 
 def _labelled(names: list[str]) -> list[tuple[str, Path]]:

@@ -83,7 +83,13 @@ def _by_problem(records: Sequence[Record]) -> np.ndarray:
 
 
 def markdown(
-    found: Sequence[Comparison], rows: Sequence[Mapping[str, Any]], picture: str, *, title: str, note: str = ""
+    found: Sequence[Comparison],
+    rows: Sequence[Mapping[str, Any]],
+    picture: str,
+    *,
+    title: str,
+    note: str = "",
+    against: Sequence[Comparison] = (),
 ) -> str:
     """The comparison and all its runs as a page.
 
@@ -93,6 +99,7 @@ def markdown(
         picture: path of the picture, as seen from the page.
         title: of the page.
         note: Markdown under the title: what a reader has to know of these runs.
+        against: the systems again, with another of them as the reference; none for no such table.
     """
     reference = found[0].system
     caps = [f"1/{round(1 / share)}" if share < 1 else "1" for share in BUDGETS]
@@ -148,11 +155,20 @@ def markdown(
         _table(head, lines),
         how,
         f"![accuracy against tokens, and under a budget of tokens]({picture})",
+        *(_against(against) if against else []),
         "## Runs",
         "Accuracy with a 95 % interval over the run's own problems.",
         _table(["system", "seed", "accuracy", "tokens", "minutes", "commit", "command", "machine"], runs),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _against(found: Sequence[Comparison]) -> list[str]:
+    """A section: each system against the reference, on the seeds that it has."""
+    reference = found[0].system
+    head = ["system", "seeds", f"points against {reference} (95 % interval)", f"share of {reference}'s tokens"]
+    lines = [[one.system, str(one.num_seeds), _difference(one), f"{1 - one.saved:.0%}"] for one in found[1:]]
+    return [f"## Against {reference}", "On the seeds that a system has, paired by problem.", _table(head, lines)]
 
 
 def verdicts(found: Sequence[Comparison]) -> list[str]:

@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -200,6 +201,30 @@ def test_results_and_page(two_seeds, tmp_path):
     done = CliRunner().invoke(app, ["report", "evaluation", *named, *files])
     assert done.exit_code == 1
     assert "is no object of JSON" in done.output
+
+
+def test_systems_are_held_against_another_than_the_model_by_itself(tmp_path):
+    folders = {}
+    for seed, names in ((1, ("pair", "joint")), (2, ("pair",))):
+        for name in names:
+            right = range(80 + seed) if name == "pair" else range(50)
+            rows = [pair_row(i, i in right, 20 if name == "pair" else 10) for i in range(100)]
+            folders[name, seed] = write(tmp_path / f"{name}{seed}", pair=rows)
+        folders["solo", seed] = write(tmp_path / f"solo{seed}", solo=[solo_row(i, i < 40, 100) for i in range(100)])
+    for (_, seed), folder in folders.items():
+        (folder / "run.json").write_text(json.dumps({"seed": seed}))
+    named = [str(folder) if name == "solo" else f"{name}={folder}" for (name, _), folder in folders.items()]
+    command = ["report", "evaluation", *named, "--out", str(tmp_path / "a.png"), "--page", str(tmp_path / "a.md")]
+    done = CliRunner().invoke(app, [*command, "--against", "pair"])
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "a.md").read_text()
+    section = page[page.index("## Against pair") : page.index("## Runs")]
+    # On seed 1 alone, where the pair has 81 right.
+    assert re.search(r"\| joint \| 1 \| -31.0 \(-\d+.\d to -\d+.\d\): lower \| 50% \|", section), section
+    assert "solo" not in section
+    done = CliRunner().invoke(app, [*command, "--against", "other"])
+    assert done.exit_code == 1
+    assert "there is no system 'other' to hold the others against, but pair, joint, solo" in done.output
 
 
 def test_a_claim_that_is_missed_is_not_made(tmp_path):
