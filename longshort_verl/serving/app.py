@@ -31,7 +31,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import uvicorn
 from fastapi import FastAPI, Request
@@ -48,6 +48,7 @@ from longshort_verl.types import Dialogue, Problem, Role, StopReason
 
 logger = logging.getLogger(__name__)
 
+_Result = TypeVar("_Result")
 _BUCKETS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 
 
@@ -223,13 +224,14 @@ class _Server:
             )
         # Taken here, before anything is awaited: else all that come together would find room.
         self._num_running += body.n
-        if body.stream:
-            return await self._stream(body, limit)
         try:
-            replies = await _unless_gone(request, self._all(body, limit, lambda number, role, turn, text: None))
-        finally:
-            self._num_running -= body.n
-        if replies is None:
+            if body.stream:
+                return await self._stream(body, limit, request)
+            try:
+                replies = await _unless_gone(request, self._all(body, limit, lambda number, role, turn, text: None))
+            finally:
+                self._num_running -= body.n
+        except _ClientGone:
             return Response(status_code=499)  # nobody hears it
         return JSONResponse(Envelope(body.model).whole(replies, with_reasoning=body.include_reasoning))
 
@@ -334,7 +336,7 @@ class _Server:
             content = self._settings.no_answer.replace("{stop_reason}", found.stop_reason.value)
         return Reply(content=content, dialogue=found)
 
-    async def _stream(self, body: ChatRequest, limit: int) -> StreamingResponse:
+    async def _stream(self, body: ChatRequest, limit: int, request: Request) -> StreamingResponse:
         envelope = Envelope(body.model)
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
         begun: set[tuple[int, int]] = set()
@@ -357,7 +359,11 @@ class _Server:
 
         task = asyncio.create_task(work())
         # A request that fails before its first token still gets a status that says so.
-        first = await pieces.get()
+        try:
+            first = await _unless_gone(request, pieces.get())
+        except _ClientGone:
+            task.cancel()
+            raise
         if first is None and task.done() and (error := task.exception()) is not None:
             raise error
 
@@ -437,13 +443,19 @@ def _no_model(asked: str, name: str) -> RequestError:
     )
 
 
-async def _unless_gone(request: Request, work: Awaitable[list[Reply]]) -> list[Reply] | None:
-    """What comes of the work; None, and the work is cancelled, where the client leaves before."""
+class _ClientGone(Exception):
+    """The client left before its answer."""
+
+
+async def _unless_gone(request: Request, work: Awaitable[_Result]) -> _Result:
+    """What comes of the work, which is cancelled where the client leaves before."""
     task = asyncio.ensure_future(work)
     gone = asyncio.create_task(_gone(request))
     try:
         await asyncio.wait([task, gone], return_when=asyncio.FIRST_COMPLETED)
-        return await task if task.done() else None
+        if not task.done():
+            raise _ClientGone
+        return await task
     finally:
         gone.cancel()
         task.cancel()

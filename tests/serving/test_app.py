@@ -343,6 +343,24 @@ def test_a_client_that_leaves_ends_the_generation(serve, stream):
     assert "longshort_dialogues_running 0.0" in served.metrics()
 
 
+def test_a_client_that_leaves_before_the_first_token_of_a_stream(serve):
+    served = serve(long=Writer(think, delay_s=100))
+
+    async def leave():
+        async with httpx.AsyncClient() as client:
+            body = {"model": "pair", "messages": [USER], "stream": True}
+            sent = asyncio.create_task(client.post(f"{served.url}/v1/chat/completions", json=body))
+            while not served.long.num_running:
+                await asyncio.sleep(0.01)
+            sent.cancel()
+
+    asyncio.run(leave())
+    deadline = time.monotonic() + 10
+    while not served.long.num_cancelled and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert (served.long.num_cancelled, served.long.num_running) == (1, 0)
+
+
 def test_a_hundred_at_once_are_not_mixed_up(serve):
     served = serve(Writer(think, delay_s=0.001), Writer(answer, delay_s=0.001))
 
