@@ -437,12 +437,10 @@ def serve(
     if any(importlib.util.find_spec(name) is None for name in ("fastapi", "uvicorn", "prometheus_client")):
         raise _failure(ValueError("serving needs more packages: pip install 'longshort-verl[serve]'"))
 
-    import uvicorn
-
     from longshort_verl.chat_template import control_tokens
     from longshort_verl.config.serve import read_serve
     from longshort_verl.engines import load_tokenizer, open_pair
-    from longshort_verl.serving.app import Pair, build_app, run_app
+    from longshort_verl.serving.app import Pair, bind, build_app, run_app
 
     async def run() -> None:
         async with open_pair(*models) as generators:
@@ -456,9 +454,7 @@ def serve(
         models = (config.long, config.short)
         forbidden = control_tokens([load_tokenizer(model.tokenizer or model.path or "") for model in models])
         # Now, so that a port that is taken is known before models load.
-        listening = uvicorn.Config(
-            "", host=config.server.host, port=config.server.port, log_level="error"
-        ).bind_socket()
+        listening = bind(config.server)
         host, port = listening.getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         asyncio.run(run())

@@ -172,6 +172,22 @@ def build_app(
     return app
 
 
+def bind(settings: ServerSettings) -> socket.socket:
+    """The socket to listen on.
+
+    Raises:
+        ValueError: the port is taken, or the address is none of this machine's.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family)
+    except OSError as error:
+        raise ValueError(
+            f"server.host={settings.host} server.port={settings.port} cannot be listened on: {error.strerror}; set "
+            "another, or server.port=0 for any that is free"
+        ) from error
+
+
 async def run_app(app: FastAPI, settings: ServerSettings, listening: socket.socket) -> None:
     """Answer on a bound socket until SIGINT or SIGTERM ends it: after what is under way, a second SIGINT at once."""
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=settings.shutdown_s)

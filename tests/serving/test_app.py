@@ -27,6 +27,7 @@ import pytest
 
 from longshort_verl.config.schema import ConfigError
 from longshort_verl.config.serve import read_serve
+from longshort_verl.serving.app import bind
 from longshort_verl.types import FinishReason, Generation
 from tests.serving.scripted import KEY, SERVER, Writer, answer, rethinking, think
 
@@ -453,6 +454,15 @@ def test_wrong_settings_are_refused(overrides, said, monkeypatch):
     monkeypatch.delenv("LONGSHORT_API_KEY", raising=False)
     with pytest.raises(ConfigError, match=said):
         read_serve(None, overrides)
+
+
+def test_a_port_that_is_taken():
+    with bind(SERVER) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(ValueError, match=f"server.port={port} cannot be listened on: Address already in use; set"):
+            bind(replace(SERVER, port=port))
+    with pytest.raises(ValueError, match="server.host=192.0.2.1 server.port=0 cannot be listened on"):
+        bind(replace(SERVER, host="192.0.2.1"))
 
 
 def test_with_a_key_others_may_reach_it(monkeypatch):
