@@ -260,14 +260,15 @@ def _spread(values: Iterable[float]) -> Spread:
 
 
 def _details(runs: Sequence[Evaluated]) -> dict[str, Spread]:
-    first = runs[0].records[0]
+    # What all runs tell: records of before a field was kept may be among them.
+    told = set.intersection(*(set(run.records[0]) for run in runs))
     found: dict[str, Spread] = {}
-    if "fault" in first:
+    if "fault" in told:
         found["truncated"] = _spread(run.mean(is_cut_off) for run in runs)
         found["unparseable"] = _spread(run.mean(is_unparseable) for run in runs)
-    if "turns" not in first:
+    if "turns" not in told:
         return found
-    if "num_tokens_reprefilled" in first:
+    if "num_tokens_reprefilled" in told:
         found["num_tokens_reprefilled"] = _spread(run.mean(lambda r: r["num_tokens_reprefilled"]) for run in runs)
     found["num_turns"] = _spread(run.mean(lambda record: len(record["turns"])) for run in runs)
     for role in ("long", "short"):

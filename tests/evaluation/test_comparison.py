@@ -132,6 +132,16 @@ def test_sets_weigh_alike_and_samples_are_means(tmp_path):
     assert "mean of the sets: 44 problems" in done.output
 
 
+def test_only_what_all_seeds_tell_is_told(two_seeds):
+    told = {"fault": "", "stop_reason": "answered", "num_tokens_reprefilled": 7}
+    rows = [json.loads(line) | told for line in (two_seeds[1] / "pair.jsonl").read_text().splitlines()]
+    (two_seeds[1] / "pair.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    both = compare(read_evaluations([("ours", folder) for folder in two_seeds]))[1]
+    assert not {"truncated", "num_tokens_reprefilled"} & set(both.details)
+    alone = compare(read_evaluations([("ours", two_seeds[1])]))[1]
+    assert (alone.details["truncated"].mean, alone.details["num_tokens_reprefilled"].mean) == (0.0, 7.0)
+
+
 def test_what_a_model_wrote_breaks_no_record(tmp_path):
     row = {**solo_row(0, True, 9), "text": "a\u2028b\x85c\r\nd"}
     folder = tmp_path / "x"
