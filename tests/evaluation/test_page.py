@@ -61,13 +61,14 @@ def solo_row(index, correct):
     }
 
 
-@pytest.fixture
-def page(tmp_path):
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
     """60 problems: a pair right on 50, wrong on 5, cut off on 3, unreadable on 2."""
     pair = [row(i, True) for i in range(50)]
     pair += [row(50 + i, False, text="<answer>findme</answer>") for i in range(5)]
     pair += [row(55 + i, False, stop="truncated") for i in range(3)]
     pair += [row(58 + i, False, fault="no boxed answer") for i in range(2)]
+    tmp_path = tmp_path_factory.mktemp("page")
     folder = tmp_path / "run"
     folder.mkdir()
     for name, rows in {"pair": pair, "solo": [solo_row(i, i < 40) for i in range(60)]}.items():

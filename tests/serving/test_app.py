@@ -29,7 +29,7 @@ from longshort_verl.config.schema import ConfigError
 from longshort_verl.config.serve import read_serve
 from longshort_verl.serving.app import bind
 from longshort_verl.types import FinishReason, Generation
-from tests.serving.scripted import KEY, SERVER, Writer, answer, rethinking, think
+from tests.serving.scripted import KEY, SERVER, Writer, answer, endpoints, rethinking, think
 
 
 def test_an_answer_with_usage_by_role_and_its_stop_reason(serve):
@@ -170,6 +170,13 @@ def test_choices_stops_and_limits(serve):
 USER = {"role": "user", "content": "1+1"}
 
 
+@pytest.fixture(scope="module")
+def served():
+    """One endpoint for all requests that it refuses."""
+    with endpoints() as start:
+        yield start()
+
+
 @pytest.mark.parametrize(
     ("change", "status", "param", "said"),
     [
@@ -206,8 +213,7 @@ USER = {"role": "user", "content": "1+1"}
         ({"min_p": 0.1}, 400, "min_p", "does not know it"),
     ],
 )
-def test_a_bad_request_is_told_what_is_wrong(serve, change, status, param, said):
-    served = serve()
+def test_a_bad_request_is_told_what_is_wrong(served, change, status, param, said):
     body = {"model": "pair", "messages": [USER], **change}
     for stream in (False, True):
         reply = httpx.post(f"{served.url}/v1/chat/completions", json={**body, "stream": stream})
