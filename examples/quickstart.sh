@@ -32,10 +32,12 @@ else
   "$python" recipes/tiny_cpu/make_problems.py --out "$out/problems"
 fi
 
+# The pair is kept at the end, to talk with; another run begins anew all the same.
 # verl's own main; its output is long, so it goes to a file and a progress bar shows the run. A shell starts background
 # processes deaf to Ctrl-C; `env` gives the job its hearing back, so that it ends itself and all its processes.
 env --default-signal=INT "$python" -m verl.trainer.main_ppo --config-dir recipes/tiny_cpu --config-name rl \
-  long_short.schedule="$schedule" trainer.default_local_dir="$out" hydra.run.dir="$out/hydra" "$@" \
+  long_short.schedule="$schedule" trainer.default_local_dir="$out" hydra.run.dir="$out/hydra" \
+  trainer.save_freq='${trainer.total_training_steps}' trainer.resume_mode=disable "$@" \
   >"$out/run.log" 2>&1 &
 job=$!
 trap 'wait $job' INT
