@@ -74,9 +74,32 @@ class Server:
 
 
 @contextmanager
+def apps() -> Iterator[Callable[..., str]]:
+    """Runs ASGI applications on ports of 127.0.0.1, each in a thread; gives their addresses, stops all at the end."""
+    running: list[tuple[uvicorn.Server, threading.Thread]] = []
+
+    def start(app: FastAPI, port: int = 0) -> str:
+        host = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level=logging.CRITICAL + 1))
+        thread = threading.Thread(target=host.run, daemon=True)
+        thread.start()
+        running.append((host, thread))
+        while not host.started:
+            assert thread.is_alive(), "the server did not start"
+            time.sleep(0.01)
+        return f"http://127.0.0.1:{host.servers[0].sockets[0].getsockname()[1]}"
+
+    try:
+        yield start
+    finally:
+        for host, thread in running:
+            host.should_exit = host.force_exit = True
+            thread.join(timeout=10)
+            assert not thread.is_alive()
+
+
+@contextmanager
 def servers() -> Iterator[Callable[..., Server]]:
     """Starts servers on free ports of 127.0.0.1, each in a thread; all are stopped at the end."""
-    running: list[tuple[uvicorn.Server, threading.Thread]] = []
 
     def start(
         *script: dict[str, Any] | Callable[[], Response],
@@ -87,20 +110,8 @@ def servers() -> Iterator[Callable[..., Server]]:
         server = Server(script=list(script) or [completion()], delay_s=delay_s, answer_to=answer_to)
         app = FastAPI()
         app.post("/v1/chat/completions")(server.answer)
-        host = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level=logging.CRITICAL + 1))
-        thread = threading.Thread(target=host.run, daemon=True)
-        thread.start()
-        running.append((host, thread))
-        while not host.started:
-            assert thread.is_alive(), "the server did not start"
-            time.sleep(0.01)
-        server.url = f"http://127.0.0.1:{host.servers[0].sockets[0].getsockname()[1]}/v1"
+        server.url = f"{running(app, port)}/v1"
         return server
 
-    try:
+    with apps() as running:
         yield start
-    finally:
-        for host, thread in running:
-            host.should_exit = host.force_exit = True
-            thread.join(timeout=10)
-            assert not thread.is_alive()

@@ -16,20 +16,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx
 import openai
-import uvicorn
 
 from longshort_verl.dialogue import DialogueSettings
 from longshort_verl.serving.app import Pair, ServerSampling, ServerSettings, build_app
 from longshort_verl.types import FinishReason, Generation, Role
+from tests.servers import apps
 
 DIALOGUE = DialogueSettings(
     opening_role=Role.LONG,
@@ -122,26 +119,13 @@ class Served:
 @contextmanager
 def endpoints() -> Iterator[Callable[..., Served]]:
     """Starts endpoints on free ports of 127.0.0.1."""
-    running = []
 
     def start(long=None, short=None, dialogue=DIALOGUE, settings=SERVER, api_key=None):
         long, short = long or Writer(think), short or Writer(answer)
-
         pair = Pair(generators={Role.LONG: long, Role.SHORT: short}, forbidden=["<|im_end|>"])
-        app = build_app(pair, dialogue, SAMPLING, settings, api_key=api_key)
-        host = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level=logging.CRITICAL + 1))
-        thread = threading.Thread(target=host.run, daemon=True)
-        thread.start()
-        running.append((host, thread))
-        while not host.started:
-            assert thread.is_alive(), "the server did not start"
-            time.sleep(0.01)
-        url = f"http://127.0.0.1:{host.servers[0].sockets[0].getsockname()[1]}"
+        url = running(build_app(pair, dialogue, SAMPLING, settings, api_key=api_key))
         client = openai.OpenAI(base_url=f"{url}/v1", api_key=api_key or "none", max_retries=0, timeout=30)
         return Served(url, long, short, client)
 
-    yield start
-    for host, thread in running:
-        host.should_exit = host.force_exit = True
-        thread.join(timeout=10)
-        assert not thread.is_alive()
+    with apps() as running:
+        yield start
