@@ -2,8 +2,9 @@
 # From problems to a trained pair: RECIPE=recipes/tiny_cpu examples/pipeline.sh
 # Each stage reads what the one before wrote; all of it lies in OUT, and what is there already is not made again.
 #   SEED      of everything that is drawn (1)
-#   PROBLEMS  mine.json: problems of your own
-#   ABLATION  a name of recipes/ablations, from the same chains of thought; or single: one model by itself under GRPO
+#   PROBLEMS  mine.json: problems of your own; or a public set by name, such as math_train
+#   ABLATION  a name of recipes/ablations or of the recipe's own options, from the same chains of thought; or single: one
+#             model by itself under GRPO
 #   SFT       further overrides of the recipes of SFT
 #   RL        further overrides of the recipe of RL; none leaves RL out
 set -euo pipefail
@@ -13,6 +14,7 @@ out=${OUT:-outputs/$(basename "$recipe")/pipeline}
 seed=${SEED:-1}
 ablation=${ABLATION:-}
 ablations=recipes/ablations
+if [ -n "$ablation" ] && compgen -G "$recipe/*/$ablation.yaml" >/dev/null; then ablations=$recipe; fi
 search="hydra.searchpath=[pkg://longshort_verl.config,file://$PWD/$ablations]"
 python=${PYTHON:-.venv/bin/python}
 processes=${PROCESSES:-1} # devices that SFT runs on
@@ -31,8 +33,8 @@ out=$(cd "$out" && pwd)
 told="SEED=$seed${PROBLEMS:+ PROBLEMS=$PROBLEMS} examples/pipeline.sh RECIPE=$recipe"
 
 if [ -n "$ablation" ] && [ "$ablation" != single ] && ! compgen -G "$ablations/*/$ablation.yaml" >/dev/null; then
-  echo "there is no ablation $ablation; there are: single $(find "$ablations" -name '*.yaml' -exec basename {} .yaml \; |
-    sort -u | tr '\n' ' ')" >&2
+  echo "there is no ablation $ablation; there are: single $(find "$ablations" "$recipe" -mindepth 2 -name '*.yaml' \
+    -exec basename {} .yaml \; | sort -u | tr '\n' ' ')" >&2
   exit 2
 fi
 changes() { [ -f "$ablations/$1/$ablation.yaml" ]; } # does the ablation change this stage?
@@ -103,7 +105,10 @@ evaluate() { # the stage (solo where no ablation concerns it), the folder, setti
   key=$before spent=$seconds # nothing is made from a measurement
 }
 
-if [ -n "${PROBLEMS:-}" ]; then
+if [ -z "${PROBLEMS:-}" ] && [ ! -f "$recipe/make_problems.py" ]; then
+  echo "$recipe makes no problems of its own; set PROBLEMS, to a file or to a public set (longshort problems --help)" >&2
+  exit 2
+elif [ -n "${PROBLEMS:-}" ]; then
   once problems make_problems.py "$out/problems" "${longshort[@]}" problems "$PROBLEMS" --out "$out/problems"
 else
   once problems make_problems.py "$out/problems" "$python" "$recipe/make_problems.py" --pipeline --out "$out/problems"
@@ -142,7 +147,7 @@ once importance importance.yaml "$scored" importance "$scored"
 
 # Data and models of the cold start are the pair's own, where the ablation changes nothing up to there.
 cold=$out/pair
-if changes importance || changes cold_start; then cold=$run; fi
+if changes importance || changes cold_start || changes sft_long; then cold=$run; fi
 mkdir -p "$cold"
 once cold_start cold_start.yaml "$cold/cold_start" "${longshort[@]}" cold-start "$scored" --out "$cold/cold_start" \
   --recipe "$recipe/cold_start.yaml" select.seed="$seed" seed="$seed"

@@ -30,27 +30,36 @@ app.add_typer(data_app, name="data")
 
 @app.command()
 def problems(
-    file: Annotated[Path, typer.Argument(help="JSON, JSONL or Parquet with the columns problem and answer.")],
+    given: Annotated[
+        str,
+        typer.Argument(
+            help="JSON, JSONL or Parquet with the columns problem and answer; or a public set by name (gsm8k_train, "
+            "math_train), or NAME=COPY for a local copy of it."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for train.parquet and val.parquet.")],
     num_val: Annotated[
         int | None, typer.Option(help="Problems held out for validation; a quarter, 64 at most, where not set.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
 ) -> None:
-    """Check a problem file, row by row, and split it into verl's own format."""
-    from longshort_verl.data.problems import check_answers, read_problems, split_problems, write_problems
-    from longshort_verl.grading import check_gold
+    """Check problems, row by row, and split them into verl's own format."""
+    from longshort_verl.data.problem_sets import read_training_problems
+    from longshort_verl.data.problems import split_problems, write_problems
 
     try:
-        rows = read_problems(file)
-        check_answers(rows, check_gold, path=file)
+        found = read_training_problems(given)
+        rows = found.problems
         held_out = min(64, max(1, len(rows) // 4)) if num_val is None else num_val
         train, val = split_problems(rows, num_validation=held_out, seed=seed)
     except ValueError as error:
         raise _failure(error) from error
-    settings = {"num_val": held_out, "seed": seed}
+    settings = {"given": given, "num_val": held_out, "seed": seed}
+    inputs = {"file": Path(given)} if Path(given).is_file() else {}
+    for line in found.left_out:
+        typer.echo(f"left out: {line}")
     for split, part in (("train", train), ("val", val)):
-        path = write_problems(part, out / f"{split}.parquet", split=split, inputs={"file": file}, settings=settings)
+        path = write_problems(part, out / f"{split}.parquet", split=split, inputs=inputs, settings=settings)
         typer.echo(f"{len(part)} problems in {path}")
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import verl
@@ -37,6 +38,10 @@ IMPORTANCE_RECIPES = sorted(ROOT.glob("recipes/*/importance*.yaml"))
 COLD_START_RECIPES = sorted(ROOT.glob("recipes/*/cold_start*.yaml"))
 SINGLE_RECIPES = sorted(ROOT.glob("recipes/*/single*.yaml"))
 ABLATIONS = sorted(ROOT.glob("recipes/ablations/*/*.yaml"))
+VARIANTS = sorted(
+    path for path in ROOT.glob("recipes/*/*/*.yaml") if path.parent.name in ("rl", "sft_long") and path not in ABLATIONS
+)
+"""Options of a recipe's own: `+rl=nodes`."""
 SFT_RECIPES = sorted(ROOT.glob("recipes/*/sft_*.yaml"))
 TRACES_RECIPES = sorted(ROOT.glob("recipes/*/traces*.yaml"))
 EVALUATE_RECIPES = sorted(ROOT.glob("recipes/*/evaluate*.yaml"))
@@ -85,7 +90,7 @@ def parent_of(path: Path) -> str:
 
 
 def base_of(path: Path) -> DictConfig:
-    base = composed(parent_of(path))
+    base = composed(parent_of(path), path.parent)
     if MIXIN in OmegaConf.load(path)["defaults"]:
         OmegaConf.set_struct(base, False)
         base = OmegaConf.merge(base, OmegaConf.load(CONFIG / f"{MIXIN}.yaml"))
@@ -112,6 +117,20 @@ def leaves(config: DictConfig, prefix: str = "") -> list[str]:
         elif not OmegaConf.is_missing(config, key):
             found.append(path)
     return found
+
+
+def as_written(config: DictConfig) -> dict[str, Any]:
+    """Values by key, interpolations unresolved."""
+    return {
+        key: OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else node
+        for key, node in ((key, _node(config, key)) for key in leaves(config))
+    }
+
+
+def _node(config: DictConfig, key: str) -> Any:
+    *path, last = key.split(".")
+    parent = OmegaConf.select(config, ".".join(path)) if path else config
+    return parent._get_node(last)._value()
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -159,30 +178,35 @@ def test_cold_start_recipe_fits_the_typed_mirror(path):
 
 
 ABLATED = {"rl": "rl_pair", "importance": "importance", "cold_start": "cold_start", "evaluate": "evaluate"}
-"""Stage → recipe of tiny_cpu that its ablations change."""
+"""Stage → recipe that its ablations and variants change, where the stage is not its name."""
 
 
-@pytest.mark.parametrize("path", ABLATIONS, ids=lambda p: f"{p.parent.name}/{p.stem}")
+@pytest.mark.parametrize("path", [*ABLATIONS, *VARIANTS], ids=lambda p: "/".join(p.parts[-3:]))
 def test_an_ablation_changes_its_keys_and_nothing_else(path):
-    stage, folder = path.parent.name, ROOT / "recipes" / "tiny_cpu"
+    stage, folder = path.parent.name, path.parents[1]
+    if path in ABLATIONS:
+        folder = ROOT / "recipes" / "tiny_cpu"
     # As a recipe's user adds it: Hydra refuses a key that the recipe does not know.
-    search = f"pkg://longshort_verl.config,file://{ROOT}/recipes/ablations,pkg://verl.trainer.config"
+    search = f"pkg://longshort_verl.config,file://{path.parents[1]},pkg://verl.trainer.config"
     added = [f"hydra.searchpath=[{search}]", f"+{stage}={path.stem}"]
-    plain = composed(ABLATED[stage], folder)
+    name = ABLATED.get(stage, stage)
+    plain = composed(name, folder)
     with initialize_config_dir(str(folder), version_base=None):
-        changed = compose(config_name=ABLATED[stage], overrides=added)
+        changed = compose(config_name=name, overrides=added)
     own = OmegaConf.load(path)
     assert isinstance(own, DictConfig)
-    for key in {*leaves(plain), *leaves(changed)}:
-        before, after = OmegaConf.select(plain, key), OmegaConf.select(changed, key)
+    # As written: what follows from a changed key by interpolation is no change of its own.
+    before_all, after_all = as_written(plain), as_written(changed)
+    for key in before_all | after_all:
+        before, after = before_all.get(key), after_all.get(key)
         assert (before != after) is (key in leaves(own)), key
     if stage == "rl":
         section = OmegaConf.to_container(changed.long_short, resolve=True)
         assert schema.read_long_short(section).reward.accuracy == 1.0
-    elif stage != "importance":
+    elif stage in ("cold_start", "evaluate"):
         readers = {"cold_start": read_cold_start, "evaluate": read_evaluate}
         readers[stage](folder / f"{ABLATED[stage]}.yaml", added)
-    else:
+    elif stage == "importance":
         read_importance(folder / "importance.yaml", added)
 
 
@@ -198,17 +222,21 @@ def test_the_table_of_ablations_is_whole():
     assert told == {(path.parent.name, path.stem) for path in ABLATIONS}
 
 
+def rl_of(folder: Path) -> DictConfig:
+    return composed("rl_pair", folder)
+
+
 def test_cold_start_and_rl_hold_the_same_dialogues():
     dialogue = OmegaConf.to_container(composed("longshort_rl").long_short.dialogue)
     assert OmegaConf.to_container(composed("longshort_cold_start").dialogue) == dialogue
     for recipe in COLD_START_RECIPES:
-        rl = composed("rl", recipe.parent).long_short.dialogue
+        rl = rl_of(recipe.parent).long_short.dialogue
         assert OmegaConf.to_container(composed(recipe.stem, recipe.parent).dialogue) == OmegaConf.to_container(rl), (
             recipe
         )
 
 
-@pytest.mark.parametrize("path", [*BASES, *OWN_BASES, *SECTIONS, *RECIPES, *ABLATIONS], ids=lambda p: p.name)
+@pytest.mark.parametrize("path", [*BASES, *OWN_BASES, *SECTIONS, *RECIPES, *ABLATIONS, *VARIANTS], ids=lambda p: p.name)
 def test_yaml_follows_verls_style(path):
     """A blank line between keys, no trailing comments, and in the bases a comment above each of our own keys."""
     lines = path.read_text().splitlines()

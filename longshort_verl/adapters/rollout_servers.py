@@ -32,6 +32,9 @@ from longshort_verl.types import FinishReason, Generation, Likelihood, Message, 
 
 logger = logging.getLogger(__name__)
 
+_NUM_REPLICAS = 0
+"""Replicas that this process has started: verl names servers by rank, and two models' must not share a name."""
+
 
 class RayGenerator:
     """One replica per ``vllm.tensor_parallel_size`` devices, started here and ended with the block.
@@ -53,7 +56,11 @@ class RayGenerator:
             )
             ray.init(**options)  # pyright: ignore[reportCallIssue]: a mapping of its arguments
         self._prompts = Prompts(self._model)
-        self._servers: Any = await LLMServerManager.create(config=config)
+        global _NUM_REPLICAS
+        first = _NUM_REPLICAS
+        devices = self._settings.nnodes * self._settings.n_gpus_per_node
+        _NUM_REPLICAS += devices // self._engine.tensor_parallel_size
+        self._servers: Any = await LLMServerManager.create(config=config, start_rank=first)
         self._client: LLMServerClient = self._servers.get_client()
         self._end_ids = {self._prompts.tokenizer.eos_token_id}
         return self

@@ -21,16 +21,19 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from longshort_verl.data.problems import ProblemFileError, problems_from_rows, read_problems
+from longshort_verl.data.problems import ProblemFileError, check_answers, problems_from_rows, read_problems
+from longshort_verl.grading import check_gold, last_boxed
 from longshort_verl.types import Problem
 
 CHOICE_LETTERS = "ABCD"
 _CHOICE_COLUMNS = ("Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
+_FINAL_ANSWER = "####"
 _CHOICE_QUESTION = "Answer with the letter of the right choice in \\boxed{}."
 
 
@@ -77,6 +80,116 @@ PUBLISHED: Mapping[str, Published] = {
 arXiv 2506.14755)."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainingSet:
+    """A public set to learn from: solutions written out, with the answer somewhere in them."""
+
+    hub: str
+    """Name on the Hugging Face hub."""
+    config: str | None
+    """Of its configurations, where it has several."""
+    split: str
+    """Of its splits."""
+    num_problems: int
+    """How many there are."""
+    problem: str
+    """Column with the problem."""
+    solution: str
+    """Column with the solution."""
+    answer_of: Callable[[str], str | None]
+    """A solution's answer; None where it has none."""
+
+
+def _after_final_answer(solution: str) -> str | None:
+    _, mark, answer = solution.rpartition(_FINAL_ANSWER)
+    return answer.strip().replace(",", "") if mark else None
+
+
+def _boxed(solution: str) -> str | None:
+    """Of MATH, where some solutions end with ``\\boxed 2``, without braces."""
+    bare = re.findall(r"\\boxed\s+([^\s$.]+)", solution)
+    return last_boxed(solution) or (bare[-1] if bare else None)
+
+
+TRAINING: Mapping[str, TrainingSet] = {
+    "gsm8k_train": TrainingSet(
+        hub="openai/gsm8k",
+        config="main",
+        split="train",
+        num_problems=7473,
+        problem="question",
+        solution="answer",
+        answer_of=_after_final_answer,
+    ),
+    "math_train": TrainingSet(
+        hub="DigitalLearningGmbH/MATH-lighteval",
+        config="default",
+        split="train",
+        num_problems=7500,
+        problem="problem",
+        solution="solution",
+        answer_of=_boxed,
+    ),
+}
+"""By the name that ``longshort problems`` takes. MATH-500 is of MATH's test split, so none of its problems is here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingProblems:
+    """Problems to learn from, and what was left out of a public set."""
+
+    problems: Sequence[Problem]
+    """In the order of their set."""
+    left_out: Sequence[str]
+    """Why, a line for each row of a public set that has no answer, or one that nothing can be graded against."""
+
+
+def read_training_problems(given: str) -> TrainingProblems:
+    """Problems to learn from, by what a command was given.
+
+    Args:
+        given: a name of :data:`TRAINING` (fetched from the hub, or from its cache), ``NAME=COPY`` for a local copy of
+            it, a file or a folder that ``datasets`` can load; or a file of problems.
+
+    Raises:
+        ProblemFileError: it cannot be read, a row of a file is bad, or a copy has not the set's columns or number of
+            rows.
+    """
+    name, equals, copy = given.partition("=")
+    if name not in TRAINING or Path(given).exists():
+        path = Path(given)
+        if not path.suffix and not path.exists():
+            raise ProblemFileError(
+                f"{given!r} is no file and no known set; give a file of problems, or one of {', '.join(TRAINING)}"
+            )
+        problems = read_problems(path)
+        check_answers(problems, check_gold, path=path)
+        return TrainingProblems(problems=problems, left_out=())
+    found = TRAINING[name]
+    if equals and not Path(copy).exists():
+        raise ProblemFileError(f"{given}: there is no {copy}; give a file or folder with {found.hub}")
+    where = copy if equals else found.hub
+    rows = _load(where, found)
+    if len(rows) != found.num_problems:
+        raise ProblemFileError(
+            f"{where} has {len(rows)} rows, but {name} has {found.num_problems}; a part of it, or another set, is "
+            "given as a file with the columns problem and answer, without the name"
+        )
+    read, left_out = [], []
+    for index, row in enumerate(rows):
+        texts = [row.get(column) for column in (found.problem, found.solution)]
+        if not all(isinstance(text, str) and text.strip() for text in texts):
+            raise ProblemFileError(f"{where}: row {index} has no text in {found.problem} or in {found.solution}")
+        try:
+            answer = found.answer_of(str(texts[1]))
+            check_gold(answer if answer is not None else "")
+        except ValueError as fault:
+            left_out.append(f"row {index}: {fault}")
+        else:
+            read.append({"problem": texts[0], "answer": answer})
+    return TrainingProblems(problems=problems_from_rows(read, where=where, source=name), left_out=left_out)
+
+
 def read_problem_set(given: str) -> ProblemSet:
     """A set by what a command was given.
 
@@ -119,7 +232,7 @@ def _from_hub(name: str) -> Sequence[Mapping[str, Any]]:
     return _load(PUBLISHED[name].hub, PUBLISHED[name])
 
 
-def _load(source: str, published: Published) -> Sequence[Mapping[str, Any]]:
+def _load(source: str, published: Published | TrainingSet) -> Sequence[Mapping[str, Any]]:
     """Rows of a repository of the hub, of a folder, or of a file."""
     from datasets import load_dataset
 

@@ -15,13 +15,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from longshort_verl.data.problem_sets import PUBLISHED, read_problem_set
+from longshort_verl.data import problem_sets
+from longshort_verl.data.problem_sets import PUBLISHED, TRAINING, read_problem_set, read_training_problems
 from longshort_verl.data.problems import ProblemFileError
 from longshort_verl.grading import GradingSettings, check_gold, grade
 
@@ -131,3 +133,42 @@ def test_what_is_no_set_is_refused(tmp_path):
     (tmp_path / "bad.txt").write_text("x")
     with pytest.raises(ProblemFileError, match=r"suffix is none of .json.* give a local copy as NAME=FILE"):
         read_problem_set(f"gpqa_diamond={tmp_path / 'bad.txt'}")
+
+
+GSM8K_SOLUTION = "She has 4 * 250 = <<4*250=1000>>1000 marbles.\n#### 1,000"
+"""Written as GSM8K's are."""
+
+
+def training_copy(path, rows, name, monkeypatch, num_problems=None):
+    """A local copy of a public set; all of its rows are not at hand, so the set is told to have as many."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    whole = dataclasses.replace(TRAINING[name], num_problems=num_problems or len(rows))
+    monkeypatch.setattr(problem_sets, "TRAINING", {**TRAINING, name: whole})
+    return f"{name}={path}"
+
+
+def test_gsm8ks_answer_is_what_follows_its_mark(tmp_path, monkeypatch):
+    rows = [{"question": "How many?", "answer": GSM8K_SOLUTION}]
+    found = read_training_problems(training_copy(tmp_path / "gsm8k.jsonl", rows, "gsm8k_train", monkeypatch))
+    assert [(one.prompt, one.answer, one.source) for one in found.problems] == [("How many?", "1000", "gsm8k_train")]
+    assert found.left_out == []
+
+
+def test_maths_answer_is_in_its_last_box_with_or_without_braces(tmp_path, monkeypatch):
+    solutions = ["First $\\boxed{1}$, no: $\\boxed{\\frac12}$.", "So it is $\\boxed 2$.", "No answer."]
+    rows = [{"problem": f"p{i}", "solution": solution, "level": "Level 1"} for i, solution in enumerate(solutions)]
+    found = read_training_problems(training_copy(tmp_path / "math.jsonl", rows, "math_train", monkeypatch))
+    assert [(one.prompt, one.answer) for one in found.problems] == [("p0", "\\frac12"), ("p1", "2")]
+    assert [line.split(":")[0] for line in found.left_out] == ["row 2"], "told, not dropped in silence"
+
+
+def test_training_sets_that_are_none_are_refused(tmp_path, monkeypatch):
+    rows = [{"question": "How many?", "answer": GSM8K_SOLUTION}]
+    with pytest.raises(ProblemFileError, match="has 1 rows, but gsm8k_train has 7473"):
+        read_training_problems(training_copy(tmp_path / "a.jsonl", rows, "gsm8k_train", monkeypatch, 7473))
+    with pytest.raises(ProblemFileError, match="row 0 has no text in question or in answer"):
+        read_training_problems(training_copy(tmp_path / "b.jsonl", [{"q": "?"}], "gsm8k_train", monkeypatch))
+    with pytest.raises(ProblemFileError, match="'gsm8k' is no file and no known set; .* gsm8k_train, math_train"):
+        read_training_problems("gsm8k")
+    with pytest.raises(ProblemFileError, match="there is no nowhere"):
+        read_training_problems("math_train=nowhere")
