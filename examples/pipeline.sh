@@ -3,6 +3,7 @@
 # Each stage reads what the one before wrote; all of it lies in OUT, and what is there already is not made again.
 #   SEED      of everything that is drawn (1)
 #   PROBLEMS  mine.json: problems of your own; or a public set by name, such as math_train
+#   NUM_VAL   how many of PROBLEMS are held out
 #   ABLATION  a name of recipes/ablations or of the recipe's own options, from the same chains of thought; or single: one
 #             model by itself under GRPO
 #   SFT       further overrides of the recipes of SFT
@@ -30,7 +31,7 @@ export VLLM_LOGGING_LEVEL=${VLLM_LOGGING_LEVEL:-ERROR}
 longshort=("$python" -m longshort_verl.cli)
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
-told="SEED=$seed${PROBLEMS:+ PROBLEMS=$PROBLEMS} examples/pipeline.sh RECIPE=$recipe"
+told="SEED=$seed${PROBLEMS:+ PROBLEMS=$PROBLEMS}${NUM_VAL:+ NUM_VAL=$NUM_VAL} examples/pipeline.sh RECIPE=$recipe"
 
 if [ -n "$ablation" ] && [ "$ablation" != single ] && ! compgen -G "$ablations/*/$ablation.yaml" >/dev/null; then
   echo "there is no ablation $ablation; there are: single $(find "$ablations" "$recipe" -mindepth 2 -name '*.yaml' \
@@ -109,7 +110,8 @@ if [ -z "${PROBLEMS:-}" ] && [ ! -f "$recipe/make_problems.py" ]; then
   echo "$recipe makes no problems of its own; set PROBLEMS, to a file or to a public set (longshort problems --help)" >&2
   exit 2
 elif [ -n "${PROBLEMS:-}" ]; then
-  once problems make_problems.py "$out/problems" "${longshort[@]}" problems "$PROBLEMS" --out "$out/problems"
+  once problems make_problems.py "$out/problems" "${longshort[@]}" problems "$PROBLEMS" --out "$out/problems" \
+    ${NUM_VAL:+--num-val "$NUM_VAL"}
 else
   once problems make_problems.py "$out/problems" "$python" "$recipe/make_problems.py" --pipeline --out "$out/problems"
 fi
