@@ -15,6 +15,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -74,7 +76,12 @@ SEARCH = "hydra.searchpath=[pkg://longshort_verl.config,pkg://verl.trainer.confi
 
 
 def composed(name: str, folder: Path | None = None) -> DictConfig:
-    """A config by name, from a recipe's folder, ours or verl's."""
+    """A config by name, from a recipe's folder, ours or verl's; of its own, to be changed."""
+    return copy.deepcopy(_composed(name, folder))
+
+
+@functools.cache
+def _composed(name: str, folder: Path | None) -> DictConfig:
     folder = next(f for f in (folder, ROOT / "longshort_verl" / "config", VERL) if f and (f / f"{name}.yaml").exists())
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(folder), version_base=None):
