@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# The pair on GSM8K: Qwen2.5-0.5B-Instruct in both roles, after run_cold_start.sh. One GPU of 24 GB; not run on one yet.
+# run_qwen2.5-0.5b_gsm8k_baseline.sh is its twin. Arguments are Hydra overrides; `--cfg job` prints the config and ends.
+set -xeuo pipefail
+
+RECIPE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+DATA=${DATA:-$HOME/data/longshort/gsm8k}
+OUT=${OUT:-$HOME/experiments/longshort/qwen2.5-0.5b_gsm8k}
+LONG_MODEL=${LONG_MODEL:-$OUT/sft_long/model}
+SHORT_MODEL=${SHORT_MODEL:-$OUT/sft_short/model}
+mkdir -p "$OUT/rl"
+export VERL_FILE_LOGGER_PATH="$OUT/rl/metrics.jsonl"
+
+MODELS=(
+    actor_rollout_ref.model.path="$LONG_MODEL"
+    long_short.short.model.path="$SHORT_MODEL"
+)
+# A response is what follows the problem in a role's transcript: its own turns, the peer's, and the template.
+PROBLEMS=(
+    data.train_files="$DATA/train.parquet"
+    data.val_files="$DATA/val.parquet"
+    data.train_batch_size=128
+    data.max_response_length=2048
+    dialogue@long_short.dialogue=gsm8k
+)
+ACTOR=(
+    actor_rollout_ref.actor.ppo_mini_batch_size=128
+    actor_rollout_ref.actor.ppo_max_token_len_per_gpu=4096
+)
+ROLLOUT=(
+    actor_rollout_ref.rollout.tensor_model_parallel_size=1
+)
+TRAINER=(
+    # Processes of the data plane reserve a CPU each; eight are for clusters.
+    transfer_queue.backend.SimpleStorage.num_data_storage_units=2
+    trainer.n_gpus_per_node=1
+    trainer.total_epochs=4
+    trainer.test_freq=20
+    trainer.save_freq=40
+    trainer.experiment_name=qwen2.5-0.5b_gsm8k
+    trainer.default_local_dir="$OUT/rl"
+    hydra.run.dir="$OUT/rl/hydra"
+)
+
+python3 -m verl.trainer.main_ppo --config-dir "$RECIPE/config" --config-name longshort_trainer \
+    "${MODELS[@]}" "${PROBLEMS[@]}" "${ACTOR[@]}" "${ROLLOUT[@]}" "${TRAINER[@]}" "$@"

@@ -1,0 +1,499 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The recipe for verl-recipe: copied into a scratch ``recipe/`` tree, checked by verl-recipe's rules, composed and run.
+
+Each script's command is what the script itself hands to ``python3``, recorded and then composed on verl's real tree.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from longshort_verl.adapters.preflight import check_config
+from longshort_verl.config.cold_start import read_cold_start
+from longshort_verl.config.evaluate import read_evaluate
+from longshort_verl.data.problems import read_problems
+from tests import jobs, test_recipes
+from tests.test_recipes import composed, leaves, own_keys
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "recipes" / "upstream" / "longshort"
+RUFF = ROOT / "recipes" / "upstream" / "ruff.toml"
+YAMLS = sorted(SOURCE.rglob("*.yaml"))
+PAIR = ("run_qwen2.5-0.5b_gsm8k.sh", "run_qwen2.5-7b_math.sh", "run_tiny_cpu.sh")
+TWINS = {name: name.replace(".sh", "_baseline.sh") for name in PAIR[:2]}
+RUNS = (*PAIR, *TWINS.values())
+PARENTS = {
+    "longshort_trainer": "longshort_rl",
+    "single_trainer": "longshort_single",
+    "longshort_sft_trainer": "longshort_sft",
+    "gsm8k": "longshort_dialogue",
+    "tiny_cpu": "longshort_dialogue",
+}
+"""YAML of the recipe that sets keys → the base whose keys they are."""
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    """``recipe/longshort`` in a tree of its own, as in a checkout of verl."""
+    copy = tmp_path_factory.mktemp("verl") / "recipe" / "longshort"
+    shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a script runs."""
+
+    words: list[str]
+    """The program's name and its arguments."""
+    environment: dict[str, str]
+    """In which it runs."""
+
+    @property
+    def overrides(self) -> list[str]:
+        """Hydra's overrides; values are in Hydra's own syntax."""
+        start = self.words.index("--config-name") + 2
+        return [word for word in self.words[start:] if "=" in word]
+
+    def option(self, name: str) -> str:
+        return self.words[self.words.index(name) + 1]
+
+    def composed(self, *without: str) -> DictConfig:
+        """The config, as the program composes it; ``without`` leaves overrides of these keys out."""
+        kept = [one for one in self.overrides if one.partition("=")[0] not in without]
+        return compose_on_verl(self.option("--config-dir"), self.option("--config-name"), kept)
+
+
+def compose_on_verl(folder, name, overrides) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(folder), version_base=None):
+        return compose(config_name=name, overrides=list(overrides))
+
+
+def recorded(recipe, tmp_path, script, *arguments, **environment) -> list[Command]:
+    """The commands that a script runs, with recorders in place of the programs."""
+    programs, log = tmp_path / "bin", tmp_path / "commands.jsonl"
+    programs.mkdir(exist_ok=True)
+    log.unlink(missing_ok=True)
+    for name in ("python3", "longshort"):
+        recorder = programs / name
+        recorder.write_text(
+            f"#!{sys.executable}\nimport json, os, sys\n"
+            f"with open({str(log)!r}, 'a') as log:\n"
+            f"    log.write(json.dumps([[{name!r}, *sys.argv[1:]], dict(os.environ)]) + '\\n')\n"
+        )
+        recorder.chmod(0o755)
+    environment = {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "HOME": str(tmp_path / "home"),
+        "LONGSHORT_HOME": str(ROOT),
+        **environment,
+    }
+    subprocess.run(
+        ["bash", f"recipe/longshort/{script}", *arguments],
+        cwd=recipe.parents[1],
+        env=environment,
+        check=True,
+        capture_output=True,
+    )
+    return [Command(*json.loads(line)) for line in log.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def runs(recipe, tmp_path_factory):
+    """By run script the command that trains."""
+    folder = tmp_path_factory.mktemp("recorded")
+    return {script: recorded(recipe, folder, script)[-1] for script in RUNS}
+
+
+@pytest.fixture(scope="module")
+def configs(runs):
+    """By run script its config."""
+    return {script: command.composed() for script, command in runs.items()}
+
+
+# verl-recipe's rules -------------------------------------------------------------------------------------------------
+
+
+def ruff(recipe, *arguments):
+    # From the tree's root, as verl-recipe's CI does: what lies there is what ruff takes as first-party.
+    command = [sys.executable, "-m", "ruff", *arguments, "--no-cache", "--config", str(RUFF)]
+    return subprocess.run(command, cwd=recipe.parents[1], capture_output=True, text=True)
+
+
+def test_ruff_with_the_settings_of_verl_recipe(recipe):
+    for command in (["check"], ["format", "--check"]):
+        done = ruff(recipe, *command, str(recipe))
+        assert done.returncode == 0, done.stdout + done.stderr
+    # verl is first-party there, so it stands apart from what is installed.
+    file = recipe.parents[1] / "order.py"
+    file.write_text("import torch\nimport verl\n\nprint(torch, verl)\n")
+    assert "I001" in ruff(recipe, "check", str(file)).stdout
+
+
+def test_python_begins_with_the_licence(recipe):
+    header = (ROOT / "longshort_verl" / "cli.py").read_text().split('"""')[0]
+    files = sorted(recipe.rglob("*.py"))
+    assert [file.name for file in files] == ["create_dataset.py"]
+    assert all(file.read_text().startswith(header) for file in files)
+
+
+def test_the_required_versions_are_those_that_are_tested(recipe):
+    """Read as verl-recipe's install_verl.sh reads it: KEY=value lines, # for comments."""
+    lines = (recipe / "REQUIRED_VERL.txt").read_text().splitlines()
+    found = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+    verl, own = (metadata.version(name) for name in ("verl", "longshort-verl"))
+    assert (found["MODE"], found["TAG"]) == ("pinned_tag", f"v{verl}")
+    assert found["PIP_INSTALL"] == f"pip install verl=={verl} longshort-verl=={own}"
+    assert f"--branch v{verl} {found['UPSTREAM']}" in found["GIT_SETUP"]
+    readme = (recipe / "README.md").read_text()
+    assert re.findall("^## (.*)$", readme, re.M)[0] == "Required `verl` version"
+    assert found["PIP_INSTALL"] in readme
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.glob("*.sh")), ids=lambda p: p.name)
+def test_scripts_are_sound(path):
+    assert os.access(path, os.X_OK)
+    subprocess.run(["bash", "-n", str(path)], check=True)
+    if shellcheck := shutil.which("shellcheck"):
+        subprocess.run([shellcheck, str(path)], check=True)
+
+
+def test_every_file_is_in_the_readme(recipe):
+    told = (recipe / "README.md").read_text().partition("## Files")[2].partition("## Results")[0]
+    names = {file.stem if file.parent.name == "dialogue" else file.name for file in recipe.rglob("*") if file.is_file()}
+    assert {name for name in names if not re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", told)} == set()
+
+
+# The config ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_yamls_follow_verls_style(path):
+    test_recipes.test_yaml_follows_verls_style(path)
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_yamls_set_known_keys_and_repeat_none(path):
+    own = own_keys(path)
+    if path.stem not in PARENTS:
+        assert not leaves(own), f"{path.name} sets keys; name its base in PARENTS"
+        return
+    base = composed(PARENTS[path.stem])
+    OmegaConf.set_struct(base, True)
+    OmegaConf.merge(base, own)
+    for key in leaves(own):
+        assert OmegaConf.select(base, key) != OmegaConf.select(own, key), key
+
+
+@pytest.mark.parametrize("script", RUNS)
+def test_scripts_change_what_they_set(script, runs, configs):
+    # An unknown key would not compose. A value that is there already belongs into no script.
+    keys = [override.partition("=")[0] for override in runs[script].overrides]
+    assert len(set(keys)) == len(keys)
+    groups = {"device", "dialogue@long_short.dialogue", "hydra.run.dir"}
+    own = set(keys) - groups
+    # Those that have no default, among them the models, cannot be left out one by one; all at once they can.
+    plain = runs[script].composed(*own)
+    for key in own:
+        assert OmegaConf.select(plain, key) != OmegaConf.select(configs[script], key), key
+    assert OmegaConf.missing_keys(configs[script].get("long_short", {})) == set()
+
+
+def test_a_misspelt_override_does_not_compose(recipe, tmp_path):
+    command = recorded(recipe, tmp_path, PAIR[0], "long_short.reward.lenght=1")[-1]
+    with pytest.raises(Exception, match="lenght"):
+        command.composed()
+
+
+@pytest.mark.parametrize("script", PAIR)
+def test_the_pairs_settings_pass_the_check_before_a_run(script, configs, monkeypatch):
+    if script != "run_tiny_cpu.sh":
+        monkeypatch.delenv("VERL_PLATFORM")
+    settings = check_config(configs[script])
+    assert settings.schedule.value == "alternate"
+
+
+@pytest.mark.parametrize("script", TWINS)
+def test_a_twin_differs_in_what_it_must(script, configs):
+    pair, twin = configs[script], configs[TWINS[script]]
+    # Files of the same problems: theirs ask for a box, which the pair's system prompts do.
+    for split in ("train", "val"):
+        name = f"{split}_files"
+        assert pair.data[name].replace(f"/{split}.", f"/single_{split}.") == twin.data[name]
+    assert twin.data.max_response_length == pair.long_short.dialogue.max_dialogue_tokens
+    assert twin.algorithm.length_weight == pair.long_short.reward.length
+    differ = {
+        key
+        for section in ("data", "actor_rollout_ref", "algorithm", "trainer")
+        for key in (f"{section}.{leaf}" for leaf in leaves(pair[section]))
+        if OmegaConf.select(pair, key) != OmegaConf.select(twin, key)
+    }
+    assert differ == {
+        "data.train_files",
+        "data.val_files",
+        "data.max_response_length",
+        "actor_rollout_ref.model.path",
+        # These follow from the length, the path and the name.
+        "actor_rollout_ref.rollout.response_length",
+        "actor_rollout_ref.rollout.prometheus.served_model_name",
+        "actor_rollout_ref.rollout.trace.experiment_name",
+        # Two policies share the devices, one has them to itself.
+        "actor_rollout_ref.actor.fsdp_config.param_offload",
+        "actor_rollout_ref.actor.fsdp_config.optimizer_offload",
+        "actor_rollout_ref.ref.fsdp_config.param_offload",
+        "actor_rollout_ref.rollout.gpu_memory_utilization",
+        "actor_rollout_ref.rollout.load_format",
+        "actor_rollout_ref.rollout.agent.default_agent_loop",
+        # `longshort export` writes the pair.
+        "actor_rollout_ref.actor.checkpoint.save_contents",
+        "actor_rollout_ref.actor.checkpoint.load_contents",
+        "algorithm.adv_estimator",
+        "trainer.v1.trainer_mode",
+        "trainer.experiment_name",
+        "trainer.default_local_dir",
+    }
+
+
+def test_a_dialogue_has_one_home(recipe, runs, configs):
+    for script, name in zip(PAIR, ("gsm8k", "math", "tiny_cpu"), strict=True):
+        dialogue = OmegaConf.to_container(configs[script].long_short.dialogue)
+        chosen = [f"dialogue={name}"]
+        for stage in ("cold_start", "evaluate"):
+            folder = recipe / "config"
+            search = "hydra.searchpath=[pkg://longshort_verl.config]"
+            stages = compose_on_verl(folder, stage, [search, *chosen])
+            assert OmegaConf.to_container(stages.dialogue) == dialogue, (stage, name)
+        cold_start = read_cold_start(recipe / "config" / "cold_start.yaml", [*chosen, "tokenizer=somewhere"])
+        evaluate = read_evaluate(
+            recipe / "config" / "evaluate.yaml", [*chosen, "long.path=a", "short.path=b", "solo.path=c"]
+        )
+        assert cold_start.dialogue == evaluate.dialogue
+    tiny = composed("rl", ROOT / "recipes" / "tiny_cpu")
+    assert configs["run_tiny_cpu.sh"].long_short.dialogue == tiny.long_short.dialogue
+
+
+def test_the_cold_start_goes_from_problems_to_both_roles(recipe, tmp_path):
+    commands = recorded(recipe, tmp_path, "run_cold_start.sh", "optim.lr=2e-5", OUT=str(tmp_path / "out"), NGPUS="8")
+    out = tmp_path / "out"
+    assert [command.words[:2] for command in commands[:3]] == [
+        ["longshort", "traces"],
+        ["longshort", "importance"],
+        ["longshort", "cold-start"],
+    ]
+    # Each stage reads what the one before writes.
+    assert commands[0].option("--out") == commands[1].words[2] == str(out / "traces.jsonl")
+    assert commands[1].option("--out") == commands[2].words[2] == str(out / "importance")
+    trained = [command.composed() for command in commands[3:]]
+    assert [config.cold_start.role for config in trained] == ["long", "short"]
+    for role, config, command in zip(("long", "short"), trained, commands[3:], strict=True):
+        assert command.option("-m") == "torch.distributed.run"
+        assert "--nproc_per_node=8" in command.words
+        assert config.data.train_files == f"{commands[2].option('--out')}/{role}_train.parquet"
+        assert config.trainer.default_local_dir == str(out / f"sft_{role}")
+        assert (config.optim.lr, config.data.max_length) == (2e-5, 4096)
+    # … and RL finds the models where SFT puts them.
+    rl = recorded(recipe, tmp_path, PAIR[0], OUT=str(out))[-1].composed()
+    assert rl.actor_rollout_ref.model.path == f"{trained[0].trainer.default_local_dir}/model"
+    assert rl.long_short.short.model.path == f"{trained[1].trainer.default_local_dir}/model"
+    assert rl.data.max_prompt_length + rl.long_short.dialogue.max_dialogue_tokens <= trained[0].data.max_length
+
+
+def test_what_verl_itself_composes_is_what_these_tests_compose(recipe, tmp_path, configs):
+    """The one real ``--cfg job``; the others would be the same at ten seconds each."""
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "LONGSHORT_HOME": str(ROOT),
+        "OUT": str(tmp_path),
+    }
+    done = subprocess.run(
+        ["bash", "recipe/longshort/run_tiny_cpu.sh", "--cfg", "job"],
+        cwd=recipe.parents[1],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    text = done.stdout[done.stdout.index("model_engine:") :]
+    found, expected = OmegaConf.create(text), configs["run_tiny_cpu.sh"].copy()
+    differ = {key for key in leaves(expected) if OmegaConf.select(found, key) != OmegaConf.select(expected, key)}
+    assert differ == {"data.train_files", "data.val_files", "trainer.default_local_dir"}
+    assert len(read_problems(tmp_path / "problems" / "train.parquet")) >= found.data.train_batch_size
+
+
+def test_the_readmes_table_of_keys_is_true(recipe, configs):
+    pair, twin = configs["run_qwen2.5-7b_math.sh"], configs["run_qwen2.5-7b_math_baseline.sh"]
+    rows = re.findall(r"^\| `([\w.]+)` \|(.*?)\|", (recipe / "README.md").read_text(), re.M)
+    assert len(rows) > 10
+    for key, value in rows:
+        config = pair if OmegaConf.select(pair, key) is not None else twin
+        assert OmegaConf.select(config, key) is not None, key
+        if value.strip() not in ("", "by setting"):
+            assert str(OmegaConf.select(config, key)) == value.strip(" `"), key
+
+
+def test_the_readmes_figures_are_those_of_the_results(recipe):
+    results = (ROOT / "recipes" / "tiny_cpu" / "RESULTS.md").read_text().splitlines()
+    systems = ("solo", "cold_start", "pair", "single")
+    told = (recipe / "README.md").read_text().partition("## Results")[2].splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[2:4]] for line in told if line.startswith("| the ")]
+    whole = {system: next(line for line in results if line.startswith(f"| {system} | 3 | ")) for system in systems}
+    assert len(rows) == len(systems)
+    for system, (accuracy, tokens) in zip(systems, rows, strict=True):
+        cells = [cell.strip() for cell in whole[system].split("|")]
+        assert accuracy in cells, system
+        assert tokens in cells, system
+
+
+# The data script -----------------------------------------------------------------------------------------------------
+
+GSM8K = [
+    {"question": f"A pen costs {n} cents. What do 1000 pens cost, in cents?", "answer": f"1000 * {n}\n#### {n},000"}
+    for n in range(1, 13)
+]
+MATH = [
+    {"problem": f"What is ${n}/7$?", "solution": f"It is $\\boxed{{\\frac{{{n}}}{{7}}}}$.", "level": "Level 1"}
+    for n in range(1, 13)
+]
+
+
+@pytest.fixture
+def create(recipe, tmp_path, monkeypatch, capsys):
+    """Runs the data script; returns what it printed."""
+    spec = importlib.util.spec_from_file_location("longshort_create_dataset", recipe / "create_dataset.py")
+    script = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, script)
+    spec.loader.exec_module(script)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hub")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["create_dataset.py", *arguments])
+        script.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "answer"), [("gsm8k", GSM8K, "{}000"), ("math", MATH, "\\frac{{{}}}{{7}}")], ids=["gsm8k", "math"]
+)
+def test_the_data_script_writes_what_training_reads(create, tmp_path, name, rows, answer):
+    # The fourth row has no answer: it is left out and said, and the others keep their numbers.
+    broken = [*rows[:3], {key: "nothing" for key in rows[0]}, *rows[4:]]
+    file = write(tmp_path / "train.jsonl", broken)
+    said = create("--dataset", name, "--file", file, "--out", str(tmp_path / "out"), "--num_val", "3")
+    assert "8 problems in " in said
+    assert "left out, row 3: its solution has no answer" in said
+    parts = {part: read_problems(tmp_path / "out" / f"{part}.parquet") for part in ("train", "val")}
+    single = {part: read_problems(tmp_path / "out" / f"single_{part}.parquet") for part in ("train", "val")}
+    assert {part: len(problems) for part, problems in parts.items()} == {"train": 8, "val": 3}
+    prompts = [row.get("question", row.get("problem")) for row in rows]
+    answers = {prompt: answer.format(n) for n, prompt in enumerate(prompts, start=1)}
+    assert {p.prompt: p.answer for part in parts.values() for p in part} == {
+        prompt: gold for n, (prompt, gold) in enumerate(answers.items()) if n != 3
+    }
+    suffix = read_evaluate(None, ["long.path=a", "short.path=b"]).sampling.solo_suffix
+    assert "\\boxed{}" in suffix
+    for part in parts:
+        assert [p.prompt + suffix for p in parts[part]] == [p.prompt for p in single[part]]
+        assert [p.answer for p in parts[part]] == [p.answer for p in single[part]]
+    manifest = json.loads((tmp_path / "out" / "train.parquet.manifest.json").read_text())
+    assert manifest["settings"]["left_out"] == [3]
+
+
+def test_the_data_script_writes_the_test_split_whole(create, tmp_path):
+    file = write(tmp_path / "test.jsonl", GSM8K)
+    create("--dataset", "gsm8k", "--split", "test", "--file", file, "--out", str(tmp_path / "out"))
+    assert [path.name for path in (tmp_path / "out").glob("*.parquet")] == ["test.parquet"]
+    assert [p.prompt for p in read_problems(tmp_path / "out" / "test.parquet")] == [row["question"] for row in GSM8K]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset", "math"], "has no column problem and no column solution; it has question, answer"),
+        (["--dataset", "gsm8k", "--num_val", "12"], "are too few for 12 validation problems"),
+        (["--dataset", "gsm8k", "--file", "absent.jsonl"], "--file is absent.jsonl; give a file that exists"),
+    ],
+)
+def test_the_data_script_refuses_in_one_line(create, tmp_path, arguments, message):
+    file = write(tmp_path / "train.jsonl", GSM8K)
+    with pytest.raises(SystemExit) as ended:
+        create("--file", file, "--out", str(tmp_path / "out"), *arguments)
+    assert str(ended.value).startswith("create_dataset.py: ")
+    assert message in str(ended.value)
+    assert not (tmp_path / "out").exists()
+
+
+# The run -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.job
+@pytest.mark.timeout(1200)
+def test_the_smoke_script_takes_a_step(recipe, tmp_path):
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "LONGSHORT_HOME": str(ROOT),
+        "OUT": str(tmp_path / "out"),
+        jobs._MARK: str(tmp_path / "out" / "rl"),
+    }
+    # Another test's job that is still there would leave too little memory.
+    while jobs._started:
+        jobs._started.pop().end()
+    (tmp_path / "out" / "rl").mkdir(parents=True)
+    with (tmp_path / "out" / "rl" / "run.log").open("wb") as log:
+        process = subprocess.Popen(
+            ["bash", "recipe/longshort/run_tiny_cpu.sh", "trainer.total_training_steps=1", "trainer.test_freq=1"],
+            cwd=recipe.parents[1],
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    job = jobs.Job(folder=tmp_path / "out" / "rl", process=process)
+    jobs._started.append(job)
+    assert process.wait() == 0, job.log[-6000:]
+    assert set(job.steps()) == {0, 1}
+    step = job.steps()[1]
+    # alternate: the long role learns first, the short one rests.
+    assert step["long/actor/grad_norm"] > 0
+    assert "short/actor/grad_norm" not in step
+    for role in ("long", "short"):
+        assert step[f"{role}/training/rollout_probs_diff_mean"] < 1e-5, role
+    assert step["dialogue/stop/answered"] > 0.3
+    assert job.leftovers(within=30) == []
