@@ -36,6 +36,8 @@ _TURNS = {
 }
 _MARK = "0"
 """Stands for a generated turn where only what follows it matters; one character that every tokenizer knows."""
+_R1_DISTILL = "<｜Assistant｜>"
+"""Written by templates of R1-Distill models, for which ``config/longshort_r1_distill.yaml`` has one that keeps all."""
 
 
 class ChatTemplateError(ValueError):
@@ -56,9 +58,19 @@ def hf_render(tokenizer) -> Render:
 
 
 def control_tokens(tokenizers: Iterable[Any]) -> tuple[str, ...]:
-    """Special tokens of Hugging Face tokenizers that are no tag of the protocol: what no turn may hold."""
-    special = {token for tokenizer in tokenizers for token in tokenizer.all_special_tokens}
-    return tuple(sorted(special - set(PROTOCOL_TAGS)))
+    """What no turn may hold: tokens of Hugging Face tokenizers that give a chat its shape and are no protocol tag.
+
+    Those that are special, named or not (``all_special_tokens`` is without Llama's ``<|start_header_id|>``), and those
+    that the chat template writes (R1-Distill's ``<｜User｜>`` is not special).
+    """
+    found: set[str] = set()
+    for tokenizer in tokenizers:
+        found.update(tokenizer.all_special_tokens)
+        template = str(tokenizer.chat_template)
+        for token in tokenizer.added_tokens_decoder.values():
+            if token.special or (token.content.strip() and token.content in template):
+                found.add(token.content)
+    return tuple(sorted(found - set(PROTOCOL_TAGS)))
 
 
 def check_chat_template(role: Role, render: Render, *, system_prompt: str, name: str) -> None:
@@ -89,6 +101,8 @@ def check_chat_template(role: Role, render: Render, *, system_prompt: str, name:
     )
     try:
         whole = render(messages, False)
+        if _R1_DISTILL in whole:
+            cure += " For R1-Distill models there is one: longshort_r1_distill@<where its model is> in defaults."
         prefixes = [(render(turns, False), render(turns, True)) for turns in (messages[:-3], messages[:-1])]
     except Exception as error:  # a template is a program of its own and may raise anything
         raise ChatTemplateError(f"the chat template of {name} cannot render a dialogue: {error!r}. {cure}") from error

@@ -70,7 +70,9 @@ BASE_SERVE = CONFIG / "longshort_serve.yaml"
 OWN_BASES = [BASE_IMPORTANCE, BASE_COLD_START, BASE_TRACES, BASE_EVALUATE, BASE_SERVE]
 MIXIN = "longshort_cpu"
 """What any of verl's trainers needs without an accelerator, beside whichever base."""
-SECTIONS = [CONFIG / f"longshort_{name}.yaml" for name in ("model", "grading", "dialogue", "metric", "cpu")]
+SECTIONS = [
+    CONFIG / f"longshort_{name}.yaml" for name in ("model", "grading", "dialogue", "metric", "cpu", "r1_distill")
+]
 VERL = Path(verl.__file__).parent / "trainer" / "config"
 SEARCH = "hydra.searchpath=[pkg://longshort_verl.config,pkg://verl.trainer.config]"
 

@@ -128,6 +128,7 @@ def check_config(config: DictConfig, cluster: Mapping[str, float] | None = None)
         )
     policies = {role: role_config(config, role) for role in Role}
     _check_engines(config, settings, policies)
+    _check_inherited(config, settings)
     _check_lora(config, policies)
     _check_sizes(config, settings, policies)
     _check_platform(config, settings, policies)
@@ -175,6 +176,21 @@ def _check_engines(config: DictConfig, settings: LongShortConfig, policies: Mapp
             f"{fractions[Role.LONG]} (actor_rollout_ref.rollout) and {fractions[Role.SHORT]} ({SECTION}.short.rollout),"
             f" together {sum(fractions.values()):g}; lower them to sum to less than 1, 0.4 each for example"
         )
+
+
+def _check_inherited(config: DictConfig, settings: LongShortConfig) -> None:
+    """Refuse what belongs to the long model alone and was merged into another one's section unsaid."""
+    own, long = settings.short.get("model") or {}, config.actor_rollout_ref.model
+    if settings.policies is Policies.SHARED or own.get("path") == long.path:
+        return
+    for key in ("tokenizer_path", "hf_config_path", "custom_chat_template", "lora_adapter_path"):
+        value = long.get(key)
+        if value is not None and key not in own:
+            raise ConfigError(
+                f"actor_rollout_ref.model.{key} is {str(value)[:60]!r}, and the short model {own.get('path')!r} would "
+                f"inherit it; set {SECTION}.short.model.{key}: null for its own, or "
+                f"${{actor_rollout_ref.model.{key}}} where it is meant for both"
+            )
 
 
 def has_lora(policy: DictConfig) -> bool:

@@ -21,92 +21,27 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from types import SimpleNamespace
 
 import pytest
-from omegaconf import OmegaConf
 from ray.exceptions import RayActorError
 from tokenizers import AddedToken
 from verl.workers.rollout.llm_server import LLMServerClient
-from verl.workers.rollout.replica import TokenOutput
 
-from longshort_verl.adapters import agent_loop
-from longshort_verl.adapters.agent_loop import IN_TRAINING, ROW, LongShortAgentLoop, RoleWriter, TwoPolicyClient
-from longshort_verl.adapters.preflight import load_tokenizer, role_config
+from longshort_verl.adapters.agent_loop import ROW, LongShortAgentLoop, RoleWriter
 from longshort_verl.types import FinishReason, Message, Role, Sampling
 from tests.configs import tiny_config
+from tests.sessions import ScriptedServers, run_session
 
 LONG = ["<think>8+2=0</think>", "<think>0+2=2</think>"]
-FORCING = "<answer>\\boxed{"
 SHORT = ["<answer>0</rethink>", "<answer>\\boxed{2}</answer>"]
-
-
-class ScriptedServers(LLMServerClient):
-    """Replays texts (or token ids, or exceptions) as one policy's servers would answer."""
-
-    def __init__(self, tokenizer, replies, version=4, rollouts=None):
-        super().__init__(config=None)
-        self.rollouts = rollouts or {}
-        self.forced = []
-        self.tokenizer = tokenizer
-        self.replies = list(replies)
-        self.version = version
-        self.requests = []
-
-    async def generate(self, request_id, *, prompt_ids, sampling_params, **kwargs):
-        request = SimpleNamespace(id=request_id, prompt_ids=list(prompt_ids), params=dict(sampling_params))
-        text = self.tokenizer.decode(prompt_ids)
-        if text.endswith(FORCING):
-            self.forced.append(request)
-            await asyncio.sleep(0)
-            # By the last thought that the role has read.
-            reply = self.rollouts[text.rpartition("<think>")[2].partition("</think>")[0] if "<think>" in text else ""]
-        else:
-            self.requests.append(request)
-            reply = self.replies.pop(0)
-        if isinstance(reply, Exception):
-            raise reply
-        ids = self.tokenizer.encode(reply, add_special_tokens=False) if isinstance(reply, str) else reply
-        ids = ids[: sampling_params["max_tokens"]]
-        return TokenOutput(
-            token_ids=ids,
-            log_probs=[-0.5] * len(ids),
-            stop_reason="completed",
-            extra_fields={"global_steps": self.version},
-        )
 
 
 @pytest.fixture
 def run(tiny_models, tiny_problems):
-    def run_session(long, short, *overrides, sampling=None, seed_of=None, rollouts=None, training=False):
-        config = tiny_config(tiny_models, tiny_problems, *overrides)
-        OmegaConf.resolve(config)
-        agent_loop._jobs.clear()
-        tokenizers = {role: load_tokenizer(role_config(config, role)) for role in Role}
-        servers = {
-            Role.LONG: ScriptedServers(tokenizers[Role.LONG], long),
-            Role.SHORT: ScriptedServers(tokenizers[Role.SHORT], short, rollouts=rollouts or {}),
-        }
-        loop = LongShortAgentLoop.__new__(LongShortAgentLoop)
-        loop.config = config
-        loop.server_manager = TwoPolicyClient(config=None, short=servers[Role.SHORT])
-        loop.server_manager.generate = servers[Role.LONG].generate
-        rows = asyncio.run(
-            loop.run(
-                sampling or {"temperature": 1.0, "top_p": 1.0, "logprobs": True},
-                raw_prompt=[{"role": "user", "content": "8+2+2"}],
-                reward_model={"ground_truth": "2"},
-                data_source="test",
-                index=seed_of or 0,
-                uid="u",
-                session_id=3,
-                global_steps=5,
-                **({IN_TRAINING: True} if training else {}),
-            )
-        )
-        return rows, servers, tokenizers
+    def run_tiny(long, short, *overrides, **kwargs):
+        return run_session(tiny_config(tiny_models, tiny_problems, *overrides), long, short, **kwargs)
 
-    return run_session
+    return run_tiny
 
 
 def test_two_rows_long_then_short(run):
