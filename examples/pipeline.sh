@@ -121,6 +121,14 @@ if [ "$ablation" != early_exit ]; then mkdir -p "$run"; fi
 
 if [ "$ablation" = single ]; then
   told="ABLATION=single ${RL:+RL='$RL' }$told"
+  if [ -n "${PROBLEMS:-}" ]; then
+    # It learns from what it is asked afterwards.
+    suffix=$("$python" -c 'import sys; from longshort_verl.config.evaluate import read_evaluate
+sys.stdout.write(read_evaluate(sys.argv[1], []).sampling.solo_suffix)' "$recipe/evaluate.yaml")
+    once problems make_problems.py "$run/problems" "${longshort[@]}" problems "$PROBLEMS" --out "$run/problems" \
+      ${NUM_VAL:+--num-val "$NUM_VAL"} --suffix "$suffix"
+    data=(data.train_files="$run/problems/train.parquet" data.val_files="$run/problems/val.parquet")
+  fi
   once rl single.yaml "$run/rl" rl "$run/rl" single "${data[@]}" data.seed="$seed" ${RL:-}
   model=$run/rl/global_step_$(cat "$run/rl/latest_checkpointed_iteration.txt")/actor/huggingface
   evaluate evaluate "$run/evaluation" long.path=null short.path=null solo.path="$model"

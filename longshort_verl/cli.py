@@ -42,19 +42,24 @@ def problems(
         int | None, typer.Option(help="Problems held out for validation; a quarter, 64 at most, where not set.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
+    suffix: Annotated[
+        str | None, typer.Option(help="Added to each problem: what a model that learns by itself is told.")
+    ] = None,
 ) -> None:
     """Check problems, row by row, and split them into verl's own format."""
+    import dataclasses
+
     from longshort_verl.data.problem_sets import read_training_problems
     from longshort_verl.data.problems import split_problems, write_problems
 
     try:
         found = read_training_problems(given)
-        rows = found.problems
+        rows = [dataclasses.replace(problem, prompt=problem.prompt + (suffix or "")) for problem in found.problems]
         held_out = min(64, max(1, len(rows) // 4)) if num_val is None else num_val
         train, val = split_problems(rows, num_validation=held_out, seed=seed)
     except ValueError as error:
         raise _failure(error) from error
-    settings = {"given": given, "num_val": held_out, "seed": seed}
+    settings = {"given": given, "num_val": held_out, "seed": seed, "suffix": suffix}
     inputs = {"file": Path(given)} if Path(given).is_file() else {}
     for line in found.left_out:
         typer.echo(f"left out: {line}")
@@ -305,8 +310,9 @@ def evaluate(
     problems: Annotated[
         list[str],
         typer.Argument(
-            help="Sets by name (math500, aime_2024, aime_2025, amc_2023, gpqa_diamond), NAME=COPY for a local copy, "
-            "or files of problems: JSON, JSONL or Parquet, plain or in verl's schema. Settings may stand among them."
+            help="Sets by name (math500, aime_2024, aime_2025, amc_2023, gpqa_diamond, gsm8k), NAME=COPY for a local "
+            "copy, or files of problems: JSON, JSONL or Parquet, plain or in verl's schema. Settings may stand among "
+            "them."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write; what is there already is gone on with.")],

@@ -33,7 +33,6 @@ from longshort_verl.types import Problem
 
 CHOICE_LETTERS = "ABCD"
 _CHOICE_COLUMNS = ("Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
-_FINAL_ANSWER = "####"
 _CHOICE_QUESTION = "Answer with the letter of the right choice in \\boxed{}."
 
 
@@ -47,6 +46,34 @@ class ProblemSet:
     """Replies to each problem, where a run does not say."""
     problems_of: Callable[[int], Sequence[Problem]]
     """The problems of a sample, in order; of multiple choice the letters change from sample to sample."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solutions:
+    """Where a set has solutions written out, and the answer somewhere in them."""
+
+    problem: str
+    """Column with the problem."""
+    solution: str
+    """Column with the solution."""
+    answer_of: Callable[[str], str | None]
+    """A solution's answer; None where it has none."""
+
+
+def _after_final_answer(solution: str) -> str | None:
+    """Of GSM8K, whose thousands have commas."""
+    _, mark, answer = solution.rpartition("####")
+    return answer.strip().replace(",", "") if mark else None
+
+
+def _boxed(solution: str) -> str | None:
+    """Of MATH, where some solutions end with ``\\boxed 2``, without braces."""
+    bare = re.findall(r"\\boxed\s+([^\s$.]+)", solution)
+    return last_boxed(solution) or (bare[-1] if bare else None)
+
+
+_GSM8K = Solutions(problem="question", solution="answer", answer_of=_after_final_answer)
+_MATH = Solutions(problem="problem", solution="solution", answer_of=_boxed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +92,8 @@ class Published:
     """How many there are: a local copy with another number is another set."""
     choices: bool = False
     """Multiple choice in GPQA's columns."""
+    solutions: Solutions | None = None
+    """None where the set has a column with answers."""
 
 
 PUBLISHED: Mapping[str, Published] = {
@@ -75,14 +104,17 @@ PUBLISHED: Mapping[str, Published] = {
     "gpqa_diamond": Published(
         hub="Idavidrein/gpqa", config="gpqa_diamond", split="train", num_samples=8, num_problems=198, choices=True
     ),
+    "gsm8k": Published(
+        hub="openai/gsm8k", config="main", split="test", num_samples=1, num_problems=1319, solutions=_GSM8K
+    ),
 }
 """By the name that a command takes. Samples: 32 on AIME and AMC (DOT, arXiv 2601.03969), 8 on GPQA and MATH-500 (LC-R1,
-arXiv 2506.14755)."""
+arXiv 2506.14755), one of each of GSM8K's many problems."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSet:
-    """A public set to learn from: solutions written out, with the answer somewhere in them."""
+    """A public set to learn from."""
 
     hub: str
     """Name on the Hugging Face hub."""
@@ -92,43 +124,14 @@ class TrainingSet:
     """Of its splits."""
     num_problems: int
     """How many there are."""
-    problem: str
-    """Column with the problem."""
-    solution: str
-    """Column with the solution."""
-    answer_of: Callable[[str], str | None]
-    """A solution's answer; None where it has none."""
-
-
-def _after_final_answer(solution: str) -> str | None:
-    _, mark, answer = solution.rpartition(_FINAL_ANSWER)
-    return answer.strip().replace(",", "") if mark else None
-
-
-def _boxed(solution: str) -> str | None:
-    """Of MATH, where some solutions end with ``\\boxed 2``, without braces."""
-    bare = re.findall(r"\\boxed\s+([^\s$.]+)", solution)
-    return last_boxed(solution) or (bare[-1] if bare else None)
+    solutions: Solutions
+    """Where its answers are."""
 
 
 TRAINING: Mapping[str, TrainingSet] = {
-    "gsm8k_train": TrainingSet(
-        hub="openai/gsm8k",
-        config="main",
-        split="train",
-        num_problems=7473,
-        problem="question",
-        solution="answer",
-        answer_of=_after_final_answer,
-    ),
+    "gsm8k_train": TrainingSet(hub="openai/gsm8k", config="main", split="train", num_problems=7473, solutions=_GSM8K),
     "math_train": TrainingSet(
-        hub="DigitalLearningGmbH/MATH-lighteval",
-        config="default",
-        split="train",
-        num_problems=7500,
-        problem="problem",
-        solution="solution",
-        answer_of=_boxed,
+        hub="DigitalLearningGmbH/MATH-lighteval", config="default", split="train", num_problems=7500, solutions=_MATH
     ),
 }
 """By the name that ``longshort problems`` takes. MATH-500 is of MATH's test split, so none of its problems is here."""
@@ -175,19 +178,28 @@ def read_training_problems(given: str) -> TrainingProblems:
             f"{where} has {len(rows)} rows, but {name} has {found.num_problems}; a part of it, or another set, is "
             "given as a file with the columns problem and answer, without the name"
         )
+    return _worked(rows, found.solutions, where=where, source=name)
+
+
+def _worked(rows: Sequence[Mapping[str, Any]], solutions: Solutions, *, where: str, source: str) -> TrainingProblems:
     read, left_out = [], []
     for index, row in enumerate(rows):
-        texts = [row.get(column) for column in (found.problem, found.solution)]
-        if not all(isinstance(text, str) and text.strip() for text in texts):
-            raise ProblemFileError(f"{where}: row {index} has no text in {found.problem} or in {found.solution}")
+        problem, solution = (row.get(column) for column in (solutions.problem, solutions.solution))
+        if not all(isinstance(text, str) and text.strip() for text in (problem, solution)):
+            raise ProblemFileError(
+                f"{where}: row {index} has no text in {solutions.problem} or in {solutions.solution}; it needs the "
+                "set's own columns"
+            )
         try:
-            answer = found.answer_of(str(texts[1]))
+            answer = solutions.answer_of(str(solution))
             check_gold(answer if answer is not None else "")
         except ValueError as fault:
             left_out.append(f"row {index}: {fault}")
         else:
-            read.append({"problem": texts[0], "answer": answer})
-    return TrainingProblems(problems=problems_from_rows(read, where=where, source=name), left_out=left_out)
+            read.append({"problem": problem, "answer": answer})
+    if not read and left_out:
+        raise ProblemFileError(f"{where}: no row can be graded; {left_out[0]}")
+    return TrainingProblems(problems=problems_from_rows(read, where=where, source=source), left_out=left_out)
 
 
 def read_problem_set(given: str) -> ProblemSet:
@@ -208,7 +220,7 @@ def read_problem_set(given: str) -> ProblemSet:
     path = Path(copy)
     if not path.exists():
         raise ProblemFileError(f"{given}: there is no {copy}; give a file or folder with {PUBLISHED[name].hub}")
-    if path.is_file() and not PUBLISHED[name].choices:
+    if path.is_file() and not PUBLISHED[name].choices and not PUBLISHED[name].solutions:
         problems = read_problems(path, source=name)
         _check_number(name, copy, len(problems))
         return _same(name, PUBLISHED[name].num_samples, problems)
@@ -257,6 +269,11 @@ def _published(name: str, rows: Sequence[Mapping[str, Any]], where: str | None =
     published = PUBLISHED[name]
     where = where or published.hub
     _check_number(name, where, len(rows))
+    if published.solutions:
+        found = _worked(rows, published.solutions, where=where, source=name)
+        if found.left_out:
+            raise ProblemFileError(f"{where}: {found.left_out[0]}; {name} has an answer everywhere")
+        return _same(name, published.num_samples, found.problems)
     if not published.choices:
         return _same(name, published.num_samples, problems_from_rows(rows, where=where, source=name))
     questions = [_question(row, index, where) for index, row in enumerate(rows)]

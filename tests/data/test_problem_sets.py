@@ -154,6 +154,18 @@ def test_gsm8ks_answer_is_what_follows_its_mark(tmp_path, monkeypatch):
     assert found.left_out == []
 
 
+def test_gsm8k_is_measured_on_its_test_split(tmp_path, monkeypatch):
+    rows = [{"question": "How many?", "answer": GSM8K_SOLUTION}]
+    path = tmp_path / "test.jsonl"
+    path.write_text(json.dumps(rows[0]) + "\n")
+    whole = dataclasses.replace(PUBLISHED["gsm8k"], num_problems=1)
+    monkeypatch.setattr(problem_sets, "PUBLISHED", {**PUBLISHED, "gsm8k": whole})
+    assert [one.answer for one in read_problem_set(f"gsm8k={path}").problems_of(0)] == ["1000"]
+    path.write_text(json.dumps({"question": "How many?", "answer": "Nobody knows."}) + "\n")
+    with pytest.raises(ProblemFileError, match="no row can be graded; row 0: gold answer '' is empty"):
+        read_problem_set(f"gsm8k={path}")
+
+
 def test_maths_answer_is_in_its_last_box_with_or_without_braces(tmp_path, monkeypatch):
     solutions = ["First $\\boxed{1}$, no: $\\boxed{\\frac12}$.", "So it is $\\boxed 2$.", "No answer."]
     rows = [{"problem": f"p{i}", "solution": solution, "level": "Level 1"} for i, solution in enumerate(solutions)]
