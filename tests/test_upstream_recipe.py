@@ -22,6 +22,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -34,11 +35,15 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from longshort_verl.adapters.preflight import check_config
+from longshort_verl.adapters.preflight import check_config, check_files, load_tokenizer, role_config
+from longshort_verl.adapters.sft_trainer import check_sft
+from longshort_verl.cli import _sets_and_settings
 from longshort_verl.config.cold_start import read_cold_start
 from longshort_verl.config.evaluate import read_evaluate
 from longshort_verl.data.problems import read_problems
+from longshort_verl.types import Role
 from tests import jobs, test_recipes
+from tests.adapters.test_sft import write_rows
 from tests.test_recipes import composed, leaves, own_keys
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -300,8 +305,9 @@ def test_a_dialogue_has_one_home(recipe, runs, configs):
 
 
 def test_the_cold_start_goes_from_problems_to_both_roles(recipe, tmp_path):
-    commands = recorded(recipe, tmp_path, "run_cold_start.sh", "optim.lr=2e-5", OUT=str(tmp_path / "out"), NGPUS="8")
-    out = tmp_path / "out"
+    out, model = tmp_path / "out", ROOT / "recipes" / "tiny_cpu" / "models" / "long"
+    settings = {"OUT": str(out), "NGPUS": "8", "MODEL": str(model)}
+    commands = recorded(recipe, tmp_path, "run_cold_start.sh", "optim.lr=2e-5", **settings)
     assert [command.words[:2] for command in commands[:3]] == [
         ["longshort", "traces"],
         ["longshort", "importance"],
@@ -318,6 +324,10 @@ def test_the_cold_start_goes_from_problems_to_both_roles(recipe, tmp_path):
         assert config.data.train_files == f"{commands[2].option('--out')}/{role}_train.parquet"
         assert config.trainer.default_local_dir == str(out / f"sft_{role}")
         assert (config.optim.lr, config.data.max_length) == (2e-5, 4096)
+        (out / "cold_start").mkdir(parents=True, exist_ok=True)
+        for side in ("train", "val"):
+            write_rows(out / "cold_start" / f"{role}_{side}.parquet", role, number=config.data.train_batch_size, seed=1)
+        assert len(check_sft(config).train) == config.data.train_batch_size
     # … and RL finds the models where SFT puts them.
     rl = recorded(recipe, tmp_path, PAIR[0], OUT=str(out))[-1].composed()
     assert rl.actor_rollout_ref.model.path == f"{trained[0].trainer.default_local_dir}/model"
@@ -346,7 +356,8 @@ def test_what_verl_itself_composes_is_what_these_tests_compose(recipe, tmp_path,
     found, expected = OmegaConf.create(text), configs["run_tiny_cpu.sh"].copy()
     differ = {key for key in leaves(expected) if OmegaConf.select(found, key) != OmegaConf.select(expected, key)}
     assert differ == {"data.train_files", "data.val_files", "trainer.default_local_dir"}
-    assert len(read_problems(tmp_path / "problems" / "train.parquet")) >= found.data.train_batch_size
+    # What is left of the check before a run: the models, their templates, and every problem.
+    check_files(found, *(load_tokenizer(role_config(found, role)) for role in Role))
 
 
 def test_the_readmes_table_of_keys_is_true(recipe, configs):
@@ -371,6 +382,18 @@ def test_the_readmes_figures_are_those_of_the_results(recipe):
         cells = [cell.strip() for cell in whole[system].split("|")]
         assert accuracy in cells, system
         assert tokens in cells, system
+
+
+def test_the_readmes_evaluation_is_accepted(recipe):
+    code = (recipe / "README.md").read_text().replace("\\\n", " ")
+    (line,) = [line for line in code.splitlines() if line.startswith("longshort evaluate ")]
+    words = shlex.split(line)[2:]
+    config = recipe.parents[1] / words.pop(words.index("--recipe") + 1)
+    sets, overrides = _sets_and_settings([word for word in words if "=" in word or word.endswith(".parquet")])
+    assert len(sets) == 1
+    evaluate = read_evaluate(config, overrides)
+    assert all(model.path for model in (evaluate.long, evaluate.short, evaluate.solo))
+    assert evaluate.dialogue.max_dialogue_tokens == 1536
 
 
 # The data script -----------------------------------------------------------------------------------------------------
