@@ -27,55 +27,26 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from longshort_verl import config
+from longshort_verl.data.problem_sets import TRAINING, TrainingSet
 from longshort_verl.data.problems import problems_from_rows, split_problems, write_problems
-from longshort_verl.grading import check_gold, last_boxed
+from longshort_verl.grading import check_gold
 from longshort_verl.types import Problem
 from omegaconf import OmegaConf
 
 LOADERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 
 
-def after_hashes(solution: str) -> str | None:
-    """GSM8K's answer: what follows the last ``####``, without the commas of thousands; None where there is none."""
-    _, found, answer = solution.rpartition("####")
-    return answer.strip().replace(",", "") if found else None
+DATASETS: Mapping[str, TrainingSet] = {"gsm8k": TRAINING["gsm8k_train"], "math": TRAINING["math_train"]}
+"""Where each set is, and where its answers are."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Dataset:
-    """A public set of problems with worked solutions."""
-
-    hub: str
-    """Name on the Hugging Face hub."""
-    config: str | None
-    """Of its configurations, where it has several."""
-    problem: str
-    """Column of the problem."""
-    solution: str
-    """Column of the worked solution, which ends with the answer."""
-    answer_of: Callable[[str], str | None]
-    """The answer of a solution."""
-
-
-DATASETS: Mapping[str, Dataset] = {
-    "gsm8k": Dataset(hub="openai/gsm8k", config="main", problem="question", solution="answer", answer_of=after_hashes),
-    "math": Dataset(
-        hub="DigitalLearningGmbH/MATH-lighteval",
-        config=None,
-        problem="problem",
-        solution="solution",
-        answer_of=last_boxed,
-    ),
-}
-
-
-def load_rows(dataset: Dataset, split: str, file: Path | None) -> Sequence[Mapping[str, Any]]:
+def load_rows(dataset: TrainingSet, split: str, file: Path | None) -> Sequence[Mapping[str, Any]]:
     """Rows of the set on the hub, or of a local copy with the set's own columns.
 
     Raises:
@@ -95,21 +66,22 @@ def load_rows(dataset: Dataset, split: str, file: Path | None) -> Sequence[Mappi
 
 
 def problems_of(
-    rows: Sequence[Mapping[str, Any]], dataset: Dataset, where: str
+    rows: Sequence[Mapping[str, Any]], dataset: TrainingSet, where: str
 ) -> tuple[list[Problem], dict[int, str]]:
     """The problems that can be graded, and why the others are left out, by row.
 
     Raises:
         ValueError: a column is missing, or nothing is left.
     """
-    missing = [name for name in (dataset.problem, dataset.solution) if not rows or name not in rows[0]]
+    columns = dataset.solutions
+    missing = [name for name in (columns.problem, columns.solution) if not rows or name not in rows[0]]
     if missing:
         found = ", ".join(rows[0]) if rows else "no rows"
         raise ValueError(f"{where} has no column {' and no column '.join(missing)}; it has {found}")
     kept: dict[int, Mapping[str, str]] = {}
     left_out: dict[int, str] = {}
     for index, row in enumerate(rows):
-        answer = dataset.answer_of(row[dataset.solution] or "")
+        answer = columns.answer_of(row[columns.solution] or "")
         try:
             if answer is None:
                 raise ValueError("its solution has no answer")
@@ -117,7 +89,7 @@ def problems_of(
         except ValueError as error:
             left_out[index] = str(error)
         else:
-            kept[index] = {"problem": row[dataset.problem], "answer": answer}
+            kept[index] = {"problem": row[columns.problem], "answer": answer}
     if not kept:
         raise ValueError(f"{where}: no row can be graded; the first one: {left_out[0]}")
     problems = problems_from_rows(list(kept.values()), where=where, source=dataset.hub)
