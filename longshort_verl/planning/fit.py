@@ -1,0 +1,293 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The first thing that will not fit, and which settings make everything fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from longshort_verl.planning.hardware import GIB
+from longshort_verl.planning.memory import STAGES, Job, Kind, Phase, Policy, phases
+
+_STEP_TOKENS = 1024
+_MAX_NODES = 64
+_MAX_CHANGES = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A setting and its new value."""
+
+    key: str
+    """The whole key."""
+    value: Any
+
+    def __str__(self) -> str:
+        value = str(self.value).lower() if isinstance(self.value, bool) else self.value
+        # Below long_short.short the base has hardly a key, and Hydra adds none unasked.
+        return f"{'++' if self.key.startswith('long_short.short.') else ''}{self.key}={value}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """The first thing that will not fit."""
+
+    phase: Phase
+    """When."""
+    cures: tuple[Change, ...]
+    """Settings that together make the whole job fit; none where none was found."""
+
+    def __str__(self) -> str:
+        phase, part = self.phase, self.phase.first_missing
+        limit = phase.why or "the device's memory"
+        return (
+            f"{phase.name} ({STAGES[phase.name.split()[0]]}): {part.name} does not fit; {phase.total / GIB:.1f} GiB of "
+            f"{phase.limit / GIB:.1f} GiB ({limit}), {phase.missing / GIB:.1f} GiB too much"
+        )
+
+
+def first_misfit(job: Job) -> Phase | None:
+    """The first phase that takes more than there is; None where all fit."""
+    return next((phase for phase in phases(job) if phase.missing > 0), None)
+
+
+def check(job: Job) -> Finding | None:
+    """What will not fit first, with a cure for everything that will not fit."""
+    phase = first_misfit(job)
+    return None if phase is None else Finding(phase=phase, cures=_cures(job))
+
+
+def _cures(job: Job) -> tuple[Change, ...]:
+    """Settings that make a job fit, mildest first, without those that turn out not to be needed."""
+    cures, banned = _search(job, frozenset()), frozenset()
+    for key in [change.key for change in cures or ()]:
+        without = _search(job, banned | {key})
+        # The same changes without one of them; not others in their place, such as more devices.
+        if without and {*without} < {*(cures or ())}:
+            cures, banned = without, banned | {key}
+    return cures or ()
+
+
+def _search(job: Job, banned: frozenset[str]) -> tuple[Change, ...] | None:
+    """Change by change, until everything fits; None where nothing helps any more."""
+    changes: dict[str, Change] = {}
+    for _ in range(_MAX_CHANGES):
+        misfit = first_misfit(job)
+        if misfit is None:
+            return tuple(changes.values())
+        found = _next(job, misfit, banned)
+        if found is None:
+            return None
+        job, made = found
+        changes |= {change.key: change for change in made}
+    return None
+
+
+def _position(job: Job) -> tuple[int, float]:
+    """How far a job gets (more is better): phases before the first that does not fit, and what is missing there."""
+    for number, phase in enumerate(phases(job)):
+        if phase.missing > 0:
+            return number, -phase.missing
+    return len(phases(job)), 0.0
+
+
+def _next(job: Job, misfit: Phase, banned: frozenset[str]) -> tuple[Job, tuple[Change, ...]] | None:
+    """The mildest change that gets past a phase, or the one that helps most; more devices only where none does."""
+    start = _position(job)
+    best, furthest = None, start
+    for changed, made in _candidates(job, misfit):
+        if banned & {change.key for change in made}:
+            continue
+        position = _position(changed)
+        if position[0] > start[0]:
+            return changed, made
+        if position > furthest:
+            best, furthest = (changed, made), position
+    return best or next(_more_devices(job, misfit), None)
+
+
+def _candidates(job: Job, misfit: Phase) -> Iterator[tuple[Job, tuple[Change, ...]]]:
+    """What may help at a phase, mildest first."""
+    policies = [policy for policy in job.policies if policy.pool == misfit.pool]
+    acting = [policy for policy in policies if policy.name == misfit.policy] or policies
+    stage = misfit.name.split()[0]
+    for policy in [*acting, *(other for other in policies if other not in acting)]:
+        for name in ("optimizer_offload", "param_offload"):
+            if not getattr(policy.training, name) and not policy.training.offload_policy:
+                yield _set(job, policy, name, True)
+    for policy in policies:
+        if policy.engine and not policy.engine.sleeps:
+            yield _set(job, policy, "sleeps", True)
+    if stage == "cache":
+        yield from _cache_candidates(job, acting[0])
+    if stage in ("rollout", "start", "push"):
+        yield from _share_candidates(job, policies)
+    if stage == "push":
+        yield from _push_candidates(job, acting[0])
+    if stage in ("load", "log-prob", "reference", "update", "held-out"):
+        for policy in acting:
+            yield from _work_candidates(job, policy, misfit)
+    else:
+        for policy in acting:
+            yield from _wider_engines(job, policy)
+
+
+def _cache_candidates(job: Job, policy: Policy) -> Iterator[tuple[Job, tuple[Change, ...]]]:
+    engine = policy.engine
+    assert engine is not None
+    if engine.max_model_len > policy.training.row_tokens:
+        yield _set(job, policy, "max_model_len", policy.training.row_tokens)
+    if engine.cache is None:
+        top = round(0.95 - sum(p.engine.utilization for p in job.policies if p.engine and p is not policy), 2)
+        for hundredths in range(round(engine.utilization * 100) + 1, max(0, round(top * 100)) + 1):
+            yield _shares(job, {policy.name: hundredths / 100})
+        # Both need more than there is of one: tried together with the other's least.
+        for other in job.policies:
+            if other is not policy and other.engine and other.pool == policy.pool and other.engine.utilization > 0.1:
+                lower = round(other.engine.utilization - 0.02, 2)
+                changed, made = _shares(job, {other.name: lower})
+                if _fits_cache(changed, other.name):
+                    higher = round(engine.utilization + 0.02, 2)
+                    yield _merge(changed, made, {policy.name: higher})
+
+
+def _merge(job: Job, made: tuple[Change, ...], shares: dict[str, float]) -> tuple[Job, tuple[Change, ...]]:
+    changed, more = _shares(job, shares)
+    return changed, tuple({change.key: change for change in (*made, *more)}.values())
+
+
+def _fits_cache(job: Job, name: str) -> bool:
+    return all(phase.missing == 0 for phase in phases(job) if phase.name.startswith("cache") and phase.policy == name)
+
+
+def _share_candidates(job: Job, policies: list[Policy]) -> Iterator[tuple[Job, tuple[Change, ...]]]:
+    """Smaller shares of the memory for engines: all of them, largest first, in hundredths."""
+    served = [policy for policy in policies if policy.engine and policy.engine.cache is None]
+    highest = max((round(policy.engine.utilization * 100) for policy in served if policy.engine), default=0)
+    for hundredths in range(highest - 1, 4, -1):
+        yield _shares(
+            job, {p.name: min(p.engine.utilization, hundredths / 100) for p in served if p.engine is not None}
+        )
+    # Where one of them needs what it has, the other one gives.
+    for policy in served:
+        assert policy.engine is not None
+        for hundredths in range(round(policy.engine.utilization * 100) - 1, 4, -1):
+            yield _shares(job, {policy.name: hundredths / 100})
+
+
+def _push_candidates(job: Job, policy: Policy) -> Iterator[tuple[Job, tuple[Change, ...]]]:
+    engine = policy.engine
+    assert engine is not None
+    if not policy.training.fsdp2:
+        yield _set(job, policy, "fsdp2", True)
+    for megabytes in (1024, 512, 256):
+        if engine.bucket > megabytes << 20:
+            yield _set(job, policy, "bucket", megabytes)
+
+
+def _work_candidates(job: Job, policy: Policy, misfit: Phase) -> Iterator[tuple[Job, tuple[Change, ...]]]:
+    training, stage = policy.training, misfit.name.split()[0]
+    if not training.checkpointing and stage == "update":
+        yield _set(job, policy, "checkpointing", True)
+    if training.entropy == "eager" and (stage == "log-prob" or training.update_entropy):
+        yield _set(job, policy, "entropy", "chunked")
+    name = {"update": "max_update_tokens", "log-prob": "max_log_prob_tokens", "reference": "ref_tokens"}.get(stage)
+    if name is not None and name in policy.keys:
+        # verl refuses a limit that is less than one sequence; preflight asks for a whole context.
+        least, most = training.least_tokens, getattr(training, name)
+        steps = range((most - 1) // _STEP_TOKENS * _STEP_TOKENS, least - 1, -_STEP_TOKENS)
+        for tokens in [*steps, *([least] if least < most and (not steps or steps[-1] != least) else [])]:
+            yield _set(job, policy, name, tokens)
+    if job.sft and stage == "held-out":
+        for turns in (16, 8, 4, 2, 1):
+            if turns < job.sft.turns:
+                yield (
+                    replace(job, sft=replace(job.sft, turns=turns)),
+                    (Change(key="cold_start.turns.batch_size", value=turns),),
+                )
+    if not training.fused_head and misfit.of(Kind.LOGITS):
+        yield _set(job, policy, "fused_head", True)
+    if not training.fsdp2 and training.fsdp_size < 0:
+        yield _set(job, policy, "fsdp2", True)
+
+
+def _wider_engines(job: Job, policy: Policy) -> Iterator[tuple[Job, tuple[Change, ...]]]:
+    engine, shape, pool = policy.engine, policy.shape, job.pool(policy.pool)
+    if engine is None:
+        return
+    for wider in range(engine.tensor_parallel + 1, pool.gpus_per_node + 1):
+        whole = pool.gpus_per_node % wider == 0 and shape.heads % wider == 0
+        if whole and (shape.kv_heads % wider == 0 or wider % shape.kv_heads == 0):
+            yield _set(job, policy, "tensor_parallel", wider)
+
+
+def _more_devices(job: Job, misfit: Phase) -> Iterator[tuple[Job, tuple[Change, ...]]]:
+    pool = job.pool(misfit.pool)
+    nodes, per_node = pool.keys
+    if pool.gpus_per_node < 8:
+        bigger, change = (
+            replace(pool, gpus_per_node=2 * pool.gpus_per_node),
+            Change(key=per_node, value=2 * pool.gpus_per_node),
+        )
+    elif pool.nnodes < _MAX_NODES:
+        bigger, change = replace(pool, nnodes=2 * pool.nnodes), Change(key=nodes, value=2 * pool.nnodes)
+    else:
+        return
+    yield replace(job, pools=tuple(bigger if other is pool else other for other in job.pools)), (change,)
+
+
+# ------------------------------------------------------------------------------------------ changes
+
+
+def _set(job: Job, policy: Policy, name: str, value: Any) -> tuple[Job, tuple[Change, ...]]:
+    """One setting of a policy, and of those that inherit it."""
+    heirs = [
+        other for other in job.policies if other is policy or (name in policy.shared_keys and other.name != policy.name)
+    ]
+    changed = {other.name: _with(other, name, value) for other in heirs}
+    told = {"entropy": True, "fsdp2": "fsdp2"}.get(name, value)
+    return (
+        replace(job, policies=tuple(changed.get(other.name, other) for other in job.policies)),
+        (Change(key=policy.keys[name], value=told),),
+    )
+
+
+def _with(policy: Policy, name: str, value: Any) -> Policy:
+    if name in ("sleeps", "max_model_len"):
+        assert policy.engine is not None
+        return replace(policy, engine=replace(policy.engine, **{name: value}))
+    if name == "bucket":
+        assert policy.engine is not None
+        return replace(policy, engine=replace(policy.engine, bucket=value << 20))
+    if name == "tensor_parallel":
+        assert policy.engine is not None
+        stages = policy.engine.devices // policy.engine.tensor_parallel
+        return replace(policy, engine=replace(policy.engine, tensor_parallel=value, devices=value * stages))
+    return replace(policy, training=replace(policy.training, **{name: value}))
+
+
+def _shares(job: Job, shares: dict[str, float]) -> tuple[Job, tuple[Change, ...]]:
+    """Engines' shares of the memory; told for each policy by itself, whatever it inherits."""
+    changed, made = [], []
+    for policy in job.policies:
+        if policy.engine is None:
+            changed.append(policy)
+            continue
+        share = shares.get(policy.name, policy.engine.utilization)
+        changed.append(replace(policy, engine=replace(policy.engine, utilization=share)))
+        if share != policy.engine.utilization or len(job.policies) > 1:
+            made.append(Change(key=policy.keys["utilization"], value=round(share, 2)))
+    return replace(job, policies=tuple(changed)), tuple(made)
