@@ -612,6 +612,53 @@ def report_evaluation(
         typer.echo(f"page for a browser: {html}")
 
 
+@app.command()
+def doctor(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings as key=value, as for verl.trainer.main_ppo.")
+    ] = None,
+    config_dir: Annotated[
+        Path | None, typer.Option(help="Folder of a recipe, to look at a job as well.", exists=True, file_okay=False)
+    ] = None,
+    config_name: Annotated[str | None, typer.Option(help="Name of its YAML, such as rl.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Say what is wrong with this machine, this installation or a job's config, each with its cure.
+
+    Exit status: 0 where nothing is in the way, warnings allowed; 1 where something is; 2 for wrong usage.
+    """
+    import dataclasses
+    import json
+    import os
+
+    from longshort_verl.adapters.doctor import JobConfig, examine, next_step
+    from longshort_verl.doctor import Status, findings_table, summary_line, verdict
+
+    if (config_dir is None) != (config_name is None):
+        raise typer.BadParameter("--config-dir and --config-name come together")
+    if overrides and config_dir is None:
+        raise typer.BadParameter(f"{overrides[0]!r} is a setting of a job: give --config-dir and --config-name too")
+    job = None
+    if config_dir is not None and config_name is not None:
+        name = config_name.removesuffix(".yaml")
+        if not (config_dir / f"{name}.yaml").is_file():
+            raise typer.BadParameter(f"there is no {config_dir / name}.yaml")
+        if wrong := [one for one in overrides or [] if "=" not in one]:
+            raise typer.BadParameter(f"{wrong[0]!r} is no key=value")
+        job = JobConfig(folder=config_dir, name=name, overrides=tuple(overrides or ()))
+    with Console(stderr=True).status("looking; most of it is the import of verl"):
+        findings = examine(job, os.environ)
+    result, step = verdict(findings), next_step(job, findings)
+    if as_json:
+        rows = [{**dataclasses.asdict(finding), "status": finding.status.value} for finding in findings]
+        typer.echo(json.dumps({"verdict": result.value, "next": step, "findings": rows}, indent=2, ensure_ascii=False))
+    else:
+        console = Console()
+        console.print(findings_table(findings))
+        console.print(f"\n{summary_line(findings)}\nnext: {step}", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(1 if result is Status.FAILURE else 0)
+
+
 def _compare_against(evaluated: list, against: str | None) -> list:
     """Against a system other than the model by itself, on the seeds that both have."""
     from longshort_verl.evaluation.comparison import compare
