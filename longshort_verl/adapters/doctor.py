@@ -63,7 +63,7 @@ PLUGIN = "longshort_verl.adapters.plugin"
 _MODULE = "longshort_verl.adapters.doctor"
 _NAMED = ("verl", "torch", "transformers", "vllm", "ray", "tensordict", "TransferQueue")
 _PROBE_SECONDS, _CLUSTER_SECONDS = 180, 60
-_CPU_HINT = "on a CPU: requirements/cpu.txt, as `make .venv` installs it"
+_CPU_HINT = "on a CPU: pip install --no-deps -r requirements/cpu.txt, of a checkout"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,6 +222,12 @@ def run_probe(environment: Mapping[str, str], *arguments: str, timeout: float = 
         return {}, done.stderr or f"it ended with status {done.returncode}"
 
 
+def _last_line(said: str) -> str:
+    lines = said.strip().splitlines()
+    # Python's own word of a module that is not there begins with its path.
+    return one_line(lines[-1].removeprefix(f"{sys.executable}: ")) if lines else "it said nothing"
+
+
 def probe_findings(facts: Mapping[str, Any], said: str, environment: Mapping[str, str]) -> list[Finding]:
     """What a process outside the working folder found: the package, the plugin, and what it registers.
 
@@ -231,8 +237,7 @@ def probe_findings(facts: Mapping[str, Any], said: str, environment: Mapping[str
         environment: the variables that it ran with.
     """
     if not facts:
-        # Python's own word of a module that is not there begins with its path.
-        last = one_line(said.strip().splitlines()[-1].removeprefix(f"{sys.executable}: ") if said.strip() else said)
+        last = _last_line(said)
         cure = f"install it where jobs run: {sys.executable} -m pip install {DISTRIBUTION} (in a checkout: .)"
         name = "other processes"
         return [Finding(name=name, status=Status.FAILURE, found=f"cannot use longshort_verl: {last}", cure=cure)]
@@ -487,7 +492,7 @@ def _check_size(config: Any, environment: Mapping[str, str], num_devices: int) -
             )
         resources, error = run_probe(environment, "cluster", joined[0], timeout=_CLUSTER_SECONDS)
         if not resources:
-            raise ValueError(f"the cluster {joined[0]} cannot be asked: {one_line(error.strip().splitlines()[-1])}")
+            raise ValueError(f"the cluster {joined[0]} cannot be asked: {_last_line(error)}")
         where = f"the cluster {joined[0]}"
     elif compat.on_cpu():
         return Finding(name=name, status=Status.OK, found=f"{said}, both logical on a CPU")

@@ -282,7 +282,7 @@ def test_the_next_command(named, status, steps, tmp_path):
 
 
 @pytest.mark.job
-def test_a_running_cluster_is_asked_for_its_size(job, tmp_path):
+def test_a_running_cluster_is_asked_for_its_size(job):
     """A real raylet with two logical GPUs."""
     from ray.cluster_utils import Cluster
 
@@ -291,7 +291,7 @@ def test_a_running_cluster_is_asked_for_its_size(job, tmp_path):
         head_node_args={"num_cpus": 16, "num_gpus": 2, "object_store_memory": 10**8, "include_dashboard": False},
     )
     try:
-        asked = {**os.environ, "RAY_ADDRESS": cluster.address}
+        asked = environment(RAY_ADDRESS=cluster.address)
         resources, said = run_probe(environment(), "cluster", cluster.address, timeout=120)
         assert (resources["CPU"], resources["GPU"]) == (16, 2), said
         unsized = job("ray_kwargs.ray_init.num_cpus=null", "ray_kwargs.ray_init.num_gpus=null")
