@@ -21,6 +21,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from longshort_verl.cli_cluster import doctor, plan
+
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Long⊗Short for verl.")
 report_app = typer.Typer(no_args_is_help=True, help="Tables and pictures of what was run.")
 app.add_typer(report_app, name="report")
@@ -627,69 +629,8 @@ def report_evaluation(
         typer.echo(f"page for a browser: {html}")
 
 
-@app.command()
-def plan(
-    config_dir: Annotated[Path, typer.Option(help="Folder of the recipe, as for verl's main.")],
-    config_name: Annotated[str, typer.Option(help="Name of its YAML: of RL, or of SFT.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="Settings as key=value, as for verl's main.")] = None,
-    gpu: Annotated[str, typer.Option(help="What the devices are.")] = "H100-80GB",
-    model_config: Annotated[
-        list[str] | None,
-        typer.Option(help="ROLE=FOLDER with a config.json, where the model itself is not here; once for each role."),
-    ] = None,
-    mean_tokens: Annotated[
-        str | None,
-        typer.Option(
-            help="Expected tokens of a dialogue, such as long=900,short=250,prompt=120; limits where not given."
-        ),
-    ] = None,
-    host_memory: Annotated[float | None, typer.Option(help="GiB of a node's main memory, to be held against.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON.")] = False,
-) -> None:
-    """Estimate memory and time of a job from its config and its models' configs alone; needs no GPU.
-
-    Ends with 0 if the job fits, with 1 if it does not, and with 2 for wrong input.
-    """
-    import json
-
-    from longshort_verl.adapters.planning import compose_config, read_plan
-    from longshort_verl.planning.hardware import find_gpu
-    from longshort_verl.planning.plan import as_json as whole
-    from longshort_verl.planning.plan import plan_view
-
-    try:
-        configs = {role: Path(folder) for role, folder in _pairs(model_config or [], "--model-config")}
-        tokens = (mean_tokens or "").split(",") if mean_tokens else []
-        means = {role: _number(value, "--mean-tokens") for role, value in _pairs(tokens, "--mean-tokens")}
-        config = compose_config(config_dir, config_name, overrides or [])
-        found = read_plan(config, find_gpu(gpu), model_configs=configs, means=means, host_gib=host_memory)
-        view = json.dumps(whole(found), indent=2) if as_json else plan_view(found)
-    except ValueError as error:
-        _failure(error)
-        raise typer.Exit(2) from error
-    if as_json:
-        typer.echo(view)
-    else:
-        Console().print(view, highlight=False)
-    raise typer.Exit(0 if found.fits else 1)
-
-
-def _pairs(given: list[str], option: str) -> list[tuple[str, str]]:
-    """NAME=VALUE, each of them."""
-    for one in given:
-        if not all(one.partition("=")):
-            raise ValueError(f"{option} is given {one!r}; give it as NAME=VALUE")
-    return [(name, value) for name, _, value in (one.partition("=") for one in given)]
-
-
-def _number(value: str, option: str) -> float:
-    try:
-        found = float(value)
-    except ValueError:
-        found = -1.0
-    if not 0 <= found < float("inf"):
-        raise ValueError(f"{option} is given {value!r}; give a number of tokens")
-    return found
+app.command()(plan)
+app.command()(doctor)
 
 
 def _compare_against(evaluated: list, against: str | None) -> list:

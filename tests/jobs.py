@@ -106,8 +106,10 @@ class Job:
         return found
 
 
-def start_job(folder: Path, *overrides: str, environment: dict[str, str] | None = None) -> Job:
+def start_job(folder: Path, *overrides: str, environment: dict[str, str] | None = None, cwd: Path = ROOT) -> Job:
     """Start a job that writes everything into ``folder``; ``environment`` is added to this process's.
+
+    It starts in ``cwd``, which holds recipes/tiny_cpu.
 
     Two jobs do not fit into this machine's memory: one that a failed test has left behind is ended first.
     """
@@ -130,7 +132,7 @@ def start_job(folder: Path, *overrides: str, environment: dict[str, str] | None 
     }
     with (folder / "run.log").open("wb") as log:
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            command, cwd=cwd, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
     _started.append(Job(folder=folder, process=process))
     return _started[-1]

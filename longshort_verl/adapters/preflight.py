@@ -334,6 +334,16 @@ def check_files(config: DictConfig, long_tokenizer: Any, short_tokenizer: Any) -
         ConfigError: for a context that an engine cannot have, or a template that would damage a dialogue.
         ProblemFileError: for a file, naming the rows.
     """
+    check_templates(config, long_tokenizer, short_tokenizer)
+    check_problem_files(config, long_tokenizer, short_tokenizer)
+
+
+def check_templates(config: DictConfig, long_tokenizer: Any, short_tokenizer: Any) -> None:
+    """Check the models' contexts and both tokenizers' chat templates.
+
+    Raises:
+        ConfigError: for a context that an engine cannot have, or a template that would damage a dialogue.
+    """
     settings = long_short_settings(config)
     tokenizers = {Role.LONG: long_tokenizer, Role.SHORT: short_tokenizer}
     for role, tokenizer in tokenizers.items():
@@ -350,8 +360,19 @@ def check_files(config: DictConfig, long_tokenizer: Any, short_tokenizer: Any) -
             check_chat_template(role, hf_render(tokenizer), system_prompt=system, name=path)
         except ValueError as error:
             raise ConfigError(str(error)) from error
+
+
+def check_problem_files(config: DictConfig, long_tokenizer: Any, short_tokenizer: Any) -> None:
+    """Check every problem file, row by row.
+
+    Raises:
+        ConfigError: for fewer problems than the run needs.
+        ProblemFileError: for a file, naming the rows.
+    """
     if config.data.custom_cls.path is not None:
         return  # the user's own data set class reads the files its own way
+    settings = long_short_settings(config)
+    tokenizers = {Role.LONG: long_tokenizer, Role.SHORT: short_tokenizer}
     opening = settings.dialogue.opening_role
 
     def count_tokens(prompt: str) -> int:
