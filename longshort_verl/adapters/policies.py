@@ -23,6 +23,7 @@ place. Its replicas are numbered after the long policy's.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 from collections.abc import Sequence
@@ -45,6 +46,7 @@ from verl.trainer.ppo.utils import need_reference_policy
 from verl.utils.config import omega_conf_to_dataclass
 from verl.workers.engine_workers import ActorRolloutRefWorker
 from verl.workers.rollout.llm_server import LLMServerManager
+from verl.workers.rollout.replica import RolloutReplica
 
 from longshort_verl.adapters.preflight import has_lora, role_config
 from longshort_verl.config.schema import Policies
@@ -60,7 +62,10 @@ HEALTH_PERIOD_S = 10.0
 
 
 class ShortPolicyWorker(ActorRolloutRefWorker):
-    """verl's worker for the short policy: the same, except for which engine its weights go to."""
+    """verl's worker for the short policy: the same, except for which engine its weights go to.
+
+    Remove when verl numbers the replicas of a further worker group itself: see :func:`_numbered_by_verl`.
+    """
 
     def __init__(self, *args: Any, first_replica: int, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -178,12 +183,13 @@ def build_short_policy(
         config.actor_rollout_ref = role_config(job, Role.SHORT)
     own_reference = need_reference_policy(config) and not has_lora(config.actor_rollout_ref)
     role = VerlRole.ActorRolloutRef if own_reference else VerlRole.ActorRollout
+    numbered = _numbered_by_verl()
     worker = RayClassWithInitArgs(
-        cls=ray.remote(ShortPolicyWorker),
+        cls=ray.remote(ActorRolloutRefWorker if numbered else ShortPolicyWorker),
         config=config.actor_rollout_ref,
         distillation_config=config.get("distillation"),
         role=str(role),
-        first_replica=first_replica,
+        **{"first_replica_rank" if numbered else "first_replica": first_replica},
     )
     group = RayWorkerGroup(
         resource_pool=pool,
@@ -193,9 +199,10 @@ def build_short_policy(
     group.init_model()
     logger.info("the short policy's actor is ready")
     gaps = [None] * (first_replica * _replica_size(config.actor_rollout_ref.rollout))
+    shifted = _ShiftedWorkers(workers=[*gaps, *group.workers], world_size=group.world_size)
     servers = LLMServerManager.create(
         config=config,
-        worker_group=_ShiftedWorkers(workers=[*gaps, *group.workers], world_size=group.world_size),
+        worker_group=group if numbered else shifted,
         rollout_resource_pool=pool,
         start_rank=first_replica,
     )
@@ -212,6 +219,23 @@ def build_short_policy(
         engines=engines,
         learns=learns,
     )
+
+
+def _numbered_by_verl() -> bool:
+    """Whether verl numbers a further worker group's replicas after the first one's (patch 0006).
+
+    Both halves of it must be there: which workers a replica takes, and which replica a worker pushes its weights to.
+
+    Raises:
+        RuntimeError: only one half is.
+    """
+    found = {
+        "first_replica_rank" in inspect.signature(function).parameters
+        for function in (RolloutReplica.init_hybrid, ActorRolloutRefWorker.__init__)
+    }
+    if len(found) > 1:
+        raise RuntimeError("verl numbers a second worker group's replicas by half: weights would reach a wrong engine")
+    return found.pop()
 
 
 def _replica_size(rollout: Any) -> int:

@@ -426,11 +426,14 @@ def _check_context(role: Role, policy: DictConfig) -> None:
         )
 
 
-def as_sync(config: DictConfig) -> None:
-    """Tell verl's base trainer that this run is synchronous.
+def as_sync(config: DictConfig, trainer: type) -> None:
+    """Tell verl's base trainer that this run is synchronous, unless the class of verl's trainer tells it itself.
 
     Symptom: a trainer mode of another name silently gets the asynchronous replay buffer, data loader and checkpoints,
-    because the base class compares the name with "sync". Versions: verl 0.9.1. Remove when: verl asks the class.
+    because the base class compares the name with "sync". Upstream: none filed, patch 0009. Versions: verl 0.9.1.
+    Remove when: verl asks the class; this already stands aside then.
     """
+    if getattr(trainer, "synchronous", False):
+        return
     with open_dict(config):
         config.trainer.v1.trainer_mode = "sync"

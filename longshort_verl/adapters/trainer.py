@@ -86,7 +86,7 @@ class LongShortTrainer(PPOTrainerSync):
     def __init__(self, config: DictConfig):
         compat.log_in_worker()
         self.settings = check_config(config, cluster=ray.cluster_resources())
-        as_sync(config)
+        as_sync(config, PPOTrainerSync)
         super().__init__(config)
         self._policies: list[Policy] = []
         self._warned: set[str] = set()
