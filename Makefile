@@ -2,7 +2,7 @@
 # make test         everything that needs no GPU; make check is its fast part alone
 # CONTRIBUTING.md has the rest.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart pipeline check test test-slow bench models lock clean
+.PHONY: help quickstart pipeline check test test-slow test-gpu bench models lock clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.8
@@ -14,6 +14,8 @@ OUT ?= outputs/quickstart
 RECIPE ?= recipes/tiny_cpu
 # One change to the pipeline: a name of recipes/ablations, or single.
 ABLATION ?=
+# Python of an environment with a GPU's vLLM, verl and this package with its extra dev, for test-gpu.
+GPU_PYTHON ?= python3
 
 # One OpenMP thread per process: a job has a dozen processes on two cores.
 export OMP_NUM_THREADS ?= 1
@@ -49,6 +51,9 @@ test: check ## Everything that needs no GPU, the real job included: under twenty
 
 test-slow: .venv/.ready ## What takes longer.
 	.venv/bin/python -m pytest -q -m slow
+
+test-gpu: ## One SFT step and three joint steps on a GPU, with GPU_PYTHON=, where verl[vllm] is installed.
+	$(GPU_PYTHON) -m pytest -q -m gpu tests/gpu
 
 bench: .venv/.ready ## Measure ratios side by side; writes tests/bench/results.
 	VERL_PLATFORM=cpu .venv/bin/python -m tests.bench

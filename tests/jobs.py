@@ -34,7 +34,7 @@ _started: list[Job] = []
 
 @dataclass
 class Job:
-    """One run of ``python -m verl.trainer.main_ppo`` on the recipe tiny_cpu."""
+    """One run of ``python -m verl.trainer.main_ppo``."""
 
     folder: Path
     process: subprocess.Popen
@@ -106,10 +106,17 @@ class Job:
         return found
 
 
-def start_job(folder: Path, *overrides: str, environment: dict[str, str] | None = None, cwd: Path = ROOT) -> Job:
+def start_job(
+    folder: Path,
+    *overrides: str,
+    environment: dict[str, str] | None = None,
+    recipe: str = "recipes/tiny_cpu",
+    platform: str = "cpu",
+    cwd: Path = ROOT,
+) -> Job:
     """Start a job that writes everything into ``folder``; ``environment`` is added to this process's.
 
-    It starts in ``cwd``, which holds recipes/tiny_cpu.
+    The config is ``rl`` of the folder ``recipe`` in ``cwd``, and ``platform`` is verl's; "" leaves that to verl.
 
     Two jobs do not fit into this machine's memory: one that a failed test has left behind is ended first.
     """
@@ -118,12 +125,12 @@ def start_job(folder: Path, *overrides: str, environment: dict[str, str] | None 
     folder.mkdir(parents=True, exist_ok=True)
     # Whoever runs the tests in the background has made them, and all that they start, deaf to Ctrl-C.
     command = ["env", "--default-signal=INT", sys.executable, "-m", "verl.trainer.main_ppo"]
-    command += ["--config-dir", "recipes/tiny_cpu", "--config-name", "rl"]
+    command += ["--config-dir", recipe, "--config-name", "rl"]
     command += [f"trainer.default_local_dir={folder}", f"hydra.run.dir={folder}/hydra", *overrides]
     environment = {
         **os.environ,
         **(environment or {}),
-        "VERL_PLATFORM": "cpu",
+        "VERL_PLATFORM": platform,
         "OMP_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # loopback only

@@ -35,7 +35,7 @@ from longshort_verl.config.importance import read_importance
 from longshort_verl.config.serve import read_serve
 
 ROOT = Path(__file__).resolve().parents[1]
-RL_RECIPES = sorted(ROOT.glob("recipes/*/rl*.yaml"))
+RL_RECIPES = sorted([*ROOT.glob("recipes/*/rl*.yaml"), ROOT / "tests/gpu/rl.yaml"])
 IMPORTANCE_RECIPES = sorted(ROOT.glob("recipes/*/importance*.yaml"))
 COLD_START_RECIPES = sorted(ROOT.glob("recipes/*/cold_start*.yaml"))
 SINGLE_RECIPES = sorted(ROOT.glob("recipes/*/single*.yaml"))
@@ -44,7 +44,7 @@ VARIANTS = sorted(
     path for path in ROOT.glob("recipes/*/*/*.yaml") if path.parent.name in ("rl", "sft_long") and path not in ABLATIONS
 )
 """Options of a recipe's own: `+rl=nodes`."""
-SFT_RECIPES = sorted(ROOT.glob("recipes/*/sft_*.yaml"))
+SFT_RECIPES = sorted([*ROOT.glob("recipes/*/sft_*.yaml"), ROOT / "tests/gpu/sft.yaml"])
 TRACES_RECIPES = sorted(ROOT.glob("recipes/*/traces*.yaml"))
 EVALUATE_RECIPES = sorted(ROOT.glob("recipes/*/evaluate*.yaml"))
 SERVE_RECIPES = sorted(ROOT.glob("recipes/*/serve*.yaml"))

@@ -49,7 +49,7 @@ from verl.workers.rollout.llm_server import LLMServerManager
 from verl.workers.rollout.replica import RolloutReplica
 
 from longshort_verl.adapters.preflight import has_lora, role_config
-from longshort_verl.config.schema import Policies
+from longshort_verl.config.schema import Placement, Policies
 from longshort_verl.metrics import EnginesFailed
 from longshort_verl.types import Role
 
@@ -166,6 +166,18 @@ class Policy:
             ) from error
 
 
+def short_config(job: DictConfig) -> DictConfig:
+    """The job's config as the short policy has it: its ``actor_rollout_ref``, and its own nodes under ``split``."""
+    config = OmegaConf.create(OmegaConf.to_container(job, resolve=True))
+    assert isinstance(config, DictConfig)
+    with open_dict(config):
+        config.actor_rollout_ref = role_config(job, Role.SHORT)
+        if job.long_short.placement == Placement.SPLIT.value:
+            # By it a replica knows how many of its workers share a node; verl takes that from trainer.
+            config.actor_rollout_ref.rollout.n_gpus_per_node = job.long_short.short_pool.n_gpus_per_node
+    return config
+
+
 def build_short_policy(
     job: DictConfig, *, tokenizer: Any, pool: RayResourcePool, first_replica: int, learns: bool
 ) -> Policy:
@@ -178,9 +190,7 @@ def build_short_policy(
         first_replica: the number of its first vLLM replica, which is how many the long policy has.
         learns: whether any step of the run updates it.
     """
-    config = OmegaConf.create(OmegaConf.to_container(job, resolve=True))
-    with open_dict(config):
-        config.actor_rollout_ref = role_config(job, Role.SHORT)
+    config = short_config(job)
     own_reference = need_reference_policy(config) and not has_lora(config.actor_rollout_ref)
     role = VerlRole.ActorRolloutRef if own_reference else VerlRole.ActorRollout
     numbered = _numbered_by_verl()

@@ -19,6 +19,7 @@ what the cluster really has. Nothing here starts a process or loads weights.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -129,6 +130,7 @@ def check_config(config: DictConfig, cluster: Mapping[str, float] | None = None)
     policies = {role: role_config(config, role) for role in Role}
     _check_engines(config, settings, policies)
     _check_inherited(config, settings)
+    _check_replicas(config, settings, policies)
     _check_lora(config, policies)
     _check_sizes(config, settings, policies)
     _check_platform(config, settings, policies)
@@ -190,6 +192,23 @@ def _check_inherited(config: DictConfig, settings: LongShortConfig) -> None:
                 f"actor_rollout_ref.model.{key} is {str(value)[:60]!r}, and the short model {own.get('path')!r} would "
                 f"inherit it; set {SECTION}.short.model.{key}: null for its own, or "
                 f"${{actor_rollout_ref.model.{key}}} where it is meant for both"
+            )
+
+
+def _check_replicas(config: DictConfig, settings: LongShortConfig, policies: Mapping[Role, DictConfig]) -> None:
+    """Refuse engines that do not fit onto their policy's devices: verl would start none, or too few."""
+    for role, policy in policies.items():
+        split = role is Role.SHORT and settings.placement is Placement.SPLIT
+        pool, rollout = settings.short_pool if split else config.trainer, policy.rollout
+        parts = ("tensor_model_parallel_size", "data_parallel_size", "pipeline_model_parallel_size")
+        size, devices = math.prod(rollout[part] for part in parts), pool.n_gpus_per_node * pool.nnodes
+        if devices % size or (size > pool.n_gpus_per_node and size % pool.n_gpus_per_node):
+            where = f"{SECTION}.short_pool" if split else "trainer"
+            told = " × ".join(f"{part} {rollout[part]}" for part in parts if part == parts[0] or rollout[part] != 1)
+            raise ConfigError(
+                f"{_KEY[role]}.rollout: {told} makes an engine of {size} devices, but the {role.value} policy has "
+                f"{devices} ({where}.n_gpus_per_node {pool.n_gpus_per_node} × nnodes {pool.nnodes}), which cannot be "
+                "divided so; lower tensor_model_parallel_size, to 1 for a model that fits onto one device"
             )
 
 

@@ -58,6 +58,16 @@ def test_short_is_merged_onto_long(config_with):
     assert role_config(config, Role.LONG).actor.optim.lr != 0.125
 
 
+def test_a_split_short_policy_knows_its_own_nodes(config_with):
+    from longshort_verl.adapters.policies import short_config
+
+    pool = ("long_short.short_pool.n_gpus_per_node=4", "long_short.short_pool.nnodes=2", "trainer.n_gpus_per_node=8")
+    assert short_config(config_with(*pool)).actor_rollout_ref.rollout.n_gpus_per_node == 8
+    split = config_with(*pool, "long_short.placement=split")
+    assert short_config(split).actor_rollout_ref.rollout.n_gpus_per_node == 4
+    assert split.actor_rollout_ref.rollout.n_gpus_per_node == 8
+
+
 REFUSED = {
     "unknown schedule": (["long_short.schedule=both"], ["long_short.schedule is 'both'", "long_only"]),
     "unknown role": (["long_short.dialogue.opening_role=middle"], ["opening_role is 'middle'", "'long'"]),
@@ -82,6 +92,30 @@ REFUSED = {
     "memory fractions": (
         ["actor_rollout_ref.rollout.gpu_memory_utilization=0.5"],
         ["gpu_memory_utilization is 0.5", "and 0.5", "together 1", "less than 1"],
+    ),
+    "no engine fits": (
+        ["actor_rollout_ref.rollout.tensor_model_parallel_size=2"],
+        [
+            "tensor_model_parallel_size 2 makes an engine of 2 devices",
+            "the long policy has 1",
+            "trainer.n_gpus_per_node 1",
+        ],
+    ),
+    "no short engine fits": (
+        [
+            "long_short.placement=split",
+            "long_short.short_pool.n_gpus_per_node=3",
+            "+long_short.short.rollout.tensor_model_parallel_size=2",
+        ],
+        ["engine of 2 devices, but the short policy has 3", "long_short.short_pool.n_gpus_per_node 3 × nnodes 1"],
+    ),
+    "an engine across unequal nodes": (
+        [
+            "trainer.n_gpus_per_node=4",
+            "trainer.nnodes=3",
+            "actor_rollout_ref.rollout.tensor_model_parallel_size=6",
+        ],
+        ["engine of 6 devices", "the long policy has 12", "nnodes 3"],
     ),
     "too few CPUs": (
         ["ray_kwargs.ray_init.num_cpus=4"],

@@ -77,7 +77,7 @@ def result(
         goal=goal,
         holds=holds,
         command=command,
-        commit=_commit(),
+        commit=commit(),
     )
 
 
@@ -93,7 +93,7 @@ def write(results: Sequence[Result]) -> Path:
 
 def show(results: Sequence[Result]) -> None:
     """Print a table that fits a terminal."""
-    table = Table(title=f"{machine()}, {_commit()}")
+    table = Table(title=f"{machine()}, {commit()}")
     for column in ("measure", "median", "lowest", "highest", "goal", "holds"):
         table.add_column(column, justify="left" if column in ("measure", "goal") else "right")
     for row in results:
@@ -111,10 +111,12 @@ def machine() -> str:
     return f"{platform.machine()}-{os.cpu_count()}cpu-{gib:.0f}gib-{device}"
 
 
-def _commit() -> str:
+def commit() -> str:
+    """Of this code; ends in "+" where files were changed."""
+
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
 
-    measured = ("longshort_verl", "recipes", "tests", ":(exclude)tests/bench/results")
+    measured = ("longshort_verl", "recipes", "tests", ":(exclude)tests/*/results")
     changed = git("status", "--porcelain", "--untracked-files=no", "--", *measured)
     return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
