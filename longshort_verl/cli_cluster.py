@@ -64,7 +64,7 @@ def plan(
     if as_json:
         typer.echo(view)
     else:
-        Console().print(view, highlight=False)
+        Console().print(view, highlight=False, crop=False)
     raise typer.Exit(0 if found.fits else 1)
 
 

@@ -41,6 +41,10 @@ class Change:
         return f"{'++' if self.key.startswith('long_short.short.') else ''}{self.key}={value}"
 
 
+_Made = tuple[Job, tuple[Change, ...]]
+"""A job with changes, and which."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Finding:
     """The first thing that will not fit."""
@@ -104,67 +108,72 @@ def _position(job: Job) -> tuple[int, float]:
     return len(phases(job)), 0.0
 
 
-def _next(job: Job, misfit: Phase, banned: frozenset[str]) -> tuple[Job, tuple[Change, ...]] | None:
-    """The mildest change that gets past a phase, or the one that helps most; more devices only where none does."""
+def _next(job: Job, misfit: Phase, banned: frozenset[str]) -> _Made | None:
+    """The mildest change that gets past a phase; where none does, the best one of the mildest kind that helps."""
     start = _position(job)
-    best, furthest = None, start
-    for changed, made in _candidates(job, misfit):
-        if banned & {change.key for change in made}:
-            continue
-        position = _position(changed)
-        if position[0] > start[0]:
-            return changed, made
-        if position > furthest:
-            best, furthest = (changed, made), position
-    return best or next(_more_devices(job, misfit), None)
+    for kind in _kinds(job, misfit):
+        best, furthest = None, start
+        for changed, made in kind:
+            if banned & {change.key for change in made}:
+                continue
+            position = _position(changed)
+            if position[0] > start[0]:
+                return changed, made
+            if position > furthest:
+                best, furthest = (changed, made), position
+        if best is not None:
+            return best
+    return next(_more_devices(job, misfit), None)
 
 
-def _candidates(job: Job, misfit: Phase) -> Iterator[tuple[Job, tuple[Change, ...]]]:
-    """What may help at a phase, mildest first."""
+def _kinds(job: Job, misfit: Phase) -> Iterator[Iterator[_Made]]:
+    """What may help at a phase, kind by kind, mildest first."""
     policies = [policy for policy in job.policies if policy.pool == misfit.pool]
     acting = [policy for policy in policies if policy.name == misfit.policy] or policies
     stage = misfit.name.split()[0]
-    for policy in [*acting, *(other for other in policies if other not in acting)]:
-        for name in ("optimizer_offload", "param_offload"):
-            if not getattr(policy.training, name) and not policy.training.offload_policy:
-                yield _set(job, policy, name, True)
-    for policy in policies:
-        if policy.engine and not policy.engine.sleeps:
-            yield _set(job, policy, "sleeps", True)
     if stage == "cache":
-        yield from _cache_candidates(job, acting[0])
+        yield _contexts(job, acting[0])
+        yield _larger_shares(job, acting[0])
+        yield _wider_engines(job, acting[0])
+        return
+    for name in ("optimizer_offload", "param_offload"):
+        resident = [p for p in policies if not getattr(p.training, name) and not p.training.offload_policy]
+        yield (_set(job, policy, name, True) for policy in resident)
+    yield (_set(job, policy, "sleeps", True) for policy in policies if policy.engine and not policy.engine.sleeps)
+    for policy in acting:
+        if stage == "push":
+            yield from _pushes(job, policy)
+        if stage in ("load", "log-prob", "reference", "update", "held-out"):
+            yield from _works(job, policy, misfit)
     if stage in ("rollout", "start", "push"):
-        yield from _share_candidates(job, policies)
-    if stage == "push":
-        yield from _push_candidates(job, acting[0])
-    if stage in ("load", "log-prob", "reference", "update", "held-out"):
+        yield _smaller_shares(job, policies)
         for policy in acting:
-            yield from _work_candidates(job, policy, misfit)
-    else:
-        for policy in acting:
-            yield from _wider_engines(job, policy)
+            yield _wider_engines(job, policy)
 
 
-def _cache_candidates(job: Job, policy: Policy) -> Iterator[tuple[Job, tuple[Change, ...]]]:
-    engine = policy.engine
-    assert engine is not None
-    if engine.max_model_len > policy.training.row_tokens:
+def _contexts(job: Job, policy: Policy) -> Iterator[_Made]:
+    """No longer a context than a row can be."""
+    if policy.engine and policy.engine.max_model_len > policy.training.row_tokens:
         yield _set(job, policy, "max_model_len", policy.training.row_tokens)
-    if engine.cache is None:
-        top = round(0.95 - sum(p.engine.utilization for p in job.policies if p.engine and p is not policy), 2)
-        for hundredths in range(round(engine.utilization * 100) + 1, max(0, round(top * 100)) + 1):
-            yield _shares(job, {policy.name: hundredths / 100})
-        # Both need more than there is of one: tried together with the other's least.
-        for other in job.policies:
-            if other is not policy and other.engine and other.pool == policy.pool and other.engine.utilization > 0.1:
-                lower = round(other.engine.utilization - 0.02, 2)
-                changed, made = _shares(job, {other.name: lower})
-                if _fits_cache(changed, other.name):
-                    higher = round(engine.utilization + 0.02, 2)
-                    yield _merge(changed, made, {policy.name: higher})
 
 
-def _merge(job: Job, made: tuple[Change, ...], shares: dict[str, float]) -> tuple[Job, tuple[Change, ...]]:
+def _larger_shares(job: Job, policy: Policy) -> Iterator[_Made]:
+    """More of the memory for an engine whose cache is too small, if need be from another one that has enough."""
+    if policy.engine is None or policy.engine.cache is not None:
+        return
+    others = [p for p in job.policies if p.engine and p is not policy and p.pool == policy.pool]
+    top = 95 - sum(round(other.engine.utilization * 100) for other in others if other.engine)
+    for hundredths in range(round(policy.engine.utilization * 100) + 1, top + 1):
+        yield _shares(job, {policy.name: hundredths / 100})
+    for other in others:
+        assert other.engine is not None
+        lower = round(other.engine.utilization - 0.02, 2)
+        changed, made = _shares(job, {other.name: lower})
+        if lower > 0 and _fits_cache(changed, other.name):
+            yield _merge(changed, made, {policy.name: round(policy.engine.utilization + 0.02, 2)})
+
+
+def _merge(job: Job, made: tuple[Change, ...], shares: dict[str, float]) -> _Made:
     changed, more = _shares(job, shares)
     return changed, tuple({change.key: change for change in (*made, *more)}.values())
 
@@ -173,7 +182,7 @@ def _fits_cache(job: Job, name: str) -> bool:
     return all(phase.missing == 0 for phase in phases(job) if phase.name.startswith("cache") and phase.policy == name)
 
 
-def _share_candidates(job: Job, policies: list[Policy]) -> Iterator[tuple[Job, tuple[Change, ...]]]:
+def _smaller_shares(job: Job, policies: list[Policy]) -> Iterator[_Made]:
     """Smaller shares of the memory for engines: all of them, largest first, in hundredths."""
     served = [policy for policy in policies if policy.engine and policy.engine.cache is None]
     highest = max((round(policy.engine.utilization * 100) for policy in served if policy.engine), default=0)
@@ -188,43 +197,44 @@ def _share_candidates(job: Job, policies: list[Policy]) -> Iterator[tuple[Job, t
             yield _shares(job, {policy.name: hundredths / 100})
 
 
-def _push_candidates(job: Job, policy: Policy) -> Iterator[tuple[Job, tuple[Change, ...]]]:
+def _pushes(job: Job, policy: Policy) -> Iterator[Iterator[_Made]]:
+    """FSDP2, which copies no shards for it; a smaller bucket."""
     engine = policy.engine
     assert engine is not None
     if not policy.training.fsdp2:
-        yield _set(job, policy, "fsdp2", True)
-    for megabytes in (1024, 512, 256):
-        if engine.bucket > megabytes << 20:
-            yield _set(job, policy, "bucket", megabytes)
+        yield iter([_set(job, policy, "fsdp2", True)])
+    yield (_set(job, policy, "bucket", mb) for mb in (1024, 512, 256) if engine.bucket > mb << 20)
 
 
-def _work_candidates(job: Job, policy: Policy, misfit: Phase) -> Iterator[tuple[Job, tuple[Change, ...]]]:
+def _works(job: Job, policy: Policy, misfit: Phase) -> Iterator[Iterator[_Made]]:
+    """What makes an actor's own work smaller."""
     training, stage = policy.training, misfit.name.split()[0]
     if not training.checkpointing and stage == "update":
-        yield _set(job, policy, "checkpointing", True)
-    if training.entropy == "eager" and (stage == "log-prob" or training.update_entropy):
-        yield _set(job, policy, "entropy", "chunked")
+        yield iter([_set(job, policy, "checkpointing", True)])
+    if training.entropy == "eager" and "entropy" in policy.keys and (stage == "log-prob" or training.update_entropy):
+        yield iter([_set(job, policy, "entropy", "chunked")])
     name = {"update": "max_update_tokens", "log-prob": "max_log_prob_tokens", "reference": "ref_tokens"}.get(stage)
     if name is not None and name in policy.keys:
         # verl refuses a limit that is less than one sequence; preflight asks for a whole context.
         least, most = training.least_tokens, getattr(training, name)
         steps = range((most - 1) // _STEP_TOKENS * _STEP_TOKENS, least - 1, -_STEP_TOKENS)
-        for tokens in [*steps, *([least] if least < most and (not steps or steps[-1] != least) else [])]:
-            yield _set(job, policy, name, tokens)
+        last = [least] if least < most and (not steps or steps[-1] != least) else []
+        yield (_set(job, policy, name, tokens) for tokens in [*steps, *last])
     if job.sft and stage == "held-out":
-        for turns in (16, 8, 4, 2, 1):
-            if turns < job.sft.turns:
-                yield (
-                    replace(job, sft=replace(job.sft, turns=turns)),
-                    (Change(key="cold_start.turns.batch_size", value=turns),),
-                )
+        fewer = [turns for turns in (16, 8, 4, 2, 1) if turns < job.sft.turns]
+        yield (_turns(job, turns) for turns in fewer)
     if not training.fused_head and misfit.of(Kind.LOGITS):
-        yield _set(job, policy, "fused_head", True)
-    if not training.fsdp2 and training.fsdp_size < 0:
-        yield _set(job, policy, "fsdp2", True)
+        yield iter([_set(job, policy, "fused_head", True)])
+    if not training.fsdp2:
+        yield iter([_set(job, policy, "fsdp2", True)])
 
 
-def _wider_engines(job: Job, policy: Policy) -> Iterator[tuple[Job, tuple[Change, ...]]]:
+def _turns(job: Job, turns: int) -> _Made:
+    assert job.sft is not None
+    return replace(job, sft=replace(job.sft, turns=turns)), (Change(key="cold_start.turns.batch_size", value=turns),)
+
+
+def _wider_engines(job: Job, policy: Policy) -> Iterator[_Made]:
     engine, shape, pool = policy.engine, policy.shape, job.pool(policy.pool)
     if engine is None:
         return
@@ -234,7 +244,7 @@ def _wider_engines(job: Job, policy: Policy) -> Iterator[tuple[Job, tuple[Change
             yield _set(job, policy, "tensor_parallel", wider)
 
 
-def _more_devices(job: Job, misfit: Phase) -> Iterator[tuple[Job, tuple[Change, ...]]]:
+def _more_devices(job: Job, misfit: Phase) -> Iterator[_Made]:
     pool = job.pool(misfit.pool)
     nodes, per_node = pool.keys
     if pool.gpus_per_node < 8:
@@ -252,7 +262,7 @@ def _more_devices(job: Job, misfit: Phase) -> Iterator[tuple[Job, tuple[Change, 
 # ------------------------------------------------------------------------------------------ changes
 
 
-def _set(job: Job, policy: Policy, name: str, value: Any) -> tuple[Job, tuple[Change, ...]]:
+def _set(job: Job, policy: Policy, name: str, value: Any) -> _Made:
     """One setting of a policy, and of those that inherit it."""
     heirs = [
         other for other in job.policies if other is policy or (name in policy.shared_keys and other.name != policy.name)
@@ -279,7 +289,7 @@ def _with(policy: Policy, name: str, value: Any) -> Policy:
     return replace(policy, training=replace(policy.training, **{name: value}))
 
 
-def _shares(job: Job, shares: dict[str, float]) -> tuple[Job, tuple[Change, ...]]:
+def _shares(job: Job, shares: dict[str, float]) -> _Made:
     """Engines' shares of the memory; told for each policy by itself, whatever it inherits."""
     changed, made = [], []
     for policy in job.policies:

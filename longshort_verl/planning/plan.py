@@ -168,8 +168,14 @@ def plan_view(plan: Plan) -> RenderableType:
         views += [_token_table(plan), _times(plan)]
     views.append(_assumptions(plan))
     views += [Text(f"note: {note}", style="yellow") for note in plan.notes]
-    views += [Text(ESTIMATE, style="dim"), verdict(plan)]
-    return Group(*(item for view in views for item in (view, Text())))
+    views += [Text(ESTIMATE, style="dim"), *verdict(plan).split("\n")]
+    items: list[RenderableType] = []
+    for view in views:
+        if isinstance(view, Text) and view.plain.startswith("  "):
+            # A setting is copied from here: it stays on its line, however long.
+            view.no_wrap, view.overflow = True, "ignore"
+        items += [view] if isinstance(view, Text) else [view, Text()]
+    return Group(*items)
 
 
 def verdict(plan: Plan) -> Text:
