@@ -27,6 +27,8 @@ from tests.servers import servers
 # Tests run real jobs on a CPU; the variable must be there before verl is first imported.
 os.environ["VERL_PLATFORM"] = "cpu"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray on loopback; read when ray is imported.
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 # How long an example takes is the machine's affair: no test judges an absolute time.

@@ -28,7 +28,8 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
-_MARK = "LONGSHORT_TEST_JOB"
+MARK = "LONGSHORT_TEST_JOB"
+"""In the environment of all processes of a job: its folder."""
 _started: list[Job] = []
 
 
@@ -83,7 +84,7 @@ class Job:
         for process in psutil.process_iter():
             try:
                 # Ray and vLLM rewrite their command lines; the environment they inherited stays.
-                if process.environ().get(_MARK) == str(self.folder) and process.status() != psutil.STATUS_ZOMBIE:
+                if process.environ().get(MARK) == str(self.folder) and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
             except psutil.Error:
                 continue
@@ -135,7 +136,7 @@ def start_job(
         "TOKENIZERS_PARALLELISM": "false",
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # loopback only
         "VERL_FILE_LOGGER_PATH": str(folder / "metrics.jsonl"),
-        _MARK: str(folder),
+        MARK: str(folder),
     }
     with (folder / "run.log").open("wb") as log:
         process = subprocess.Popen(

@@ -39,6 +39,7 @@ from verl.workers.config import HFModelConfig
 from longshort_verl.adapters.agent_loop import ROW
 from longshort_verl.adapters.preflight import check_config, check_files, load_tokenizer, role_config
 from longshort_verl.adapters.sft_dataset import RoleDataset
+from longshort_verl.adapters.sft_trainer import check_sft, example
 from longshort_verl.chat_template import ChatTemplateError, check_chat_template, check_tokens, control_tokens, hf_render
 from longshort_verl.config.schema import ConfigError
 from longshort_verl.dialogue import OPENING_TAG
@@ -78,12 +79,12 @@ def models(tmp_path_factory):
 
 
 @functools.cache
-def composed(defaults):
-    """The base of RL recipes with these entries beside it, as verl's main would compose it."""
+def composed(defaults, base="longshort_rl"):
+    """A base with these entries beside it, as verl's mains would compose it."""
     with tempfile.TemporaryDirectory() as folder:
         own = {
             "hydra": {"searchpath": ["pkg://longshort_verl.config"]},
-            "defaults": ["longshort_rl", *defaults, "_self_"],
+            "defaults": [base, *defaults, "_self_"],
         }
         OmegaConf.save(OmegaConf.create(own), Path(folder) / "rl.yaml")
         GlobalHydra.instance().clear()
@@ -244,6 +245,34 @@ def test_a_trained_r1_distill_role_carries_the_template_with_it(family, models, 
     trained.get_processor().save_pretrained(tmp_path)
     kept = AutoTokenizer.from_pretrained(tmp_path)
     check_chat_template(Role.LONG, hf_render(kept), system_prompt="", name=family)
+
+
+def test_an_sft_recipe_of_an_r1_distill_role(models, tmp_path):
+    transcript = [
+        {"role": "user", "content": "12 + 3?"},
+        {"role": "assistant", "content": LONG[0]},
+        {"role": "user", "content": SHORT[0]},
+        {"role": "assistant", "content": LONG[1]},
+    ]
+    path = str(tmp_path / "rows.parquet")
+    pq.write_table(pa.table({"messages": [transcript]}), path)
+    own = {
+        "model": {"path": str(models["r1_distill_qwen_7b"])},
+        "cold_start": {"role": "long"},
+        "data": {"train_files": path, "val_files": path, "train_batch_size": 1},
+    }
+
+    def check(*defaults):
+        return check_sft(OmegaConf.merge(copy.deepcopy(composed(defaults, base="longshort_sft")), own))
+
+    with pytest.raises(ChatTemplateError, match="longshort_r1_distill@"):
+        check()
+    found = check("longshort_r1_distill@model")
+    shown = example(found.train[0], found.tokenizer).plain
+    assert shown == (
+        f"<｜begin▁of▁sentence｜><｜User｜>12 + 3?<｜Assistant｜>⟦{LONG[0]}<｜end▁of▁sentence｜>⟧"
+        f"<｜User｜>{SHORT[0]}<｜Assistant｜>⟦{LONG[1]}<｜end▁of▁sentence｜>⟧"
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)

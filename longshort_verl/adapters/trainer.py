@@ -43,6 +43,7 @@ import transfer_queue as tq
 from omegaconf import DictConfig, open_dict
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
+from verl.single_controller.ray import RayResourcePool
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils import tensordict_utils
@@ -127,16 +128,18 @@ class LongShortTrainer(PPOTrainerSync):
         self._policies = [first] if shared else [first, self._short_policy()]
         self._load_checkpoint()
 
-    def _short_policy(self) -> Policy:
+    def _short_devices(self) -> RayResourcePool:
+        """The short policy's: the trainer's, or under ``split`` its own."""
         pools = self.resource_pool_manager
         if self.settings.placement is Placement.SPLIT:
-            pool = pools.resource_pool_dict[SHORT_POOL]
-        else:
-            pool = pools.get_resource_pool(next(iter(self.role_worker_mapping)))
+            return pools.resource_pool_dict[SHORT_POOL]
+        return pools.get_resource_pool(next(iter(self.role_worker_mapping)))
+
+    def _short_policy(self) -> Policy:
         return build_short_policy(
             self.config,
             tokenizer=self._short_tokenizer,
-            pool=pool,
+            pool=self._short_devices(),
             first_replica=len(self.llm_server_manager.get_replicas()),
             learns=Role.SHORT in self.settings.trained,
         )
