@@ -1,0 +1,135 @@
+# Copyright 2026 The longshort-verl authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Recipes for GPUs fit onto the hardware that they name, by ``longshort plan``, and pass the checks before a run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from longshort_verl.adapters.planning import compose_config, read_plan
+from longshort_verl.adapters.preflight import check_config
+from longshort_verl.config.cold_start import read_cold_start
+from longshort_verl.config.evaluate import read_evaluate
+from longshort_verl.config.importance import read_importance
+from longshort_verl.config.serve import read_serve
+from longshort_verl.config.traces import read_traces_config
+from longshort_verl.planning.hardware import find_gpu
+from longshort_verl.planning.plan import verdict
+from tests.model_configs import write_model_config
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPES = ROOT / "recipes"
+HARDWARE = {
+    "qwen2_5_0_5b_gsm8k": ("qwen2_5_0_5b", ["RTX-4090-24GB", "RTX-3090-24GB", "A10G-24GB", "L4-24GB"], 64),
+    "qwen2_5_7b_math": ("qwen2_5_7b", ["A100-80GB", "H100-80GB"], 512),
+    "llama3_1_8b_math": ("llama3_1_8b", ["A100-80GB", "H100-80GB"], 512),
+}
+"""Recipe → the shape of its models, GPUs that its README names, GiB of a node's main memory."""
+NODES = [
+    ["+rl=nodes"],
+    ["+rl=nodes", "trainer.nnodes=4", "data.train_batch_size=512", "actor_rollout_ref.actor.ppo_mini_batch_size=256"],
+    [
+        "+rl=nodes",
+        "trainer.nnodes=16",
+        "data.train_batch_size=2048",
+        "actor_rollout_ref.actor.ppo_mini_batch_size=1024",
+    ],
+    ["+rl=nodes_split"],
+]
+
+
+@pytest.fixture(autouse=True)
+def on_gpus(monkeypatch):
+    monkeypatch.delenv("VERL_PLATFORM", raising=False)
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    return {name: write_model_config(folder, name) for name, *_ in HARDWARE.values()}
+
+
+def planned(shapes, recipe: str, name: str, gpu: str, overrides=()):
+    shape, _, host = HARDWARE[recipe]
+    config = compose_config(RECIPES / recipe, name, list(overrides))
+    models = dict.fromkeys(("long", "short", "model"), shapes[shape])
+    if name.startswith("sft"):
+        models = {config.cold_start.role: shapes[shape]}
+    elif name == "single":
+        models = {"model": shapes[shape]}
+    else:
+        del models["model"]
+    return config, read_plan(config, find_gpu(gpu), model_configs=models, means={}, host_gib=host)
+
+
+def fits(plan) -> None:
+    assert plan.fits, str(verdict(plan))
+
+
+@pytest.mark.parametrize(("recipe", "name"), [(r, n) for r in HARDWARE for n in ("sft_long", "sft_short", "rl_pair")])
+def test_a_recipe_fits_onto_the_hardware_that_it_names(shapes, recipe, name):
+    for gpu in HARDWARE[recipe][1]:
+        fits(planned(shapes, recipe, name, gpu)[1])
+
+
+@pytest.mark.parametrize("recipe", ["qwen2_5_7b_math", "llama3_1_8b_math"])
+def test_the_authors_setting_and_the_baseline_fit(shapes, recipe):
+    for name in ("rl_paper", "single"):
+        fits(planned(shapes, recipe, name, "A100-80GB")[1])
+    fits(planned(shapes, recipe, "sft_long", "A100-80GB", ["+sft_long=r1_distill"])[1])
+
+
+@pytest.mark.parametrize("recipe", ["qwen2_5_7b_math", "llama3_1_8b_math"])
+@pytest.mark.parametrize("overrides", NODES, ids=" ".join)
+def test_several_nodes_fit(shapes, recipe, overrides):
+    config, plan = planned(shapes, recipe, "rl_pair", "A100-80GB", overrides)
+    fits(plan)
+    check_config(config)
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted(p for r in HARDWARE for p in (RECIPES / r).glob("rl_*.yaml")),
+    ids=lambda p: str(p.relative_to(RECIPES)),
+)
+def test_rl_passes_what_is_checked_before_it_starts(path):
+    check_config(compose_config(path.parent, path.stem, []))
+
+
+@pytest.mark.parametrize("recipe", HARDWARE)
+def test_every_other_stage_reads_its_recipe(recipe):
+    folder = RECIPES / recipe
+    readers = {
+        "traces": read_traces_config,
+        "importance": read_importance,
+        "cold_start": read_cold_start,
+        "evaluate": read_evaluate,
+        "serve": read_serve,
+    }
+    for stage, read in readers.items():
+        read(folder / f"{stage}.yaml", [])
+
+
+@pytest.mark.parametrize("recipe", HARDWARE)
+def test_a_readme_names_every_file_of_its_recipe_and_no_other(recipe):
+    folder = RECIPES / recipe
+    text = (folder / "README.md").read_text()
+    table = "\n".join(line for line in text.splitlines() if line.startswith("| `"))
+    named = set(re.findall(r"`([\w/]+\.yaml)`", table))
+    if recipe == "llama3_1_8b_math":  # file for file the other one, as it says
+        named = set(re.findall(r"`([\w/]+\.yaml)`", (RECIPES / "qwen2_5_7b_math" / "README.md").read_text()))
+    assert named == {str(path.relative_to(folder)) for path in folder.rglob("*.yaml")}
