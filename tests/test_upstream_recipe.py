@@ -493,7 +493,7 @@ def test_the_smoke_script_takes_a_step(recipe, tmp_path):
         "PYTHONPATH": str(ROOT),
         "LONGSHORT_HOME": str(ROOT),
         "OUT": str(tmp_path / "out"),
-        jobs._MARK: str(tmp_path / "out" / "rl"),
+        jobs.MARK: str(tmp_path / "out" / "rl"),
     }
     # Another test's job that is still there would leave too little memory.
     while jobs._started:

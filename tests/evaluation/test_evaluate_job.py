@@ -109,3 +109,19 @@ def test_killed_and_resumed_and_graded_again(tmp_path):
     for name in ("pair.jsonl", "solo.jsonl"):
         assert (tmp_path / "scored" / name).read_text() == (whole / name).read_text()
     assert json.loads((tmp_path / "scored" / "results.json").read_text())["systems"] == results[0]
+
+
+@pytest.mark.slow
+def test_verls_rollout_servers_play_both_roles(tmp_path):
+    """Two models on one Ray cluster: their servers may not share a name, or one would answer for the other."""
+    problems = [Problem(prompt=f"{i}+2*3", answer=str((i + 2) * 3 % 10), source="toy", index=i) for i in range(10)]
+    path = write_problems(problems, tmp_path / "toy.parquet", split="test")
+    with engine_environment():
+        finish(start(path, tmp_path / "vllm", "solo.path=null"))
+        ray = ["solo.path=null", "long.engine=ray", "short.engine=ray"]
+        finish(start(path, tmp_path / "ray", *ray))
+    ours, theirs = (
+        [json.loads(line)["turns"] for line in (tmp_path / name / "pair.jsonl").read_text().splitlines()]
+        for name in ("vllm", "ray")
+    )
+    assert sum(a == b for a, b in zip(ours, theirs, strict=True)) >= 18, "of 20; the same seeds, the same models"
