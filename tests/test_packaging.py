@@ -247,7 +247,7 @@ def test_the_installed_command_and_its_configs(installed, tmp_path):
     assert found["other processes"]["found"] == f"use the same longshort_verl ({installed / 'longshort_verl'})"
 
 
-@pytest.mark.job
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_the_quick_starts_job_runs_from_the_wheel_in_another_folder(installed, tmp_path, root):
     import make_problems

@@ -39,6 +39,9 @@ PATCHES = sorted((ROOT / "patches" / "verl-0.9.1").glob("*.patch"))
 if not PATCHES:
     pytest.skip("patches/ was deleted, which it may be: nothing else reads it", allow_module_level=True)
 
+pytestmark = pytest.mark.job
+"""Each starts processes that import verl."""
+
 each_patch = pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: patch.stem[:4])
 
 # What is ours to be at work where verl is as released, by patch. 0007 and 0008 need nothing of ours to step aside.

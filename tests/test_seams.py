@@ -184,6 +184,7 @@ SIGNATURES = {
     "verl.utils.distributed.destroy_global_process_group": [...],
     # platform and registries
     "verl.plugin.platform.PlatformRegistry.register": ["platform"],
+    "verl.plugin.platform.get_platform": [...],
     "verl.plugin.platform.PlatformRegistry.get": ["name"],
     "verl.workers.engine.EngineRegistry.register": ["model_type", "backend", "device", "vendor"],
     # export and preflight
@@ -209,6 +210,8 @@ SIGNATURES = {
 """Name → parameters in order; ``...`` stands for any further ones."""
 
 ATTRIBUTES = [
+    "verl.__version__",
+    "verl.experimental.agent_loop.agent_loop._agent_loop_registry",
     "vllm.v1.worker.worker_base.WorkerBase.check_health",
     "verl.workers.engine.fsdp.transformer_impl.FSDPEngineWithLMHead",
     "verl.workers.engine.fsdp.transformer_impl.CPUOffloadPolicy",
@@ -500,12 +503,14 @@ def replaced(platform: str, before: str = "") -> set[str]:
     return {line.split()[1] for line in done.stdout.splitlines() if line.startswith("REPLACED ")}
 
 
+@pytest.mark.job
 def test_nothing_is_replaced_where_verl_runs_on_gpus():
     # The tests' vLLM is built for CPUs, and finds that out by itself.
     on_gpu = "vllm.platforms.current_platform.is_cpu = lambda: False"
     assert replaced("nvidia", before=on_gpu) == set()
 
 
+@pytest.mark.job
 def test_what_is_replaced_on_a_cpu():
     assert replaced("cpu") == REPLACED_ON_CPU
 

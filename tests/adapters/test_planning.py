@@ -79,11 +79,11 @@ def part(plan, phase, name):
 # ------------------------------------------------------------------------------------------ what is read
 
 
-def test_verls_own_defaults(planned):
+def test_the_bases_defaults(planned):
     plan = planned("H100", *NODE)
     training = plan.job.policies[0].training
     assert (training.param_bytes, training.compute_bytes, training.reduce_bytes) == (4, 2, 4)
-    assert not training.fsdp2
+    assert training.fsdp2
     assert training.param_offload
     assert training.max_update_tokens == training.max_log_prob_tokens == 16384
     assert plan.job.policies[0].engine.tensor_parallel == 2
@@ -98,13 +98,13 @@ def test_the_short_policy_is_its_own(planned):
         "H100",
         *NODE,
         "actor_rollout_ref.actor.fsdp_config.model_dtype=bf16",
-        "++long_short.short.actor.strategy=fsdp2",
+        "++long_short.short.actor.strategy=fsdp",
         "++long_short.short.rollout.gpu_memory_utilization=0.2",
         short="llama3_1_8b",
     )
     long, short = plan.job.policies
     assert (long.training.param_bytes, short.training.param_bytes) == (2, 2)
-    assert (long.training.fsdp2, short.training.fsdp2) == (False, True)
+    assert (long.training.fsdp2, short.training.fsdp2) == (True, False)
     assert (long.engine.utilization, short.engine.utilization) == (0.4, 0.2)
     assert short.shape.params == 8_030_261_248
     # Only the long role learns by default: the short one has no optimizer, and no update.
@@ -246,7 +246,7 @@ MISFITS = {
         ),
         {},
         "log-prob long",
-        "actor_rollout_ref.model.use_fused_kernels",
+        "actor_rollout_ref.actor.fsdp_config.entropy_from_logits_with_chunking",
     ),
     "too few devices": (
         ("A100-80", *ONE_GPU),

@@ -19,6 +19,11 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.job
+"""Each starts a process that imports verl."""
+
 MAX_EXTRA_SECONDS = 0.3
 
 
