@@ -179,6 +179,8 @@ def _config(model: str, settings: RayOptions, engine: VLLMSettings) -> DictConfi
         # Prompts are read whole there (longshort_rl_cpu.yaml), and verl fails to raise the limit by itself.
         batched = config.actor_rollout_ref.rollout.max_num_batched_tokens
         own["rollout"]["max_num_batched_tokens"] = max(batched, engine.max_model_len)
+        # Logical slots, where Ray cannot count devices: for this model and for as large a peer.
+        config.ray_kwargs.ray_init.num_gpus = 2 * settings.nnodes * settings.n_gpus_per_node
     further = {"block_size": engine.block_size, "kv_cache_memory_bytes": engine.kv_cache_memory_bytes}
     own["rollout"]["engine_kwargs"] = {"vllm": {name: value for name, value in further.items() if value is not None}}
     if engine.dtype != "auto":
