@@ -44,7 +44,7 @@ check: .venv/.ready ## Lint, types and unit tests: under two minutes.
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/pyright
-	.venv/bin/python -m pytest -q -n auto --dist loadfile -m "not job and not slow and not gpu"
+	.venv/bin/python -m pytest -q -n auto --dist worksteal -m "not job and not slow and not gpu"
 
 test: check ## Everything that needs no GPU, the real job included: under twenty minutes.
 	.venv/bin/python -m pytest -q -m "job and not slow"

@@ -93,6 +93,7 @@ def test_the_authors_setting_and_the_baseline_fit(shapes, recipe):
     fits(planned(shapes, recipe, "sft_long", "A100-80GB", ["+sft_long=r1_distill"])[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["qwen2_5_7b_math", "llama3_1_8b_math"])
 @pytest.mark.parametrize("overrides", NODES, ids=" ".join)
 def test_several_nodes_fit(shapes, recipe, overrides):

@@ -257,6 +257,7 @@ MISFITS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MISFITS)
 def test_the_cure_makes_it_fit(name, planned):
     arguments, models, phase, key = MISFITS[name]
