@@ -29,7 +29,10 @@ def plan(
     gpu: Annotated[str, typer.Option(help="What the devices are.")] = "H100-80GB",
     model_config: Annotated[
         list[str] | None,
-        typer.Option(help="ROLE=FOLDER with a config.json, where the model itself is not here; once for each role."),
+        typer.Option(
+            help="ROLE=MODEL, once for each role: a folder with a config.json, or a name of the hub, to go by where the "
+            "model itself is not here yet."
+        ),
     ] = None,
     mean_tokens: Annotated[
         str | None,

@@ -313,13 +313,11 @@ def _check_cluster(config: DictConfig, settings: LongShortConfig, cluster: Mappi
         source = {"cpus": "ray_kwargs.ray_init.num_cpus", "gpus": "ray_kwargs.ray_init.num_gpus"}
     cpus, gpus = required_cpus(config), required_gpus(config)
     if found["gpus"] is not None and found["gpus"] < gpus:
-        own = "trainer.n_gpus_per_node × nnodes"
+        own, cure = "trainer.n_gpus_per_node × nnodes", "lower them"
         if settings.placement is Placement.SPLIT:
             own += f" and, under {SECTION}.placement 'split', those of {SECTION}.short_pool"
-        raise ConfigError(
-            f"{source['gpus']} is {found['gpus']:g}, but the job needs {gpus}: {own}; lower them, or set "
-            f"{SECTION}.placement to colocated, where both policies share the devices"
-        )
+            cure += f", or set {SECTION}.placement to colocated, where both policies share the devices"
+        raise ConfigError(f"{source['gpus']} is {found['gpus']:g}, but the job needs {gpus}: {own}; {cure}")
     if found["cpus"] is not None and found["cpus"] < cpus:
         raise ConfigError(
             f"{source['cpus']} is {found['cpus']:g}, but the job's processes reserve {cpus}; it would wait for ever. "
