@@ -30,8 +30,8 @@ def plan(
     model_config: Annotated[
         list[str] | None,
         typer.Option(
-            help="ROLE=MODEL, once for each role: a folder with a config.json, or a name of the hub, to go by where the "
-            "model itself is not here yet."
+            help="ROLE=MODEL, once for each role: a folder with a config.json, or a name of the hub, to go by where "
+            "the model itself is not here yet."
         ),
     ] = None,
     mean_tokens: Annotated[

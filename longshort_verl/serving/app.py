@@ -113,7 +113,9 @@ class _Metrics:
             "longshort_dialogues", "Dialogues by how they ended.", ["stop_reason"], registry=self.registry
         )
         self.cancelled = Counter(
-            "longshort_dialogues_cancelled", "Dialogues whose client left.", registry=self.registry
+            "longshort_dialogues_cancelled",
+            "Dialogues given up: their client left, or another choice of its request failed.",
+            registry=self.registry,
         )
         self.tokens = Counter("longshort_tokens", "Generated tokens by role.", ["role"], registry=self.registry)
         self.prompt_tokens = Counter(
@@ -261,12 +263,18 @@ class _Server:
             raise _no_model(name, self._settings.name)
         return self._card()
 
-    async def health(self) -> Response:
-        """200 while both engines answer, 503 and which one does not otherwise."""
+    async def health(self, request: Request) -> Response:
+        """200 while both engines answer, 503 and which one does not otherwise; why not, to those who have the key."""
+        try:
+            self._authorize(request)
+            told = True
+        except RequestError:
+            told = False
         found = {}
         for role, generator in self._pair.generators.items():
             check = getattr(generator, "check", None)
-            found[role.value] = (await check() if check else "") or "ok"
+            trouble = await check() if check else ""
+            found[role.value] = (trouble if told else "failed") if trouble else "ok"
         well = all(state == "ok" for state in found.values())
         return JSONResponse(found, status_code=200 if well else 503)
 

@@ -435,6 +435,14 @@ def test_health_and_metrics(serve):
         assert line in page
 
 
+def test_why_an_engine_failed_is_told_to_those_who_have_the_key(serve):
+    served = serve(api_key=KEY)
+    served.short.state = "http://10.0.0.7:8001/v1: connection refused"
+    assert httpx.get(f"{served.url}/health").json() == {"long": "ok", "short": "failed"}
+    told = httpx.get(f"{served.url}/health", headers={"authorization": f"Bearer {KEY}"}).json()
+    assert told == {"long": "ok", "short": served.short.state}
+
+
 def test_what_users_write_is_not_logged(serve, caplog):
     caplog.set_level(logging.DEBUG, logger="longshort_verl")
     served = serve(long=Writer(lambda asked: LOST))
