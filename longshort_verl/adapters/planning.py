@@ -29,7 +29,8 @@ from omegaconf import DictConfig, OmegaConf
 from longshort_verl.adapters.preflight import has_lora, long_short_settings, role_config
 from longshort_verl.config.schema import SECTION, ConfigError, LongShortConfig, Placement, Policies
 from longshort_verl.planning.hardware import Gpu
-from longshort_verl.planning.memory import Engine, Job, Policy, Pool, Sft, Training, replica_size
+from longshort_verl.planning.job import Engine, Job, Policy, Pool, Sft, Training
+from longshort_verl.planning.memory import replica_size
 from longshort_verl.planning.plan import Plan
 from longshort_verl.planning.shape import ModelShape, ShapeError, read_shape
 from longshort_verl.planning.speed import Load, Work

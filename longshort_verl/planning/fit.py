@@ -20,7 +20,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from longshort_verl.planning.hardware import GIB
-from longshort_verl.planning.memory import STAGES, Job, Kind, Phase, Policy, phases
+from longshort_verl.planning.job import STAGES, Job, Kind, Phase, Policy
+from longshort_verl.planning.memory import phases
 
 _STEP_TOKENS = 1024
 _MAX_NODES = 64

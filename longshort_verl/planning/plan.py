@@ -26,7 +26,8 @@ from rich.text import Text
 
 from longshort_verl.planning.fit import Finding, check
 from longshort_verl.planning.hardware import GIB
-from longshort_verl.planning.memory import Job, Kind, Part, Phase, host_memory, phases, trainable
+from longshort_verl.planning.job import Job, Kind, Part, Phase
+from longshort_verl.planning.memory import host_memory, phases, trainable
 from longshort_verl.planning.speed import Capacity, StepTime, Work, capacity, step_times
 
 ESTIMATE = "All numbers are estimates; none of them has been compared with a GPU yet."

@@ -19,10 +19,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from longshort_verl.planning.job import Job, Policy, Pool
 from longshort_verl.planning.memory import (
-    Job,
-    Policy,
-    Pool,
     engine_weights,
     kv_bytes,
     kv_bytes_per_token,

@@ -150,13 +150,12 @@ def test_a_plugin_that_is_not_loaded(policy, entry_points, said, what):
 
 
 def test_a_package_that_is_only_in_the_working_folder(tmp_path):
-    # A Python that has neither an installation nor the checkout, as on a node where it was forgotten.
-    (tmp_path / "longshort_verl").mkdir()
-    (tmp_path / "longshort_verl" / "__init__.py").touch()
+    # A Python that does not find the package, as on a node where it was forgotten: something else has its name.
+    (tmp_path / "longshort_verl.py").touch()
     found = probe_findings(*run_probe(environment(PYTHONPATH=str(tmp_path))), environment())
     assert [finding.name for finding in found] == ["other processes"]
     assert found[0].status is Status.FAILURE
-    assert found[0].found == "cannot use longshort_verl: No module named longshort_verl.adapters.doctor"
+    assert found[0].found.startswith("cannot use longshort_verl: Error while finding module specification")
     assert "pip install longshort-verl" in found[0].cure
 
 

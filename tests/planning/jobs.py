@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from longshort_verl.planning.hardware import find_gpu
-from longshort_verl.planning.memory import Engine, Job, Policy, Pool, Training
+from longshort_verl.planning.job import Engine, Job, Policy, Pool, Training
 from longshort_verl.planning.shape import ModelShape, read_shape
 from tests.model_configs import write_model_config
 

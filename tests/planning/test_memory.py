@@ -25,7 +25,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
 from longshort_verl.planning.fit import check, first_misfit
 from longshort_verl.planning.hardware import GIB
-from longshort_verl.planning.memory import Kind, host_memory, kv_bytes_per_token, layer_bytes, phases
+from longshort_verl.planning.job import Kind
+from longshort_verl.planning.memory import host_memory, kv_bytes_per_token, layer_bytes, phases
 from longshort_verl.planning.shape import read_shape
 from tests.planning.jobs import ENGINE, job, policy
 
