@@ -123,8 +123,9 @@ if [ "$ablation" = single ]; then
   told="ABLATION=single ${RL:+RL='$RL' }$told"
   if [ -n "${PROBLEMS:-}" ]; then
     # It learns from what it is asked afterwards.
-    suffix=$("$python" -c 'import sys; from longshort_verl.config.evaluate import read_evaluate
-sys.stdout.write(read_evaluate(sys.argv[1], []).sampling.solo_suffix)' "$recipe/evaluate.yaml")
+    suffix=$("$python" -c 'import sys; from pathlib import Path
+from longshort_verl.config.evaluate import read_evaluate
+sys.stdout.write(read_evaluate(Path(sys.argv[1]), []).sampling.solo_suffix)' "$recipe/evaluate.yaml")
     once problems make_problems.py "$run/problems" "${longshort[@]}" problems "$PROBLEMS" --out "$run/problems" \
       ${NUM_VAL:+--num-val "$NUM_VAL"} --suffix "$suffix"
     data=(data.train_files="$run/problems/train.parquet" data.val_files="$run/problems/val.parquet")
