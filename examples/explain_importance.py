@@ -1,16 +1,5 @@
-# Copyright 2026 The longshort-verl authors
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
 """A tiny model writes one chain of thought; which of its thoughts mattered?
 
     VERL_PLATFORM=cpu .venv/bin/python examples/explain_importance.py "3*4-2"
@@ -28,12 +17,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from longshort_verl.config.importance import read_importance
-from longshort_verl.data.journal import Journal
-from longshort_verl.data.scoring import score_rows
-from longshort_verl.data.traces import Row, RowOutcome
-from longshort_verl.engines import open_generator, token_counter
-from longshort_verl.evaluation.importance import thoughts_table
+from longshort_verl.chains.files import Row, RowOutcome
+from longshort_verl.chains.importance_config import read_importance
+from longshort_verl.chains.score import score_rows
+from longshort_verl.files.journal import Journal
+from longshort_verl.generation.open import open_generator, token_counter
+from longshort_verl.report.chains import thoughts_table
 from longshort_verl.types import Message, Problem, Sampling
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -75,7 +75,7 @@ once() {
 # verl's trainers print a lot: it goes to a file, of which the end is shown where they fail.
 sft() { # the run's folder, the role
   "$python" -m torch.distributed.run --standalone --nproc_per_node="$processes" \
-    -m longshort_verl.adapters.sft_trainer --config-dir "$recipe" --config-name "sft_$2" \
+    -m longshort_verl.adapters.sft.trainer --config-dir "$recipe" --config-name "sft_$2" \
     trainer.default_local_dir="$1/sft_$2" hydra.run.dir="$1/sft_$2/hydra" "${@:3}" >"$1/sft_$2.log" 2>&1 ||
     { tail -n 40 "$1/sft_$2.log"; exit 1; }
   # Neither is there where a run goes on that had only its mark left to set.
@@ -124,7 +124,7 @@ if [ "$ablation" = single ]; then
   if [ -n "${PROBLEMS:-}" ]; then
     # It learns from what it is asked afterwards.
     suffix=$("$python" -c 'import sys; from pathlib import Path
-from longshort_verl.config.evaluate import read_evaluate
+from longshort_verl.evaluation.config import read_evaluate
 sys.stdout.write(read_evaluate(Path(sys.argv[1]), []).sampling.solo_suffix)' "$recipe/evaluate.yaml")
     once problems make_problems.py "$run/problems" "${longshort[@]}" problems "$PROBLEMS" --out "$run/problems" \
       ${NUM_VAL:+--num-val "$NUM_VAL"} --suffix "$suffix"

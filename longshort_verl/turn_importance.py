@@ -1,21 +1,10 @@
-# Copyright 2026 The longshort-verl authors
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
 """The importance metric of the long role's turns in a dialogue, as a term of the reward.
 
 A turn's value before and after is how often the short model, made to answer at once, is right. Before a later turn it
 is made to answer instead of asking for that turn. The metric is that of chains of thought
-(:mod:`longshort_verl.data.importance`), with turns for thoughts; our reconstruction, as there.
+(:mod:`longshort_verl.importance`), with turns for thoughts; our reconstruction, as there.
 """
 
 from __future__ import annotations
@@ -25,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from longshort_verl.data.importance import Importance, MetricSettings, Value, hoeffding, importance, value_alpha
-from longshort_verl.data.sampling_plan import Counts
+from longshort_verl.chains.plan import Counts
+from longshort_verl.importance import Importance, MetricSettings, Value, hoeffding, importance, value_alpha
 
 
 class Credit(str, Enum):

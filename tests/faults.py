@@ -1,16 +1,5 @@
-# Copyright 2026 The longshort-verl authors
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
 """Faults for real jobs: a job imports this module in every process through ``VERL_USE_EXTERNAL_MODULES``."""
 
 from __future__ import annotations
@@ -21,7 +10,7 @@ import psutil
 from wrapt import when_imported
 
 
-@when_imported("longshort_verl.adapters.trainer")
+@when_imported("longshort_verl.adapters.rl.trainer")
 def leave_out_a_push(module) -> None:
     """``LONGSHORT_TEST_NO_PUSH=<policy>@<step>``: what that policy learns at that step does not reach its engine."""
     trainer = module.LongShortTrainer
@@ -36,7 +25,7 @@ def leave_out_a_push(module) -> None:
     trainer.on_step_end = without_one_push
 
 
-@when_imported("longshort_verl.adapters.trainer")
+@when_imported("longshort_verl.adapters.rl.trainer")
 def kill_an_engine_before_its_push(module) -> None:
     """``LONGSHORT_TEST_KILL_ENGINE=<step>``: all engines' processes die after the updates of that step."""
     trainer = module.LongShortTrainer

@@ -1,16 +1,5 @@
-# Copyright 2026 The longshort-verl authors
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
 """Rows from a file instead of from an engine, so that two trainers learn from the very same ones.
 
 A job imports this module in every process through ``VERL_USE_EXTERNAL_MODULES``. ``LONGSHORT_TEST_REPLAY`` names the
@@ -31,7 +20,7 @@ from typing import Any
 from wrapt import when_imported
 
 
-@when_imported("longshort_verl.adapters.agent_loop")
+@when_imported("longshort_verl.adapters.rl.agent_loop")
 def replace_the_loop(module) -> None:
     """Answer to the name of the two-agent loop, which the preflight asks for."""
     from verl.experimental.agent_loop import agent_loop
@@ -39,7 +28,7 @@ def replace_the_loop(module) -> None:
     agent_loop._agent_loop_registry[module.AGENT_LOOP] = {"_target_": "tests.replay.ReplayLoop"}
 
 
-@when_imported("longshort_verl.adapters.trainer")
+@when_imported("longshort_verl.adapters.rl.trainer")
 def pad_more(module) -> None:
     """Make padding rows where one device and one mini-batch need none."""
     multiple = os.environ.get("LONGSHORT_TEST_BATCH_MULTIPLE")
@@ -47,7 +36,7 @@ def pad_more(module) -> None:
         module.LongShortTrainer._get_required_batch_multiple = lambda self, dp_size: int(multiple)
 
 
-@when_imported("longshort_verl.adapters.trainer")
+@when_imported("longshort_verl.adapters.rl.trainer")
 def take_estimators_in_turn(module) -> None:
     """All estimators in one job."""
     names = os.environ.get("LONGSHORT_TEST_ESTIMATORS", "").split(",")

@@ -1,16 +1,5 @@
-# Copyright 2026 The longshort-verl authors
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
 """Sessions of the real agent loop on real tokenizers, with servers that replay what is scripted."""
 
 from __future__ import annotations
@@ -22,9 +11,9 @@ from omegaconf import OmegaConf
 from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.rollout.replica import TokenOutput
 
-from longshort_verl.adapters import agent_loop
-from longshort_verl.adapters.agent_loop import IN_TRAINING, LongShortAgentLoop, TwoPolicyClient
-from longshort_verl.adapters.preflight import load_tokenizer, role_config
+from longshort_verl.adapters.rl import agent_loop
+from longshort_verl.adapters.rl.agent_loop import IN_TRAINING, LongShortAgentLoop, TwoPolicyClient
+from longshort_verl.adapters.rl.check import load_tokenizer, role_config
 from longshort_verl.types import Role
 
 FORCING = "<answer>\\boxed{"

@@ -1,16 +1,5 @@
-# Copyright 2026 The longshort-verl authors
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
 """What tests/gpu runs, without a GPU: its configs pass all checks, and its models speak the protocol.
 
 The configs are composed as the jobs compose them, with the same overrides and the files that they name; only the models
@@ -27,8 +16,8 @@ import torch
 from omegaconf import OmegaConf
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from longshort_verl.adapters.preflight import check_config, check_files, load_tokenizer, role_config
-from longshort_verl.adapters.sft_trainer import check_sft
+from longshort_verl.adapters.rl.check import check_config, check_files, load_tokenizer, role_config
+from longshort_verl.adapters.sft.trainer import check_sft
 from longshort_verl.config.schema import Schedule
 from longshort_verl.dialogue import parse_turn
 from longshort_verl.types import Role, TurnKind

@@ -1,16 +1,5 @@
-# Copyright 2026 The longshort-verl authors
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
 """Recipes for GPUs fit onto the hardware that they name, by ``longshort plan``, and pass the checks before a run."""
 
 from __future__ import annotations
@@ -20,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from longshort_verl.adapters.planning import compose_config, read_plan
-from longshort_verl.adapters.preflight import check_config
-from longshort_verl.config.cold_start import read_cold_start
-from longshort_verl.config.evaluate import read_evaluate
-from longshort_verl.config.importance import read_importance
-from longshort_verl.config.serve import read_serve
-from longshort_verl.config.traces import read_traces_config
-from longshort_verl.planning.hardware import find_gpu
-from longshort_verl.planning.plan import verdict
+from longshort_verl.adapters.rl.check import check_config
+from longshort_verl.chains.importance_config import read_importance
+from longshort_verl.chains.traces_config import read_traces_config
+from longshort_verl.cold_start.config import read_cold_start
+from longshort_verl.evaluation.config import read_evaluate
+from longshort_verl.ops.plan.hardware import find_gpu
+from longshort_verl.ops.plan.verl_job import compose_config, read_plan
+from longshort_verl.ops.plan.view import verdict
+from longshort_verl.serving.config import read_serve
 from tests.model_configs import write_model_config
 
 ROOT = Path(__file__).resolve().parents[1]

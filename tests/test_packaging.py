@@ -1,16 +1,5 @@
-# Copyright 2026 The longshort-verl authors
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
 """The wheel and the sdist: what is in them, what they ask for, and that verl finds an installed one from anywhere."""
 
 from __future__ import annotations
@@ -33,7 +22,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from longshort_verl.versions import TESTED, allowed_ranges
+from longshort_verl.ops.doctor.versions import TESTED, allowed_ranges
 from tests.jobs import start_job
 
 PYTHONS = ("3.10", "3.11", "3.12")
@@ -83,7 +72,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel, source):
     found = contents(wheel)
     info = next(name.split("/")[0] for name in found if ".dist-info/" in name)
     assert {name for name in found if not name.startswith(info)} == package
-    assert {"longshort_verl/config/longshort_rl.yaml", "longshort_verl/evaluation/page.html"} <= package
+    assert {"longshort_verl/config/longshort_rl.yaml", "longshort_verl/report/page.html"} <= package
     assert found[f"{info}/licenses/LICENSE"] == (source / "LICENSE").read_bytes()
     assert wheel.name.endswith("-py3-none-any.whl")
 
@@ -104,7 +93,7 @@ def metadata(wheel: Path):
 def test_the_entry_points(wheel):
     text = next(text for name, text in contents(wheel).items() if name.endswith("entry_points.txt")).decode()
     assert re.findall(r"\[(.*)\]\n(.*)", text) == [
-        ("console_scripts", "longshort = longshort_verl.cli:app"),
+        ("console_scripts", "longshort = longshort_verl.cli.app:app"),
         ("verl.plugins", "longshort = longshort_verl.adapters.plugin"),
         ("vllm.general_plugins", "longshort_cpu = longshort_verl.adapters.compat:keep_vllm_cpu_weights"),
     ]
@@ -212,7 +201,7 @@ def installed_first(folder: Path, **more: str) -> dict[str, str]:
 
 @pytest.mark.job
 def test_verl_finds_the_installed_plugin_from_any_folder(installed, tmp_path):
-    command = [sys.executable, "-m", "longshort_verl.adapters.doctor"]
+    command = [sys.executable, "-m", "longshort_verl.ops.doctor.verl_checks"]
     done = subprocess.run(
         command, cwd=tmp_path, env=installed_first(installed), capture_output=True, text=True, check=False
     )
@@ -221,8 +210,8 @@ def test_verl_finds_the_installed_plugin_from_any_folder(installed, tmp_path):
     assert facts["package"] == str(installed / "longshort_verl")
     assert facts["entry_points"] == [{"name": "longshort", "distribution": "longshort-verl"}]
     assert facts["verl"]["plugin"] is True
-    assert facts["trainer"] == {"module": "longshort_verl.adapters.trainer"}
-    assert facts["agent_loop"] == {"module": "longshort_verl.adapters.agent_loop"}
+    assert facts["trainer"] == {"module": "longshort_verl.adapters.rl.trainer"}
+    assert facts["agent_loop"] == {"module": "longshort_verl.adapters.rl.agent_loop"}
     assert facts["platform"] == {"module": "cpu (PlatformCPU)"}
 
 

@@ -1,16 +1,5 @@
-# Copyright 2026 The longshort-verl authors
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
 """Fixes offered to verl: each applies to the released version, has a test that fails without it, and retires our shim.
 
 verl is copied once as released and once with all patches; their tests run in both copies, and so does a probe that
@@ -66,7 +55,7 @@ import verl.workers.engine.fsdp.transformer_impl as fsdp
 from omegaconf import OmegaConf
 from verl.plugin.platform import get_platform
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
-from longshort_verl.adapters import policies, preflight
+from longshort_verl.adapters.rl import check as preflight, policies
 from longshort_verl.adapters.compat import _MARK
 
 assert "cpu" in fsdp.EngineRegistry._engines["language_model"]["fsdp2"]

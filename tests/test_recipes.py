@@ -1,16 +1,5 @@
-# Copyright 2026 The longshort-verl authors
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
 """Every recipe YAML composes onto verl's real config tree, has only known keys and repeats no inherited value."""
 
 from __future__ import annotations
@@ -28,11 +17,11 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from longshort_verl.chains.importance_config import read_importance
+from longshort_verl.cold_start.config import read_cold_start
 from longshort_verl.config import schema
-from longshort_verl.config.cold_start import read_cold_start
-from longshort_verl.config.evaluate import read_evaluate
-from longshort_verl.config.importance import read_importance
-from longshort_verl.config.serve import read_serve
+from longshort_verl.evaluation.config import read_evaluate
+from longshort_verl.serving.config import read_serve
 
 ROOT = Path(__file__).resolve().parents[1]
 RL_RECIPES = sorted([*ROOT.glob("recipes/*/rl*.yaml"), ROOT / "tests/gpu/rl.yaml"])

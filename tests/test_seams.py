@@ -1,16 +1,5 @@
-# Copyright 2026 The longshort-verl authors
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
 """Every name of verl, TransferQueue and vLLM that we rely on, and the parameters that we pass or override.
 
 A failure here says what moved upstream before a job fails in some worker. Names that only tests use are not listed.
@@ -293,16 +282,16 @@ def test_the_trainer_and_the_loop_are_registered():
     from verl.experimental.agent_loop import agent_loop
     from verl.trainer.ppo.v1 import get_trainer_cls
 
-    assert get_trainer_cls("longshort").__module__ == "longshort_verl.adapters.trainer"
+    assert get_trainer_cls("longshort").__module__ == "longshort_verl.adapters.rl.trainer"
     assert agent_loop._agent_loop_registry["longshort"] == {
-        "_target_": "longshort_verl.adapters.agent_loop.LongShortAgentLoop"
+        "_target_": "longshort_verl.adapters.rl.agent_loop.LongShortAgentLoop"
     }
 
 
 def test_the_single_models_advantages_are_registered():
     from verl.trainer.ppo.core_algos import get_adv_estimator_fn
 
-    assert get_adv_estimator_fn("longshort_single").__module__ == "longshort_verl.adapters.single_model"
+    assert get_adv_estimator_fn("longshort_single").__module__ == "longshort_verl.adapters.rl.single_model"
 
 
 # ---------------------------------------------------------------- the lists are whole
@@ -426,7 +415,7 @@ def takes(name: str, keyword: str | None) -> bool:
 
 
 def test_attributes_that_the_trainer_reads_are_set_by_verl():
-    tree = ast.parse((PACKAGE / "adapters" / "trainer.py").read_text(encoding="utf-8"))
+    tree = ast.parse((PACKAGE / "adapters" / "rl" / "trainer.py").read_text(encoding="utf-8"))
     ours = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "LongShortTrainer")
     of_self = [
         node

@@ -1,16 +1,5 @@
-# Copyright 2026 The longshort-verl authors
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
 """Tasks for lighteval against `longshort serve`: the problem alone is asked, since the pair has its own prompts.
 
     longshort serve long.path=pair/long short.path=pair/short &
@@ -27,7 +16,7 @@ from lighteval.metrics.metrics import Metrics
 from lighteval.tasks.lighteval_task import LightevalTaskConfig
 from lighteval.tasks.requests import Doc
 
-# As `longshort evaluate` samples them (longshort_verl/data/problem_sets.py).
+# As `longshort evaluate` samples them (longshort_verl/problems/sets.py).
 SETS = {
     "math500": ("HuggingFaceH4/MATH-500", "test", 8),
     "aime_2024": ("HuggingFaceH4/aime_2024", "train", 32),

@@ -1,16 +1,5 @@
-# Copyright 2026 The longshort-verl authors
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
 """Entry point ``verl.plugins``: loaded at the end of ``import verl`` in every process, so it imports nothing heavy.
 
 The trainer, the agent loop and the single model's advantages register themselves when the module of verl that holds
@@ -27,9 +16,9 @@ from types import ModuleType
 logger = logging.getLogger(__name__)
 
 _REGISTERS_WITH = {
-    "verl.trainer.ppo.v1": "longshort_verl.adapters.trainer",
-    "verl.experimental.agent_loop": "longshort_verl.adapters.agent_loop",
-    "verl.trainer.ppo.core_algos": "longshort_verl.adapters.single_model",
+    "verl.trainer.ppo.v1": "longshort_verl.adapters.rl.trainer",
+    "verl.experimental.agent_loop": "longshort_verl.adapters.rl.agent_loop",
+    "verl.trainer.ppo.core_algos": "longshort_verl.adapters.rl.single_model",
 }
 """Module of verl → our module that registers a class or a function in it when imported."""
 

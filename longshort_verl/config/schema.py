@@ -1,16 +1,5 @@
-# Copyright 2026 The longshort-verl authors
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
 """Typed mirror of the section ``long_short`` of the recipes: every setting has its type and its limits here.
 
 Defaults live in the YAML files beside this one and nowhere else; a missing, unknown or impossible setting is a
@@ -28,7 +17,7 @@ from typing import Any, Literal, TypeVar, get_args, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from longshort_verl.dialogue import DialogueSettings
-from longshort_verl.grading import GradingSettings
+from longshort_verl.grading.answers import GradingSettings
 from longshort_verl.metrics import AlarmSettings
 from longshort_verl.rewards import RewardWeights
 from longshort_verl.turn_importance import ImportanceRewardSettings

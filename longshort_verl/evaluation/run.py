@@ -1,16 +1,5 @@
-# Copyright 2026 The longshort-verl authors
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
 """The pair, or one model by itself, on sets of problems: what it answers, in how many tokens.
 
 Every reply is kept as it was written, so that it can be graded again, and kept at once, so that a run that is killed
@@ -26,8 +15,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from longshort_verl.data.journal import Journal
 from longshort_verl.dialogue import DialogueSettings, run_dialogue
+from longshort_verl.files.journal import Journal
 from longshort_verl.generation import Generator
 from longshort_verl.types import Dialogue, FinishReason, Generation, Grade, Message, Problem, Role, Sampling, StopReason
 

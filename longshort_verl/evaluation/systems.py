@@ -1,16 +1,5 @@
-# Copyright 2026 The longshort-verl authors
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
 """Which systems an evaluation has, with their engines and journals: the config's side of :mod:`.run`."""
 
 from __future__ import annotations
@@ -21,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from longshort_verl.chat_template import control_tokens
-from longshort_verl.config.evaluate import EvaluateConfig, journal_settings
-from longshort_verl.data.journal import Journal
-from longshort_verl.data.problem_sets import ProblemSet
-from longshort_verl.data.problems import check_answers
-from longshort_verl.engines import load_tokenizer, open_generator, open_pair
+from longshort_verl.evaluation.config import EvaluateConfig, journal_settings
 from longshort_verl.evaluation.run import Attempt, EvaluationSampling, run_pair, run_solo
-from longshort_verl.grading import check_gold, grade
+from longshort_verl.files.journal import Journal
+from longshort_verl.generation.open import load_tokenizer, open_generator, open_pair
+from longshort_verl.grading.answers import check_gold, grade
+from longshort_verl.problems.read import check_answers
+from longshort_verl.problems.sets import ProblemSet
 from longshort_verl.types import Grade
 
 

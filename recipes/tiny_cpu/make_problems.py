@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from task import THINKER_STEPS, distinct_problems, solve
 
-from longshort_verl.data.problems import write_problems
+from longshort_verl.problems.read import write_problems
 from longshort_verl.types import Problem
 
 SOURCE = "tiny_cpu/arithmetic"

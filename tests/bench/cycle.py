@@ -1,16 +1,5 @@
-# Copyright 2026 The longshort-verl authors
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
 """Loaded into the benchmark's job: who learns at which step, when a batch lay ready and when it was handed over.
 
 The trainer has a setting for the first and none for the others; the benchmark wants all side by side in one run.
@@ -53,7 +42,7 @@ def note_when_rows_are_ready(module) -> None:
     module.tq.async_kv_put = put_and_note
 
 
-@when_imported("longshort_verl.adapters.trainer")
+@when_imported("longshort_verl.adapters.rl.trainer")
 def log_the_wait(module) -> None:
     """Log how long a batch lay ready before the trainer had it."""
     trainer = module.LongShortTrainer

@@ -1,16 +1,5 @@
-# Copyright 2026 The longshort-verl authors
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
 """What a value of each thought costs: eight rollouts at every boundary, as others make them, against ours.
 
 On the tiny solo model's own chains, with real vLLM, all in one process and in turn. The truth is 128 rollouts at every
@@ -32,16 +21,16 @@ from statistics import mean
 from rich.progress import Progress
 from scipy.stats import kendalltau
 
-from longshort_verl.config.importance import ImportanceConfig, read_importance
-from longshort_verl.data.journal import Journal
-from longshort_verl.data.monte_carlo import Cost
-from longshort_verl.data.sampling_plan import Plan
-from longshort_verl.data.scoring import Result as Row
-from longshort_verl.data.scoring import score_rows
-from longshort_verl.data.traces import Row as Trace
-from longshort_verl.data.traces import RowOutcome
-from longshort_verl.engines import token_counter
+from longshort_verl.chains.files import Row as Trace
+from longshort_verl.chains.files import RowOutcome
+from longshort_verl.chains.importance_config import ImportanceConfig, read_importance
+from longshort_verl.chains.plan import Plan
+from longshort_verl.chains.rollouts import Cost
+from longshort_verl.chains.score import Result as Row
+from longshort_verl.chains.score import score_rows
+from longshort_verl.files.journal import Journal
 from longshort_verl.generation import VLLMGenerator
+from longshort_verl.generation.open import token_counter
 from longshort_verl.types import Problem
 from tests.bench.results import Result, result
 from tests.configs import ROOT

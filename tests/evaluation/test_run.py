@@ -1,16 +1,5 @@
-# Copyright 2026 The longshort-verl authors
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
 
 from __future__ import annotations
 
@@ -21,18 +10,18 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from longshort_verl.cli import app
-from longshort_verl.config.evaluate import read_evaluate
+from longshort_verl.cli.app import app
 from longshort_verl.config.schema import ConfigError
-from longshort_verl.data.journal import Journal, JournalError
-from longshort_verl.data.problem_sets import ProblemSet
 from longshort_verl.dialogue import DialogueSettings
+from longshort_verl.evaluation.config import read_evaluate
 from longshort_verl.evaluation.records import answer_text, grade_again, summarize
-from longshort_verl.evaluation.results import evaluation_results, evaluation_table
 from longshort_verl.evaluation.run import Attempt, EarlyExit, EvaluationSampling, run_pair, run_solo
 from longshort_verl.evaluation.systems import read_attempts, run_systems
+from longshort_verl.files.journal import Journal, JournalError
 from longshort_verl.generation import ScriptedGenerator
-from longshort_verl.grading import GradingSettings, grade
+from longshort_verl.grading.answers import GradingSettings, grade
+from longshort_verl.problems.sets import ProblemSet
+from longshort_verl.report.tables import evaluation_results, evaluation_table
 from longshort_verl.types import FinishReason, Generation, Problem, Role
 from tests.servers import completion, servers
 

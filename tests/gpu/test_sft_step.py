@@ -1,16 +1,5 @@
-# Copyright 2026 The longshort-verl authors
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
 """One step of cold-start SFT of a model of 0.49 billion random parameters, on one GPU."""
 
 from __future__ import annotations
@@ -35,7 +24,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sft_step")
     overrides = [f"trainer.default_local_dir={folder}", *prepare_sft(folder)]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=1"]
-    command += ["-m", "longshort_verl.adapters.sft_trainer", "--config-dir", str(HERE), "--config-name", "sft"]
+    command += ["-m", "longshort_verl.adapters.sft.trainer", "--config-dir", str(HERE), "--config-name", "sft"]
     environment = {
         **os.environ,
         "VERL_PLATFORM": "",

@@ -1,19 +1,8 @@
-# Copyright 2026 The longshort-verl authors
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
 """Grades a reply for lm-evaluation-harness as `longshort evaluate` does."""
 
-from longshort_verl.grading import GradingSettings, canonical_gold, grade
+from longshort_verl.grading.answers import GradingSettings, canonical_gold, grade
 
 SETTINGS = GradingSettings(timeout_s=2.0, max_answer_chars=1000, max_workers=2)
 

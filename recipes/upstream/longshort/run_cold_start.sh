@@ -28,7 +28,7 @@ longshort cold-start "$OUT/importance" --out "$OUT/cold_start" --recipe "$RECIPE
 
 for role in long short; do
     python3 -m torch.distributed.run --standalone --nproc_per_node="$NGPUS" \
-        -m longshort_verl.adapters.sft_trainer --config-dir "$RECIPE/config" --config-name longshort_sft_trainer \
+        -m longshort_verl.adapters.sft.trainer --config-dir "$RECIPE/config" --config-name longshort_sft_trainer \
         cold_start.role=$role \
         data.train_files="$OUT/cold_start/${role}_train.parquet" \
         data.val_files="$OUT/cold_start/${role}_val.parquet" \

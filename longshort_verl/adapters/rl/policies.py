@@ -1,0 +1,242 @@
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a policy is within the trainer, and how the short one comes to be.
+
+The short policy is a second worker group with vLLM replicas of its own, built after verl's set-up and never in its
+place. Its replicas are numbered after the long policy's.
+"""
+
+# verl binds a worker's methods to its group, and awaits its managers' coroutines, when they are called; types cannot
+# follow that.
+# pyright: reportAttributeAccessIssue=false, reportUnusedCoroutine=false, reportArgumentType=false
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from omegaconf import DictConfig, OmegaConf, open_dict
+from verl.checkpoint_engine import CheckpointEngineManager
+from verl.single_controller.base.decorator import Dispatch, register
+from verl.single_controller.ray import (
+    RayClassWithInitArgs,
+    RayResourcePool,
+    RayWorkerGroup,
+    create_colocated_worker_cls,
+)
+from verl.trainer.ppo import core_algos
+from verl.trainer.ppo.utils import Role as VerlRole
+from verl.trainer.ppo.utils import need_reference_policy
+from verl.utils.config import omega_conf_to_dataclass
+from verl.workers.engine_workers import ActorRolloutRefWorker
+from verl.workers.rollout.llm_server import LLMServerManager
+from verl.workers.rollout.replica import RolloutReplica
+
+from longshort_verl.adapters.rl.check import has_lora, role_config
+from longshort_verl.config.schema import Placement, Policies
+from longshort_verl.metrics import EnginesFailed
+from longshort_verl.types import Role
+
+logger = logging.getLogger(__name__)
+
+SHORT_GROUP = "short"
+"""Name of the short policy's worker group and of its folder in a checkpoint; the long policy's is verl's "actor"."""
+HEALTH_PERIOD_S = 10.0
+"""How often the engines are asked whether they live while a push takes its time, in seconds."""
+
+
+class ShortPolicyWorker(ActorRolloutRefWorker):
+    """verl's worker for the short policy: the same, except for which engine its weights go to.
+
+    Remove when verl numbers the replicas of a further worker group itself: see :func:`_numbered_by_verl`.
+    """
+
+    def __init__(self, *args: Any, first_replica: int, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._first_replica = first_replica
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def init_model(self) -> None:
+        """Build actor and reference as verl does, then aim the rollout adapter at the short policy's replicas.
+
+        verl derives the replica from the rank within the worker group, which would be one of the long policy's.
+        """
+        super().init_model()
+        rollout = self.rollout
+        self.rollout = type(rollout)(
+            config=rollout.config,
+            model_config=rollout.model_config,
+            device_mesh=rollout.device_mesh,
+            replica_rank=self._first_replica + int(os.environ["RANK"]) // _replica_size(rollout.config),
+        )
+
+
+@dataclass(frozen=True)
+class _ShiftedWorkers:
+    """A worker group as seen by replicas whose ranks begin at ``first_replica``.
+
+    verl's replica r takes ``workers[r * size : (r + 1) * size]``; the leading gaps stand for the long policy's.
+    """
+
+    workers: Sequence[Any]
+    world_size: int
+
+
+@dataclass
+class Policy:
+    """One model: which roles it plays, who trains it, who serves it, and how it is configured."""
+
+    roles: tuple[Role, ...]
+    config: DictConfig
+    """The job's config with this policy's ``actor_rollout_ref``."""
+    tokenizer: Any
+    worker_group: RayWorkerGroup
+    servers: LLMServerManager
+    engines: CheckpointEngineManager
+    learns: bool
+    """Whether any step of the run updates it."""
+    unchecked: bool = field(default=True)
+    """Whether its engine still has to be compared with its actor since the last push."""
+    updated: bool = field(default=False)
+    """Whether its actor has learnt something that its engine does not have."""
+
+    def __post_init__(self) -> None:
+        algorithm = self.config.algorithm
+        self.use_reference_policy = need_reference_policy(self.config)
+        self.kl_controller = core_algos.get_kl_controller(algorithm.kl_ctrl) if algorithm.use_kl_in_reward else None
+
+    @property
+    def name(self) -> str:
+        """Under which its metrics are logged."""
+        return self.roles[0].value if len(self.roles) == 1 else Policies.SHARED.value
+
+    @property
+    def ref_in_actor(self) -> bool:
+        """Whether the reference is the actor without its LoRA adapter."""
+        return has_lora(self.config.actor_rollout_ref)
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether its engine gives its weights up while the actors train, and needs them pushed back."""
+        return bool(self.config.actor_rollout_ref.rollout.free_cache_engine)
+
+    def push(self, step: int) -> None:
+        """Give the engines the actor's weights, as verl's ``CheckpointEngineManager.update_weights`` does.
+
+        verl waits for an engine's answer without limit, and one that died never gives it. So whether they live is
+        asked before, and again while a push takes its time.
+
+        Raises:
+            EnginesFailed: an engine is dead.
+        """
+        self._check_health(step)
+        pending = self.worker_group.update_weights(global_steps=step, mode="naive")
+        while pending:
+            done, pending = ray.wait(pending, num_returns=len(pending), timeout=HEALTH_PERIOD_S)
+            ray.get(done)
+            if pending:
+                self._check_health(step)
+
+    def _check_health(self, step: int) -> None:
+        # A dead engine says so at once; a busy one answers when it has time.
+        asked = [replica.servers[0].collective_rpc.remote("check_health") for replica in self.servers.get_replicas()]
+        answered, _ = ray.wait(asked, num_returns=len(asked), timeout=HEALTH_PERIOD_S)
+        try:
+            ray.get(answered)
+        except ray.exceptions.RayError as error:
+            raise EnginesFailed(
+                f"step {step}: an engine of the {self.name} policy is dead and cannot be given its weights; what "
+                "vLLMHttpServer logged before says why"
+            ) from error
+
+
+def short_config(job: DictConfig) -> DictConfig:
+    """The job's config as the short policy has it: its ``actor_rollout_ref``, and its own nodes under ``split``."""
+    config = OmegaConf.create(OmegaConf.to_container(job, resolve=True))
+    assert isinstance(config, DictConfig)
+    with open_dict(config):
+        config.actor_rollout_ref = role_config(job, Role.SHORT)
+        if job.long_short.placement == Placement.SPLIT.value:
+            # By it a replica knows how many of its workers share a node; verl takes that from trainer.
+            config.actor_rollout_ref.rollout.n_gpus_per_node = job.long_short.short_pool.n_gpus_per_node
+    return config
+
+
+def build_short_policy(
+    job: DictConfig, *, tokenizer: Any, pool: RayResourcePool, first_replica: int, learns: bool
+) -> Policy:
+    """Start the short policy's actor and its engines, which are left asleep.
+
+    Args:
+        job: the job's config.
+        tokenizer: the short model's own.
+        pool: the devices that it gets.
+        first_replica: the number of its first vLLM replica, which is how many the long policy has.
+        learns: whether any step of the run updates it.
+    """
+    config = short_config(job)
+    own_reference = need_reference_policy(config) and not has_lora(config.actor_rollout_ref)
+    role = VerlRole.ActorRolloutRef if own_reference else VerlRole.ActorRollout
+    numbered = _numbered_by_verl()
+    worker = RayClassWithInitArgs(
+        cls=ray.remote(ActorRolloutRefWorker if numbered else ShortPolicyWorker),
+        config=config.actor_rollout_ref,
+        distillation_config=config.get("distillation"),
+        role=str(role),
+        **{"first_replica_rank" if numbered else "first_replica": first_replica},
+    )
+    group = RayWorkerGroup(
+        resource_pool=pool,
+        ray_cls_with_init=create_colocated_worker_cls({SHORT_GROUP: worker}),
+        device_name=config.trainer.device,
+    ).spawn(prefix_set={SHORT_GROUP})[SHORT_GROUP]
+    group.init_model()
+    logger.info("the short policy's actor is ready")
+    gaps = [None] * (first_replica * _replica_size(config.actor_rollout_ref.rollout))
+    shifted = _ShiftedWorkers(workers=[*gaps, *group.workers], world_size=group.world_size)
+    servers = LLMServerManager.create(
+        config=config,
+        worker_group=group if numbered else shifted,
+        rollout_resource_pool=pool,
+        start_rank=first_replica,
+    )
+    engine_config = omega_conf_to_dataclass(config.actor_rollout_ref.rollout.checkpoint_engine)
+    engine_config.backend = "naive"
+    engines = CheckpointEngineManager(config=engine_config, actor_wg=group, replicas=servers.get_replicas())
+    engines.sleep_replicas()
+    return Policy(
+        roles=(Role.SHORT,),
+        config=config,
+        tokenizer=tokenizer,
+        worker_group=group,
+        servers=servers,
+        engines=engines,
+        learns=learns,
+    )
+
+
+def _numbered_by_verl() -> bool:
+    """Whether verl numbers a further worker group's replicas after the first one's (patch 0006).
+
+    Both halves of it must be there: which workers a replica takes, and which replica a worker pushes its weights to.
+
+    Raises:
+        RuntimeError: only one half is.
+    """
+    found = {
+        "first_replica_rank" in inspect.signature(function).parameters
+        for function in (RolloutReplica.init_hybrid, ActorRolloutRefWorker.__init__)
+    }
+    if len(found) > 1:
+        raise RuntimeError("verl numbers a second worker group's replicas by half: weights would reach a wrong engine")
+    return found.pop()
+
+
+def _replica_size(rollout: Any) -> int:
+    """Devices of one vLLM replica."""
+    return rollout.tensor_model_parallel_size * rollout.data_parallel_size * rollout.pipeline_model_parallel_size

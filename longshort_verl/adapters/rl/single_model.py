@@ -1,0 +1,87 @@
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the pair is compared with: one model by itself under verl's own trainer, rewarded for accuracy and length.
+
+``config/longshort_single.yaml`` names both parts: the reward function, and the advantage estimator, which knows a
+prompt's group as length within it needs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage, register_adv_est
+
+from longshort_verl.grading.answers import GradingSettings, grade
+from longshort_verl.rewards import length_terms
+
+ESTIMATOR = "longshort_single"
+"""``algorithm.adv_estimator``."""
+
+
+def compute_score(
+    data_source: str, solution_str: str, ground_truth: str, extra_info: Mapping[str, Any] | None = None, **grading: Any
+) -> dict[str, float]:
+    """verl's custom reward function: 1 for a correct last box, else 0.
+
+    Args:
+        data_source: where the problem comes from; not used.
+        solution_str: the whole reply.
+        ground_truth: the gold answer.
+        extra_info: not used.
+        grading: limits of grading (``longshort_grading.yaml``).
+    """
+    accuracy = float(grade(solution_str, ground_truth, GradingSettings(**grading)).correct)
+    return {"score": accuracy, "acc": accuracy}
+
+
+@register_adv_est(ESTIMATOR)
+def single_model_advantage(
+    token_level_rewards: torch.Tensor,
+    response_mask: torch.Tensor,
+    config: Any,
+    index: np.ndarray,
+    **unused: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """GRPO's advantages of accuracy plus the weighted length term, both within the prompt's group.
+
+    The length term is the pair's (:func:`longshort_verl.rewards.length_terms`), of all tokens that the model wrote.
+
+    Args:
+        token_level_rewards: accuracy on some token of each reply, (replies, tokens).
+        response_mask: 1 for what the model wrote, (replies, tokens).
+        config: the section ``algorithm``; ``length_weight`` and ``norm_adv_by_std_in_grpo`` are read.
+        index: of each reply, its prompt's name.
+
+    Returns:
+        Advantages and returns, which are the same, (replies, tokens).
+
+    Raises:
+        ValueError: ``algorithm.length_weight`` is missing, negative or not finite.
+    """
+    weight = config.get("length_weight")
+    if not isinstance(weight, (int, float)) or not (math.isfinite(weight) and weight >= 0):
+        raise ValueError(
+            f"algorithm.length_weight is {weight!r}; set it to a finite number of at least 0, as longshort_single.yaml "
+            "does"
+        )
+    correct = (token_level_rewards.sum(dim=-1) > 0).tolist()
+    num_tokens = [int(number) for number in response_mask.sum(dim=-1).tolist()]
+    groups: dict[Any, list[int]] = defaultdict(list)
+    for i, name in enumerate(index):
+        groups[name].append(i)
+    lengths = torch.zeros_like(token_level_rewards)
+    for rows in groups.values():
+        terms = length_terms([num_tokens[i] for i in rows], [correct[i] for i in rows])
+        lengths[rows, 0] = torch.tensor(terms, dtype=lengths.dtype, device=lengths.device)
+    return compute_grpo_outcome_advantage(
+        token_level_rewards + weight * lengths,
+        response_mask,
+        index,
+        norm_adv_by_std_in_grpo=config.get("norm_adv_by_std_in_grpo", True),
+    )

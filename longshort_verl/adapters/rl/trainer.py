@@ -1,0 +1,558 @@
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
+"""The two-policy trainer: ``trainer.v1.trainer_mode=longshort``.
+
+verl's synchronous V1 trainer with a second policy beside its own. ``actor_rollout_ref`` is the long policy and stays
+where verl puts it; the short policy is a second worker group with its own vLLM replicas, in the same placement group
+or in one of its own, built after verl's set-up and never in its place. A step samples dialogues from both engines,
+scores each role's rows within their group, and lets every policy that learns at this step run verl's own log-prob,
+advantage and update code on its rows, with ``self`` pointed at that policy for as long
+(:meth:`LongShortTrainer._acting_as`). One shared policy is the same with both roles' rows.
+"""
+
+# verl binds a worker's methods to its group, and awaits its managers' coroutines, when they are called; types cannot
+# follow that.
+# pyright: reportAttributeAccessIssue=false, reportUnusedCoroutine=false, reportArgumentType=false
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from statistics import fmean
+from typing import Any
+
+import ray
+import torch
+import transfer_queue as tq
+from omegaconf import DictConfig, open_dict
+from tensordict import TensorDict
+from transfer_queue import KVBatchMeta
+from verl.single_controller.ray import RayResourcePool
+from verl.trainer.ppo.v1.trainer_base import register_trainer
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.utils import tensordict_utils
+from verl.utils.debug import marked_timer
+from verl.utils.metric import reduce_metrics
+from verl.utils.py_functional import rename_dict
+from verl.workers.rollout.llm_server import LLMServerClient
+
+from longshort_verl.adapters import compat
+from longshort_verl.adapters.rl import checkpoints
+from longshort_verl.adapters.rl.agent_loop import IN_TRAINING, ROW, TwoPolicyClient
+from longshort_verl.adapters.rl.check import (
+    TRAINER_MODE,
+    as_sync,
+    check_config,
+    check_files,
+    load_tokenizer,
+    role_config,
+)
+from longshort_verl.adapters.rl.policies import SHORT_GROUP, Policy, build_short_policy
+from longshort_verl.config.schema import Placement, Policies
+from longshort_verl.metrics import alarms, check_engines, dialogue_metrics, importance_metrics, role_metrics
+from longshort_verl.report.curves import validation_mean
+from longshort_verl.rewards import Outcome, Reward, group_rewards, turn_advantages
+from longshort_verl.turn_importance import Credit
+from longshort_verl.types import Role, StopReason
+
+logger = logging.getLogger(__name__)
+
+SHORT_POOL = "short_pool"
+"""Name of the short policy's own devices under the placement ``split``."""
+ALARM = "longshort alarm:"
+"""What every alarm's line begins with."""
+MAX_CHECKED_ROWS = 64
+"""Rows on which a resting policy's engine is compared with its actor after a push; of a learning one, all are."""
+
+
+@register_trainer(TRAINER_MODE)
+class LongShortTrainer(PPOTrainerSync):
+    """Trains two policies that take turns, or one that plays both roles; a role that does not learn is served."""
+
+    def __init__(self, config: DictConfig):
+        compat.log_in_worker()
+        self.settings = check_config(config, cluster=ray.cluster_resources())
+        as_sync(config, PPOTrainerSync)
+        super().__init__(config)
+        self._policies: list[Policy] = []
+        self._warned: set[str] = set()
+        self._turn_credits: dict[str, torch.Tensor] = {}
+
+    # ------------------------------------------------------------------ set-up
+
+    def _build_replay_buffer(self):
+        buffer = super()._build_replay_buffer()
+        # verl polls every 2 s, which would be most of a short step.
+        buffer.poll_interval = min(buffer.poll_interval, 0.05)
+        return buffer
+
+    def _init_dataloader(self) -> None:
+        tokenizers = [load_tokenizer(role_config(self.config, role)) for role in Role]
+        check_files(self.config, *tokenizers)
+        self._short_tokenizer = tokenizers[1]
+        super()._init_dataloader()
+
+    def _init_resource_pool_mgr(self) -> None:
+        super()._init_resource_pool_mgr()
+        if self.settings.placement is Placement.SPLIT:
+            pool = self.settings.short_pool
+            self.resource_pool_manager.resource_pool_spec[SHORT_POOL] = [pool.n_gpus_per_node] * pool.nnodes
+
+    def _setup(self) -> None:
+        super()._setup()
+        shared = self.settings.policies is Policies.SHARED
+        first = Policy(
+            roles=tuple(Role) if shared else (Role.LONG,),
+            config=self.config,
+            tokenizer=self.tokenizer,
+            worker_group=self.actor_rollout_wg,
+            servers=self.llm_server_manager,
+            engines=self.checkpoint_manager,
+            learns=shared or Role.LONG in self.settings.trained,
+        )
+        self._policies = [first] if shared else [first, self._short_policy()]
+        self._load_checkpoint()
+
+    def _short_devices(self) -> RayResourcePool:
+        """The short policy's: the trainer's, or under ``split`` its own."""
+        pools = self.resource_pool_manager
+        if self.settings.placement is Placement.SPLIT:
+            return pools.resource_pool_dict[SHORT_POOL]
+        return pools.get_resource_pool(next(iter(self.role_worker_mapping)))
+
+    def _short_policy(self) -> Policy:
+        return build_short_policy(
+            self.config,
+            tokenizer=self._short_tokenizer,
+            pool=self._short_devices(),
+            first_replica=len(self.llm_server_manager.get_replicas()),
+            learns=Role.SHORT in self.settings.trained,
+        )
+
+    def get_llm_client(self) -> LLMServerClient:
+        """The client of both roles' policies, for the agent loops."""
+        short = self._policies[-1].servers.get_client()
+        return self.llm_server_manager.get_client(client_cls=TwoPolicyClient, short=short)
+
+    def _rollout_server_managers(self) -> list:
+        return [policy.servers for policy in self._policies]
+
+    # ------------------------------------------------------------------ weights
+
+    def on_init_end(self) -> None:
+        """Push all policies' weights, except where the engine serves from disk what never changes."""
+        resumed = self.global_steps > 0
+        for policy in self._policies:
+            if policy.learns or policy.sleeps or resumed:
+                policy.push(self.global_steps)
+
+    def on_sample_end(self) -> None:
+        """Put all engines to sleep; verl's own hook does the first one's."""
+        super().on_sample_end()
+        for policy in self._policies[1:]:
+            policy.engines.sleep_replicas()
+
+    def on_step_end(self) -> None:
+        """Push what was updated at this step, and what sleep dropped."""
+        for policy in self._policies:
+            if policy.updated or policy.sleeps:
+                with marked_timer(f"update_weights/{policy.name}", self.timing_raw):
+                    policy.push(self.global_steps)
+                policy.unchecked, policy.updated = True, False
+            else:
+                # Nothing has changed, so the engine is up to date: verl's staleness metrics go by this number.
+                servers = [server for replica in policy.servers.get_replicas() for server in replica.servers]
+                ray.get([server.set_global_steps.remote(self.global_steps) for server in servers])
+
+    # ------------------------------------------------------------------ one step
+
+    def _next_train_batch(self, *args: Any, **kwargs: Any) -> TensorDict:
+        batch = super()._next_train_batch(*args, **kwargs)
+        tensordict_utils.assign_non_tensor_data(batch, IN_TRAINING, True)
+        return batch
+
+    def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int) -> KVBatchMeta:
+        with marked_timer("gen", timing_raw):
+            self.on_sample_begin()
+            batch, sampling_metrics = self.replay_buffer.sample(
+                global_steps=self.global_steps, partition_id="train", batch_size=sample_batch_size
+            )
+            metrics.update(sampling_metrics)
+            self.on_sample_end()
+        outcomes = self._score(batch, metrics)
+        keys, tags = [], []
+        for policy in self._policies:
+            own = batch.select_keys([key for key, outcome in outcomes.items() if outcome.role in policy.roles])
+            # A selection shares the batch's instructions to workers; one policy's must not reach the other's.
+            own.extra_info = {}
+            with self._acting_as(policy):
+                done = self._step_policy(policy, own, outcomes, metrics, timing_raw)
+            keys += done.keys
+            tags += done.tags
+        self._warn(metrics)
+        return KVBatchMeta(partition_id=batch.partition_id, keys=keys, tags=tags)
+
+    def _score(self, batch: KVBatchMeta, metrics: dict) -> dict[str, Outcome]:
+        """Compute each row's reward within its group and write it where verl expects it.
+
+        Returns:
+            Outcome by key, in an order that does not depend on which dialogue ended first: mini-batches are cut in it,
+            so that a resumed run repeats them.
+        """
+        data = tq.kv_batch_get(
+            keys=batch.keys, partition_id=batch.partition_id, select_fields=["uid", "extra_fields", "response_mask"]
+        )
+        masks = data["response_mask"]
+        fields = data.pop("extra_fields").tolist()
+        outcomes = {
+            key: _outcome(uid, extra)
+            for key, uid, extra in zip(batch.keys, data.pop("uid").tolist(), fields, strict=True)
+        }
+        check_engines(fmean(outcome.failed for outcome in outcomes.values()), f"step {self.global_steps}")
+        live = {key: outcome for key, outcome in outcomes.items() if outcome.live}
+        weights = self.settings.reward
+        if self.settings.importance.credit is Credit.TURN:
+            weights = replace(weights, importance=0.0)  # not of the row
+        rewards = dict(zip(live, group_rewards(list(live.values()), weights), strict=True))
+        scores = []
+        for key, mask in zip(batch.keys, masks.unbind(), strict=True):
+            score = torch.zeros(mask.shape, dtype=torch.float32)
+            if key in rewards:
+                score[-1] = rewards[key].total
+            scores.append(score)
+        self._write(batch, {"rm_scores": scores})
+        if self.settings.reward.importance and self.settings.importance.credit is Credit.TURN:
+            self._turn_credits = self._credit_turns(
+                {key: outcomes[key].group for key in live if outcomes[key].role is Role.LONG},
+                dict(zip(batch.keys, fields, strict=True)),
+                dict(zip(batch.keys, masks.unbind(), strict=True)),
+            )
+        metrics.update(_episode_metrics(outcomes, fields, rewards))
+        place = {
+            key: (extra[ROW]["problem"], *map(int, key.rsplit("_", 2)[1:]))
+            for key, extra in zip(batch.keys, fields, strict=True)
+        }
+        return {key: outcomes[key] for key in sorted(outcomes, key=place.__getitem__)}
+
+    def _credit_turns(
+        self, groups: Mapping[str, str], fields: Mapping[str, Mapping[str, Any]], masks: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """What each long row's tokens get on top of their advantage: their turn's importance."""
+        scores = {key: _turn_scores(fields[key]) for key in groups}
+        found = turn_advantages(scores, groups)
+        credits: dict[str, torch.Tensor] = {}
+        for key, values in found.items():
+            own = masks[key].bool()
+            # Between two turns of a role its peer speaks, so each run of own tokens is a turn.
+            begins = own & ~torch.cat([own.new_zeros(1), own[:-1]])
+            turn = torch.cumsum(begins.long(), dim=0) - 1
+            of_turn = torch.zeros(int(turn.max()) + 1 if own.any() else 0)
+            of_turn[: len(values)] = torch.tensor(values)
+            credits[key] = torch.where(own, of_turn[turn.clamp(min=0)], 0.0) * self.settings.reward.importance
+        return credits
+
+    def _add_turn_credits(self, batch: KVBatchMeta) -> None:
+        """Onto verl's advantages, token by token."""
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["advantages"])
+        rows = data["advantages"].unbind()
+        added = [row + self._turn_credits[key].to(row) for key, row in zip(batch.keys, rows, strict=True)]
+        self._write(batch, {"advantages": added})
+
+    def _step_policy(
+        self, policy: Policy, batch: KVBatchMeta, outcomes: Mapping[str, Outcome], metrics: dict, timing_raw: dict
+    ) -> KVBatchMeta:
+        """verl's own stages on the rows of one policy; ``self`` acts as it. All its rows come back, and padding."""
+        own: dict[str, Any] = {}
+        live = [key for key in batch.keys if outcomes[key].live]
+        learning = self.settings.learning(self.global_steps)
+        trained = [key for key in live if outcomes[key].role in learning]
+        for role in policy.roles:
+            if not any(outcomes[key].role is role for key in live):
+                logger.warning("step %s: the %s role wrote no turn in any dialogue", self.global_steps, role.value)
+        self._write_inert(batch.select_keys([key for key in batch.keys if key not in set(trained)]))
+        padding = batch.select_keys([])
+        if trained:
+            rows = self._balance_batch(batch.select_keys(trained), metrics=own)
+            padding = rows.select_keys([key for key in rows.keys if key not in outcomes])
+            self._write_inert(padding)
+            self._log_probs(policy, rows, own, timing_raw)
+            if self.use_reference_policy:
+                with marked_timer(f"ref/{policy.name}", timing_raw):
+                    rows = self._compute_ref_log_prob(rows, metrics=own)
+            with marked_timer(f"adv/{policy.name}", timing_raw):
+                for role in policy.roles:
+                    of_role = [key for key in trained if outcomes[key].role is role]
+                    if of_role:
+                        self._compute_advantage(rows.select_keys(of_role), metrics=own)
+                        if role is Role.LONG and self._turn_credits:
+                            self._add_turn_credits(rows.select_keys(of_role))
+            with marked_timer(f"update_actor/{policy.name}", timing_raw):
+                policy.updated |= self._update_policy(rows, len(trained), own)
+        elif policy.unchecked and live:
+            rows = self._balance_batch(batch.select_keys(live[:MAX_CHECKED_ROWS]), metrics=own)
+            padding = rows.select_keys([key for key in rows.keys if key not in outcomes])
+            self._write_inert(padding)
+            self._log_probs(policy, rows, own, timing_raw)
+        metrics.update({f"{policy.name}/{key}": value for key, value in own.items()})
+        return KVBatchMeta(
+            partition_id=batch.partition_id, keys=[*batch.keys, *padding.keys], tags=[*batch.tags, *padding.tags]
+        )
+
+    def _log_probs(self, policy: Policy, rows: KVBatchMeta, metrics: dict, timing_raw: dict) -> None:
+        """The actor's log-probabilities, which verl compares with the engine's on the way."""
+        rows.extra_info["temperature"] = self.config.actor_rollout_ref.rollout.temperature
+        with marked_timer(f"old_log_prob/{policy.name}", timing_raw):
+            self._compute_old_log_prob(rows, metrics=metrics)
+        policy.unchecked = False
+
+    def _update_policy(self, batch: KVBatchMeta, num_live: int, metrics: dict) -> bool:
+        """verl's actor update with a fixed number of optimizer steps, however many rows there are; whether it ran.
+
+        The base class cuts mini-batches of a fixed number of rows, so that the number of optimizer steps would follow
+        the number of rows. Losses are normalised by live rows; padding carries no weight.
+        """
+        actor = self.config.actor_rollout_ref.actor
+        steps = self._num_mini_batch()
+        num_padding = len(batch) - num_live
+        metrics["actor/skipped_update"] = float(len(batch) // steps <= num_padding)
+        if metrics["actor/skipped_update"]:
+            # A mini-batch of nothing but padding has no tokens to average over.
+            logger.warning(
+                "step %s: %s live rows are too few for %s optimizer steps; no update",
+                self.global_steps,
+                num_live,
+                steps,
+            )
+            return False
+        batch.extra_info.update(
+            {
+                "calculate_entropy": actor.calculate_entropy or actor.entropy_coeff != 0.0,
+                "distillation_use_topk": False,
+                "distillation_only": False,
+                "global_batch_size": num_live / steps,
+                "num_mini_batch": steps,
+                "epochs": actor.ppo_epochs,
+                "seed": actor.data_loader_seed,
+                "dataloader_kwargs": {"shuffle": actor.shuffle},
+                "temperature": self.config.actor_rollout_ref.rollout.temperature,
+            }
+        )
+        output = rename_dict(self.actor_rollout_wg.update_actor(batch)["metrics"], "actor/")
+        output["perf/mfu/actor"] = output.pop("actor/mfu")
+        metrics.update(reduce_metrics(output))
+        return True
+
+    def _num_mini_batch(self) -> int:
+        return self.config.data.train_batch_size // self.config.actor_rollout_ref.actor.ppo_mini_batch_size
+
+    def _get_required_batch_multiple(self, dp_size: int) -> int:
+        return dp_size * self._num_mini_batch()
+
+    def _warn(self, metrics: dict) -> None:
+        """Log which alarms hold at this step, and say each once."""
+        for name, message in alarms(metrics, self.settings.alarms).items():
+            metrics[f"alarm/{name}"] = 1.0
+            if name not in self._warned:
+                self._warned.add(name)
+                logger.warning("%s step %s: %s", ALARM, self.global_steps, message)
+
+    @contextmanager
+    def _acting_as(self, policy: Policy) -> Iterator[None]:
+        """Point what verl's stages read at one policy: config, tokenizer, worker groups, reference."""
+        acting = {
+            "config": policy.config,
+            "tokenizer": policy.tokenizer,
+            "actor_rollout_wg": policy.worker_group,
+            "ref_policy_wg": policy.worker_group,
+            "use_reference_policy": policy.use_reference_policy,
+            "ref_in_actor": policy.ref_in_actor,
+            "kl_ctrl_in_reward": policy.kl_controller,
+        }
+        saved = {name: getattr(self, name) for name in acting if hasattr(self, name)}
+        try:
+            for name, value in acting.items():
+                setattr(self, name, value)
+            yield
+        finally:
+            for name in acting:
+                if name in saved:
+                    setattr(self, name, saved[name])
+                else:
+                    delattr(self, name)
+
+    def _write_inert(self, batch: KVBatchMeta) -> None:
+        """Give rows that teach nothing the fields that verl's metrics read of every row."""
+        if not batch.keys:
+            return
+        masks = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["response_mask"])
+        zeros = [torch.zeros(mask.shape, dtype=torch.float32) for mask in masks["response_mask"].unbind()]
+        self._write(batch, {"advantages": zeros, "returns": zeros})
+
+    @staticmethod
+    def _write(batch: KVBatchMeta, fields: dict[str, list[torch.Tensor]]) -> None:
+        nested = {name: torch.nested.as_nested_tensor(rows, layout=torch.jagged) for name, rows in fields.items()}
+        tq.kv_batch_put(
+            keys=batch.keys, partition_id=batch.partition_id, fields=TensorDict(nested, batch_size=len(batch))
+        )
+
+    # ------------------------------------------------------------------ validation
+
+    def _validate(self) -> dict[str, float]:
+        # verl decodes a session's last row, which is the short role's, and all others with the same tokenizer.
+        saved, self.tokenizer = self.tokenizer, _LenientDecoder(self._policies[-1].tokenizer)
+        try:
+            metrics = super()._validate()
+        finally:
+            self.tokenizer = saved
+        check_engines(validation_mean(metrics, "engine_failed"), f"validation at step {self.global_steps}")
+        self._keep_best(metrics)
+        return metrics
+
+    def _dump_generations(self, inputs, outputs, gts, scores, reward_extra_infos_dict, dump_path):
+        """Write validation's dialogues a line each, as their roles wrote them, instead of a line a row."""
+        infos = dict(reward_extra_infos_dict)
+        dialogues = infos.pop("dialogue", None)
+        if dialogues is None:
+            return super()._dump_generations(inputs, outputs, gts, scores, infos, dump_path)
+        last = [i for i, key in enumerate(infos["uid"]) if key.endswith(f"_{len(Role) - 1}")]
+        return super()._dump_generations(
+            [inputs[i] for i in last],
+            [dialogues[i] for i in last],
+            [gts[i] for i in last],
+            [scores[i] for i in last],
+            {name: [values[i] for i in last] for name, values in infos.items()},
+            dump_path,
+        )
+
+    def _log_rollout_data(self, batch: KVBatchMeta, timing_raw: dict, rollout_data_dir: str) -> None:
+        """Write sampled rows, a folder a role, each decoded by its own policy's tokenizer."""
+        real = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
+        for number, role in enumerate(Role):
+            policy = next(policy for policy in self._policies if role in policy.roles)
+            rows = batch.select_keys([key for key in real if key.endswith(f"_{number}")])
+            with self._acting_as(policy):
+                super()._log_rollout_data(rows, timing_raw, os.path.join(rollout_data_dir, role.value))
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def _save_checkpoint(self, note: Mapping[str, Any] | None = None) -> None:
+        """All policies, optimizers and the data position, crash-safe (:mod:`~longshort_verl.adapters.rl.checkpoints`)."""
+        root = self.config.trainer.default_local_dir
+        folder = os.path.join(root, f"global_step_{self.global_steps}")
+        keep = self.config.trainer.get("max_actor_ckpt_to_keep", None)
+        checkpoints.begin(folder)
+        # verl writes the file that names the latest checkpoint last, so the short policy must be on disk before; and
+        # it would delete old checkpoints before the new one is whole.
+        with self._with_trainer_keys(max_actor_ckpt_to_keep=None):
+            for policy in self._policies[1:]:
+                policy.worker_group.save_checkpoint(
+                    os.path.join(folder, SHORT_GROUP), None, self.global_steps, max_ckpt_to_keep=None
+                )
+            super()._save_checkpoint()
+        schedule = {"schedule": self.settings.schedule.value, "policies": self.settings.policies.value}
+        checkpoints.complete(folder, {"step": self.global_steps, **schedule, **(note or {})})
+        checkpoints.prune(root, keep)
+
+    def _load_checkpoint(self) -> None:
+        if not self._policies:
+            return  # called by verl's set-up, before the short policy exists; ours calls again
+        trainer = self.config.trainer
+        if trainer.resume_mode == "auto":
+            checkpoints.repair(trainer.default_local_dir)
+        super()._load_checkpoint()
+        if self.global_steps == 0:
+            return
+        root = os.path.abspath(trainer.resume_from_path or "")
+        if trainer.resume_mode == "auto":
+            root = os.path.abspath(os.path.join(trainer.default_local_dir, f"global_step_{self.global_steps}"))
+        checkpoints.check(root, policies=self.settings.policies.value)
+        for policy in self._policies[1:]:
+            policy.worker_group.load_checkpoint(
+                local_path=os.path.join(root, SHORT_GROUP), del_local_after_load=trainer.del_local_ckpt_after_load
+            )
+
+    def _keep_best(self, validation: Mapping[str, float]) -> None:
+        """Save the pair beside the last ones if it is the best so far by the metric of ``long_short.best``."""
+        best = self.settings.best
+        if best.metric is None or self.config.trainer.get("val_only", False):
+            return
+        value = validation_mean(validation, best.metric)
+        if value is None:
+            raise KeyError(f"long_short.best.metric is {best.metric!r}, which validation did not report")
+        root = os.path.join(self.config.trainer.default_local_dir, "best")
+        previous = checkpoints.latest(root)
+        if previous is not None:
+            old = previous.get("value") if previous.get("metric") == best.metric else None
+            if old is not None and (value <= old if best.mode == "max" else value >= old):
+                return
+        with self._with_trainer_keys(default_local_dir=root, default_hdfs_dir=None, max_actor_ckpt_to_keep=1):
+            self._save_checkpoint(note={"metric": best.metric, "value": value})
+        logger.info("best pair so far: %s %.4g at step %s, in %s", best.metric, value, self.global_steps, root)
+
+    @contextmanager
+    def _with_trainer_keys(self, **values: Any) -> Iterator[None]:
+        trainer = self.config.trainer
+        saved = {key: trainer.get(key) for key in values}
+        with open_dict(trainer):
+            trainer.update(values)
+        try:
+            yield
+        finally:
+            trainer.update(saved)
+
+
+class _LenientDecoder:
+    """A tokenizer whose ``decode`` skips ids that it does not have: another tokenizer's."""
+
+    def __init__(self, tokenizer: Any):
+        self._tokenizer = tokenizer
+        self._size = max(tokenizer.get_vocab().values()) + 1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+    def decode(self, ids: Any, **kwargs: Any) -> str:
+        return self._tokenizer.decode([i for i in torch.as_tensor(ids).tolist() if i < self._size], **kwargs)
+
+
+def _outcome(uid: str, extra: dict[str, Any]) -> Outcome:
+    record, info = extra[ROW], extra["reward_extra_info"]
+    role = Role(record["role"])
+    return Outcome(
+        group=uid,
+        role=role,
+        accuracy=info["acc"],
+        format=record[f"format_{role.value}"],
+        num_tokens=record[f"num_tokens_{role.value}"],
+        importance=info.get("importance", 0.0) if role is Role.LONG else 0.0,
+        failed=record["stop_reason"] == StopReason.ENGINE_ERROR.value,
+    )
+
+
+def _turn_scores(extra: Mapping[str, Any]) -> list[float]:
+    """Importance of a row's first long turns, as far as they were measured."""
+    return [score for score, *_ in json.loads(extra["reward_extra_info"].get("importance_turns", "[]"))]
+
+
+def _episode_metrics(
+    outcomes: dict[str, Outcome], fields: Sequence[dict[str, Any]], rewards: dict[str, Reward]
+) -> dict[str, float]:
+    """Metrics of the sampled dialogues; each is counted once, by its long row."""
+    records = [
+        extra[ROW] | extra["reward_extra_info"]
+        for outcome, extra in zip(outcomes.values(), fields, strict=True)
+        if outcome.role is Role.LONG
+    ]
+    metrics = dialogue_metrics(records) | importance_metrics(records)
+    for role in Role:
+        rows = [key for key, outcome in outcomes.items() if outcome.role is role]
+        live = [key for key in rows if key in rewards]
+        metrics[f"{role.value}/silent_share"] = sum(outcomes[key].num_tokens == 0 for key in rows) / len(rows)
+        if live:
+            metrics.update(role_metrics(role, [outcomes[key] for key in live], [rewards[key] for key in live]))
+    return metrics

@@ -1,0 +1,54 @@
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
+"""verl's SFT data set with our loss mask: the role's own turns and what ends them, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from verl.utils.dataset.multiturn_sft_dataset import MultiTurnSFTDataset
+
+from longshort_verl.chat_template import control_tokens, hf_render
+from longshort_verl.cold_start.transcripts import pieces
+from longshort_verl.types import Message
+
+
+class RoleDataset(MultiTurnSFTDataset):
+    """verl's own, whose masks come from the whole transcript instead of from each message by itself.
+
+    verl renders each message alone and masks what it takes for the prompt. That trains the line break after an end of
+    turn, and fails where a template treats the first or the last message in a way of its own.
+    """
+
+    def __getitem__(self, item: int) -> dict[str, Any]:
+        """Token ids, position ids and loss mask of one transcript, each of shape (length,)."""
+        messages = [Message(role=one["role"], content=one["content"]) for one in self.messages[item]]
+        ids: list[int] = []
+        mask: list[int] = []
+        for piece in pieces(messages, hf_render(self.tokenizer), control_tokens([self.tokenizer])):
+            own = self.tokenizer.encode(piece.text, add_special_tokens=False)
+            ids += own
+            mask += [int(piece.trained)] * len(own)
+        if len(ids) > self.max_length:
+            # Never cut: a turn without its end teaches not to end.
+            raise ValueError(
+                f"row {item} has {len(ids)} tokens, and data.max_length is {self.max_length}; raise it, or make the "
+                "dialogues shorter"
+            )
+        length = len(ids)
+        row = {
+            "input_ids": torch.tensor(ids),
+            "position_ids": torch.arange(length),
+            "loss_mask": torch.tensor(mask),
+        }
+        if self.pad_mode == "no_padding":
+            return row
+        fill = self.max_length - length
+        padding: Any = self.tokenizer.pad_token_id or 0
+        return {
+            "input_ids": torch.nn.functional.pad(row["input_ids"], (0, fill), value=padding),
+            "attention_mask": torch.tensor([1] * length + [0] * fill),
+            "position_ids": torch.nn.functional.pad(row["position_ids"], (0, fill)),
+            "loss_mask": torch.nn.functional.pad(row["loss_mask"], (0, fill)),
+        }

@@ -1,0 +1,343 @@
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
+"""Systems side by side on the same problems: accuracy against tokens, over seeds, against the model they came from.
+
+Reads what ``longshort evaluate`` writes. All differences are paired by problem, and their intervals come from
+resampling the problems; what lies inside its interval is called no difference.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+from rich.table import Table
+
+from longshort_verl.evaluation.records import (
+    REFERENCE,
+    Evaluated,
+    Record,
+    by_set,
+    has_rethink,
+    is_cut_off,
+    is_unparseable,
+)
+from longshort_verl.evaluation.scores import (
+    AES_NAME,
+    aes,
+    aes_of,
+    area_under_budget_curve,
+    frontier_gap,
+    interval,
+    resampled_mean,
+    verdict,
+)
+
+BUDGETS = (1 / 8, 1 / 4, 1 / 2, 1.0)
+"""Caps on the tokens of a problem, as shares of the reference's mean on its set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """A number over seeds."""
+
+    mean: float
+    """Their mean."""
+    low: float
+    """The lowest."""
+    high: float
+    """The highest."""
+
+    def told(self, form: str, between: str = " ") -> str:
+        """The mean, and in brackets the lowest to the highest where they differ."""
+        mean = form.format(self.mean)
+        if form.format(self.low) == form.format(self.high):
+            return mean
+        return f"{mean}{between}({form.format(self.low)} to {form.format(self.high)})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What one system does, over its seeds, and against the reference."""
+
+    system: str
+    """Its name."""
+    num_seeds: int
+    """Evaluation folders."""
+    num_problems: int
+    """Problems of each, all sets together."""
+    accuracy: Spread
+    """Share of right answers; what was cut off is wrong. Of several sets the mean, as of all that follows."""
+    num_tokens: Spread
+    """Generated tokens a problem, all roles summed; what was cut off counts in full."""
+    details: Mapping[str, Spread]
+    """By name: shares of replies that were cut off or hold no readable answer, where the records say so; of a pair
+    each role's tokens and share of well-formed turns, prompt tokens read again, and the share of dialogues with a
+    rethink."""
+    accuracy_interval: tuple[float, float]
+    """95 % interval of the accuracy: bootstrap over problems."""
+    tokens_interval: tuple[float, float]
+    """95 % interval of the tokens."""
+    difference: float
+    """Accuracy less the reference's, on the same problems and seeds; 0 for the reference."""
+    interval: tuple[float, float]
+    """95 % interval of the difference: paired bootstrap over problems, each the mean of its seeds and samples."""
+    saved: float
+    """Share of the reference's tokens that it does not need; negative where it needs more."""
+    aes: float | None
+    """Accuracy-efficiency score (:func:`~longshort_verl.evaluation.scores.aes`); None where the reference is never
+    right."""
+    aes_interval: tuple[float, float] | None
+    """95 % interval of the score: bootstrap over problems, answers and tokens together; None where AES is."""
+    budgets: tuple[float, ...]
+    """Accuracy under each of :data:`BUDGETS`: right within so many tokens."""
+    area: float
+    """Under the budget curve, up to the reference's longest reply on the set
+    (:func:`~longshort_verl.evaluation.scores.area_under_budget_curve`)."""
+    frontier_gap: float | None
+    """To the public frontier (:func:`~longshort_verl.evaluation.scores.frontier_gap`), over the sets that have one."""
+    aes_resampled: np.ndarray | None = field(repr=False, compare=False)
+    """The score of each resample; a resample holds the same problems for all systems of a comparison."""
+
+    @property
+    def verdict(self) -> str:
+        """Whether it is more or less accurate than the reference, as far as the interval tells."""
+        return verdict(self.interval)
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether two roles wrote it."""
+        return "num_tokens_long" in self.details
+
+    def told_aes(self, between: str = " ") -> str:
+        """The score and its interval; empty where there is none."""
+        if self.aes is None or self.aes_interval is None:
+            return ""
+        low, high = self.aes_interval
+        return f"{self.aes:.2f}{between}({low:.2f} to {high:.2f})"
+
+    def aes_verdict(self, other: Comparison) -> str:
+        """Whether its score is higher or lower than another's, as far as the 95 % interval of the difference tells.
+
+        Raises:
+            ValueError: one of the two has no score.
+        """
+        if self.aes_resampled is None or other.aes_resampled is None:
+            raise ValueError(f"{self.system} and {other.system} do not both have an AES")
+        return verdict(interval(self.aes_resampled - other.aes_resampled))
+
+
+def compare_sets(evaluated: Sequence[Evaluated], reference: str = REFERENCE) -> dict[str, list[Comparison]]:
+    """:func:`compare` on each problem set by itself, by the set's name."""
+    return {
+        name: compare([replace(one, records=by_set(one.records)[name]) for one in evaluated], reference)
+        for name in by_set(evaluated[0].records)
+    }
+
+
+def compare(evaluated: Sequence[Evaluated], reference: str = REFERENCE) -> list[Comparison]:
+    """Each system over its seeds; the reference first.
+
+    The reference of a system's seed is the one in the same folder, or in another folder of that seed.
+
+    Raises:
+        ValueError: a folder is without the reference.
+    """
+    references = {one.folder: one for one in evaluated if one.system == reference}
+    of_seed = {one.seed: one for one in references.values() if one.seed is not None}
+    for one in evaluated:
+        if one.folder not in references and one.seed not in of_seed:
+            raise ValueError(
+                f"{one.folder} holds no {reference}.jsonl, and no other folder of its seed does; evaluate {reference} "
+                "beside the others there"
+            )
+        if one.folder not in references and one.seed is not None:
+            references[one.folder] = of_seed[one.seed]
+    names = dict.fromkeys([reference, *(one.system for one in evaluated)])
+    return [_compare([one for one in evaluated if one.system == name], references) for name in names]
+
+
+def _compare(runs: Sequence[Evaluated], references: Mapping[Path, Evaluated]) -> Comparison:
+    others = [references[run.folder] for run in runs]
+    if runs[0].system == others[0].system:
+        # The same model on the same problems with the same seed is there once for each folder of that seed.
+        unique = {json.dumps([(r["correct"], r["num_tokens"]) for r in run.records]): run for run in runs}
+        runs = others = list(unique.values())
+    names = list(by_set(runs[0].records))
+    right, base = ([_by_problem(which, name, _right) for name in names] for which in (runs, others))
+    tokens, base_tokens = ([_by_problem(which, name, _tokens) for name in names] for which in (runs, others))
+    resampled = {
+        name: resampled_mean(values)
+        for name, values in {"right": right, "base": base, "tokens": tokens, "base_tokens": base_tokens}.items()
+    }
+    accuracy, base_accuracy, num_tokens, num_base_tokens = map(_of_sets, (right, base, tokens, base_tokens))
+    saved = 1 - num_tokens / num_base_tokens
+    differences = [found - reference for found, reference in zip(right, base, strict=True)]
+    scores = None
+    if base_accuracy:
+        scores = aes_of(resampled["right"], resampled["base"], 1 - resampled["tokens"] / resampled["base_tokens"])
+    replies, base_replies = ([_replies(which, name) for name in names] for which in (runs, others))
+    gaps = [frontier_gap(name, *of) for name, of in zip(names, replies, strict=True)]
+    known = [gap for gap in gaps if gap is not None]
+    return Comparison(
+        system=runs[0].system,
+        num_seeds=len(runs),
+        num_problems=sum(map(len, right)),
+        accuracy=_spread(run.mean(_right) for run in runs),
+        num_tokens=_spread(run.mean(_tokens) for run in runs),
+        details=_details(runs),
+        accuracy_interval=interval(resampled["right"]),
+        tokens_interval=interval(resampled["tokens"]),
+        difference=_of_sets(differences),
+        interval=interval(resampled_mean(differences)),
+        saved=saved,
+        aes=aes(accuracy, base_accuracy, saved) if base_accuracy else None,
+        aes_interval=None if scores is None else interval(scores),
+        budgets=tuple(
+            fmean(
+                float(np.mean(found * (lengths <= share * np.mean(base_lengths))))
+                for (found, lengths), (_, base_lengths) in zip(replies, base_replies, strict=True)
+            )
+            for share in BUDGETS
+        ),
+        area=fmean(
+            area_under_budget_curve(found, lengths, float(base_lengths.max()))
+            for (found, lengths), (_, base_lengths) in zip(replies, base_replies, strict=True)
+        ),
+        frontier_gap=fmean(known) if known else None,
+        aes_resampled=scores,
+    )
+
+
+def _right(record: Record) -> float:
+    return float(record["correct"])
+
+
+def _tokens(record: Record) -> float:
+    return float(record["num_tokens"])
+
+
+def _by_problem(runs: Sequence[Evaluated], name: str, value: Callable[[Record], float]) -> np.ndarray:
+    """Of a set a value a problem: the mean over seeds of the mean over samples."""
+    rows: dict[int, list[float]] = {}
+    for run in runs:
+        samples: dict[int, list[float]] = {}
+        for record in by_set(run.records)[name]:
+            samples.setdefault(record["index"], []).append(value(record))
+        for index, values in samples.items():
+            rows.setdefault(index, []).append(fmean(values))
+    return np.array([fmean(rows[index]) for index in sorted(rows)])
+
+
+def _of_sets(values: Sequence[np.ndarray]) -> float:
+    return fmean(float(one.mean()) for one in values)
+
+
+def _replies(runs: Sequence[Evaluated], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """All replies on a set: whether they are right, and their tokens."""
+    records = [record for run in runs for record in by_set(run.records)[name]]
+    return np.array([_right(record) for record in records]), np.array([_tokens(record) for record in records])
+
+
+def _spread(values: Iterable[float]) -> Spread:
+    values = list(values)
+    return Spread(mean=fmean(values), low=float(min(values)), high=float(max(values)))
+
+
+def _details(runs: Sequence[Evaluated]) -> dict[str, Spread]:
+    # What all runs tell: records of before a field was kept may be among them.
+    told = set.intersection(*(set(run.records[0]) for run in runs))
+    found: dict[str, Spread] = {}
+    if "fault" in told:
+        found["truncated"] = _spread(run.mean(is_cut_off) for run in runs)
+        found["unparseable"] = _spread(run.mean(is_unparseable) for run in runs)
+    if "turns" not in told:
+        return found
+    if "num_tokens_reprefilled" in told:
+        found["num_tokens_reprefilled"] = _spread(run.mean(lambda r: r["num_tokens_reprefilled"]) for run in runs)
+    found["num_turns"] = _spread(run.mean(lambda record: len(record["turns"])) for run in runs)
+    for role in ("long", "short"):
+        found[f"num_tokens_{role}"] = _spread(run.mean(lambda r, role=role: r[f"num_tokens_{role}"]) for run in runs)
+        formed = [
+            [turn["well_formed"] for record in run.records for turn in record["turns"] if turn["role"] == role]
+            for run in runs
+        ]
+        found[f"well_formed_{role}"] = _spread([fmean(one) if one else 0.0 for one in formed])
+    found["rethink_share"] = _spread(run.mean(has_rethink) for run in runs)
+    return found
+
+
+def comparison_table(found: Sequence[Comparison], name: str = "") -> Table:
+    """A row a system; ``name`` is the problem set's."""
+    seeds = "seed" if max(one.num_seeds for one in found) == 1 else "seeds: mean (lowest to highest)"
+    problems = f"{found[0].num_problems} problems, up to {max(one.num_seeds for one in found)} {seeds}"
+    table = Table(title=f"{name}: {problems}" if name else problems)
+    table.add_column("system (seeds)")
+    for name in ("accuracy", f"points against {found[0].system}\n(95 % interval)", "tokens", "saved"):
+        table.add_column(name, justify="right")
+    table.add_column(f"AES {AES_NAME}\n(95 % interval)", justify="right")
+    for one in found:
+        low, high = one.interval
+        reference = one is found[0]
+        table.add_row(
+            f"{one.system} ({one.num_seeds})",
+            one.accuracy.told("{:.1%}", between="\n"),
+            "" if reference else f"{100 * one.difference:+.1f}: {one.verdict}\n({100 * low:+.1f} to {100 * high:+.1f})",
+            one.num_tokens.told("{:.1f}", between="\n"),
+            "" if reference else f"{one.saved:.1%}",
+            "" if reference else one.told_aes("\n"),
+            end_section=True,
+        )
+    return table
+
+
+def colours(found: Sequence[Comparison]) -> dict[str, str]:
+    """Of each system, the same in all pictures."""
+    return {one.system: f"C{number % 10}" for number, one in enumerate(found)}
+
+
+def plot_comparison(found: Sequence[Comparison], out: Path, *, title: str) -> None:
+    """Two panels: accuracy against tokens with 95 % intervals, and accuracy under a budget of tokens."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    figure = Figure(figsize=(12, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    scatter, curve = figure.subplots(1, 2)
+    figure.suptitle(title)
+    for number, one in enumerate(found):
+        colour, mark = colours(found)[one.system], "osD^v<>p*hX"[number % 11]
+        x, y = one.num_tokens.mean, one.accuracy.mean
+        (left, right), (low, high) = one.tokens_interval, one.accuracy_interval
+        scatter.errorbar(
+            x,
+            y,
+            xerr=[[max(0.0, x - left)], [max(0.0, right - x)]],
+            yerr=[[max(0.0, y - low)], [max(0.0, high - y)]],
+            fmt=mark,
+            color=colour,
+            capsize=3,
+            label=one.system,
+        )
+        curve.plot(range(len(BUDGETS)), one.budgets, mark + "-", color=colour, label=one.system, alpha=0.9)
+    scatter.set_xscale("log")
+    scatter.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    scatter.xaxis.set_major_formatter("{x:g}")
+    scatter.xaxis.set_minor_formatter(NullFormatter())
+    scatter.set_xlabel("generated tokens a problem, all roles")
+    scatter.set_ylabel("accuracy")
+    scatter.set_title("accuracy and tokens; bars: 95 % interval over problems", fontsize=10)
+    curve.set_xticks(range(len(BUDGETS)), [f"1/{round(1 / share)}" if share < 1 else "1" for share in BUDGETS])
+    curve.set_xlabel(f"most tokens a problem, as a share of {found[0].system}'s mean")
+    curve.set_title("accuracy under a budget", fontsize=10)
+    for axis in (scatter, curve):
+        axis.set_ylim(0, 1.02)
+        axis.grid(alpha=0.3, which="both")
+    figure.legend(*scatter.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=110)

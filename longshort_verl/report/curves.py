@@ -1,0 +1,227 @@
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
+"""A training run as a person reads it: a table of its first and last validation, and its curves as a PNG.
+
+Reads the JSONL that verl's ``file`` logger writes, so any run can be shown, running ones included.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_VALIDATION = re.compile(r"val-(?:core|aux)/(?P<source>.+)/(?P<name>[^/]+)/mean@\d+")
+
+_ROWS = (
+    ("reward", "reward", "{:.3f}"),
+    ("acc", "accuracy", "{:.1%}"),
+    ("format", "format rate", "{:.1%}"),
+    ("num_tokens", "tokens, both roles", "{:.1f}"),
+    ("num_tokens_long", "tokens, long role", "{:.1f}"),
+    ("num_tokens_short", "tokens, short role", "{:.1f}"),
+    ("num_rethinks", "rethinks per dialogue", "{:.2f}"),
+)
+
+
+_VALIDATIONS = (
+    (0, "acc", "o-", 0),
+    (0, "format", "s--", 1),
+    (1, "num_tokens_long", "o-", 2),
+    (1, "num_tokens_short", "s--", 3),
+    (2, "reward", "o-", 4),
+    (2, "num_rethinks", "s--", 5),
+)
+"""Panel, metric, style and colour; several systems are told apart by colour instead."""
+_TRAINING = {3: "reward", 4: "actor/grad_norm", 5: "training/rollout_probs_diff_mean"}
+"""Panel → what it shows of each policy at every step that logs it."""
+_LABELS = {name: label for name, label, _ in _ROWS}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What was logged at one step."""
+
+    step: int
+    """Training step; 0 is before the first."""
+    metrics: dict[str, float]
+    """By verl's names."""
+
+    def validation(self, name: str) -> float | None:
+        """Mean of a validation metric over the data sources that have it; None where this step did not validate."""
+        return validation_mean(self.metrics, name)
+
+
+def validation_mean(metrics: Mapping[str, float], name: str) -> float | None:
+    """Mean over data sources of a validation metric in verl's log of one step; None where there is none."""
+    values = [
+        value for key, value in metrics.items() if (match := _VALIDATION.fullmatch(key)) and match["name"] == name
+    ]
+    return sum(values) / len(values) if values else None
+
+
+def read_run(path: Path) -> list[Step]:
+    """All steps of a run in order; a step that is logged twice, as after a resume, counts as its last.
+
+    Raises:
+        FileNotFoundError: there is no such log.
+        ValueError: a line that is not verl's, or a log with no step.
+    """
+    steps: dict[int, Step] = {}
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            steps[row["step"]] = Step(step=row["step"], metrics=row["data"])
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines):
+                break  # a run that is being written, or was killed, may end in half a line
+            raise ValueError(f"{path}, line {number}, is not a line of verl's file logger: {error!r}") from error
+    if not steps:
+        raise ValueError(f"{path} has no step yet; look again once the run has validated")
+    return [steps[step] for step in sorted(steps)]
+
+
+def summary_table(runs: Sequence[Sequence[Step]]) -> Table:
+    """First and last validation side by side; of several runs (seeds) the mean, and the lowest to the highest.
+
+    Raises:
+        ValueError: a run has not validated.
+    """
+    ends = []
+    for run in runs:
+        validated = [step for step in run if step.validation("acc") is not None]
+        if not validated:
+            raise ValueError("the run has no validation; set trainer.test_freq or trainer.val_before_train")
+        ends.append((validated[0], validated[-1]))
+    table = Table(title="validation" if len(runs) == 1 else f"validation, {len(runs)} runs: mean (lowest to highest)")
+    table.add_column("")
+    for steps in zip(*ends, strict=True):
+        numbers = sorted({step.step for step in steps})
+        table.add_column(f"step {', '.join(map(str, numbers))}", justify="right")
+    for name, label, form in _ROWS:
+        table.add_row(label, *(_cell([s.validation(name) for s in steps], form) for steps in zip(*ends, strict=True)))
+    return table
+
+
+def comparison_table(runs: Sequence[tuple[str, Sequence[Step]]]) -> Table:
+    """Systems side by side at the last step at which all their runs validated; mean, and the lowest to the highest.
+
+    Args:
+        runs: label and steps of each run; runs of equal label are one system's seeds.
+
+    Raises:
+        ValueError: no step was validated by all runs.
+    """
+    validated = [{step.step: step for step in run if step.validation("acc") is not None} for _, run in runs]
+    common = set.intersection(*(set(steps) for steps in validated))
+    if not common:
+        raise ValueError("the runs have no validated step in common; set the same trainer.test_freq for all")
+    last = max(common)
+    table = Table(title=f"validation after {last} steps: mean (lowest to highest)")
+    table.add_column("")
+    columns: list[list[Step]] = []
+    for label in dict.fromkeys(label for label, _ in runs):
+        columns.append([steps[last] for (name, _), steps in zip(runs, validated, strict=True) if name == label])
+        table.add_column(f"{label} ({len(columns[-1])})", justify="right")
+    for name, label, form in _ROWS:
+        cells = [_cell([step.validation(name) for step in steps], form, between="\n") for steps in columns]
+        table.add_row(label, *cells, end_section=True)
+    return table
+
+
+def _cell(values: Sequence[float | None], form: str, between: str = " ") -> str:
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return "–"
+    mean = form.format(sum(known) / len(known))
+    return mean if len(known) == 1 else f"{mean}{between}({form.format(min(known))} to {form.format(max(known))})"
+
+
+def plot_curves(runs: Sequence[tuple[str, Sequence[Step]]], out: Path, *, title: str) -> None:
+    """Six panels: validation's accuracy, tokens, reward; each role's own reward and gradient; engine against actor.
+
+    Args:
+        runs: label and steps of each run. Runs of equal label are one system's seeds: their mean is a line, their
+            lowest to highest a band.
+        out: PNG to write.
+        title: above all panels.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(15, 7.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, 3)
+    figure.suptitle(title)
+    labels = list(dict.fromkeys(label for label, _ in runs))
+    compared = len(labels) > 1
+    for number, label in enumerate(labels):
+        own = [run for name, run in runs if name == label]
+        for panel, name, style, colour in _VALIDATIONS:
+            text = f"{label} {_LABELS[name]}" if compared else _LABELS[name]
+            points = _over_runs(own, lambda step, name=name: step.validation(name))
+            _draw(axes.flat[panel], points, style, number if compared else colour, text)
+        for panel, key in _TRAINING.items():
+            for place, role in enumerate(("long", "short", "shared")):
+                text = f"{label} {role}" if compared else role
+                points = _over_runs(own, lambda step, key=f"{role}/{key}": step.metrics.get(key))
+                _draw(axes.flat[panel], points, ("o-", "s--", "^:")[place], number if compared else place, text)
+    for axis, heading in zip(
+        axes.flat,
+        (
+            "validation: accuracy and format",
+            "validation: generated tokens",
+            "validation: reward and rethinks",
+            "training: each role's own reward",
+            "training: gradient norm of what learns",
+            "engine against actor, mean |probability difference|",
+        ),
+        strict=True,
+    ):
+        axis.set_title(heading, fontsize=10)
+        axis.set_xlabel("step")
+        axis.grid(alpha=0.3)
+        if axis.lines:
+            axis.legend(fontsize=8)
+    axes.flat[0].set_ylim(-0.02, 1.02)
+    axes.flat[1].set_ylim(bottom=0)
+    if axes.flat[5].lines:
+        # The whole range from float32's noise to a wrong engine, or noise would look like news.
+        axes.flat[5].set_yscale("log")
+        axes.flat[5].set_ylim(1e-8, 1.0)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=110)
+
+
+def _over_runs(
+    runs: Sequence[Sequence[Step]], read: Callable[[Step], float | None]
+) -> list[tuple[int, float, float, float]]:
+    """Step, mean, lowest and highest of a value over the runs that have it."""
+    values: dict[int, list[float]] = defaultdict(list)
+    for run in runs:
+        for step in run:
+            value = read(step)
+            if value is not None:
+                values[step.step].append(value)
+    return [(step, sum(found) / len(found), min(found), max(found)) for step, found in sorted(values.items())]
+
+
+def _draw(axis: Axes, points: Sequence[tuple[int, float, float, float]], style: str, colour: int, text: str) -> None:
+    if not points:
+        return
+    steps, means, lows, highs = zip(*points, strict=True)
+    axis.plot(steps, means, style, color=f"C{colour}", label=text, alpha=0.9, markersize=3.5)
+    if lows != highs:
+        axis.fill_between(steps, lows, highs, color=f"C{colour}", alpha=0.15, linewidth=0)

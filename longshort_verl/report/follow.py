@@ -1,0 +1,184 @@
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
+"""Progress of a running job, read from the files that it writes."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections import deque
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from longshort_verl.chains.rollouts import Cost
+from longshort_verl.report.curves import Step, read_run
+
+_POLL_S = 0.5
+_STAGES = (
+    (re.compile(r"ray init kwargs"), "Ray is starting"),
+    (re.compile(r"worker group kwargs"), "an actor is loading"),
+    (re.compile(r"reward loop manager initialized"), "its engine is starting"),
+    (re.compile(r"checkpoint engine manager initialized"), "the other policy's actor is loading, where there is one"),
+    (re.compile(r"short policy's actor is ready"), "its engine is starting"),
+)
+"""Line of the job's output → what it is doing from then on. Before the first step there is nothing else to show."""
+_ALARM = re.compile(r"longshort alarm: (.*)")
+_TOTAL = re.compile(r"Total training steps: (\d+)")
+_KEPT_LINES = 40
+
+
+def follow_run(metrics: Path, process: int, log: Path | None) -> bool:
+    """Show a job's stages, steps and validations until it ends; True unless it failed.
+
+    A job has failed where its process ended before its last step, or without a step at all; then the last lines of
+    ``log`` are shown.
+    """
+    console = Console()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    reader = _LogReader(log)
+    shown = -1
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("starting", total=None)
+        while True:
+            alive = _is_alive(process)
+            reader.read()
+            for news in reader.news():
+                console.print(f"[{_elapsed(progress, bar)}] {news}", highlight=False, markup=False)
+            steps = _read(metrics)
+            for step in steps:
+                if step.step > shown:
+                    shown = step.step
+                    if step.validation("acc") is not None:
+                        console.print(f"[{_elapsed(progress, bar)}] {_describe(step)}", highlight=False, markup=False)
+            progress.update(
+                bar,
+                description="training" if steps else "starting",
+                total=reader.total_steps,
+                completed=max(shown, 0),
+            )
+            if not alive:
+                break
+            time.sleep(_POLL_S)
+    if steps and (reader.total_steps is None or shown >= reader.total_steps):
+        return True
+    console.print(f"the job ended before its last step; the end of {log}:", highlight=False)
+    console.print("\n".join(reader.tail), markup=False, highlight=False, soft_wrap=True)
+    return False
+
+
+class RolloutProgress:
+    """Traces done, rollouts, tokens and prefill hit rate so far, and the time that is left."""
+
+    def __init__(self, num_traces: int) -> None:
+        self._cost = Cost()
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        self._progress = Progress(*columns, console=Console(stderr=True))
+        self._bar = self._progress.add_task(self._describe(), total=num_traces)
+
+    def _describe(self) -> str:
+        rate = self._cost.hit_rate
+        hits = "" if rate is None else f", {rate:.0%} cached"
+        return f"{self._cost.num_rollouts} rollouts, {self._cost.num_tokens} tokens{hits}; traces"
+
+    def spent(self, cost: Cost) -> None:
+        """Some requests ended."""
+        self._cost += cost
+        self._progress.update(self._bar, description=self._describe())
+
+    def done(self) -> None:
+        """A trace ended."""
+        self._progress.advance(self._bar)
+
+    def __enter__(self) -> RolloutProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+
+def _read(metrics: Path) -> list[Step]:
+    try:
+        return read_run(metrics)
+    except (FileNotFoundError, ValueError):
+        return []
+
+
+def _describe(step: Step) -> str:
+    names = (("accuracy", "acc", "{:.1%}"), ("format", "format", "{:.1%}"), ("tokens", "num_tokens", "{:.1f}"))
+    found = ((label, step.validation(name), form) for label, name, form in names)
+    values = (f"{label} {form.format(value)}" for label, value, form in found if value is not None)
+    return f"validation at step {step.step}: {', '.join(values)}"
+
+
+def _elapsed(progress: Progress, bar) -> str:
+    seconds = int(progress.tasks[progress.task_ids.index(bar)].elapsed or 0)
+    return f"{seconds // 60}:{seconds % 60:02d}"
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        # A zombie has ended and waits for its parent, the shell that follows it, to look.
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        if Path("/proc").exists():
+            return False
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+
+class _LogReader:
+    """Reads what a job prints as it grows."""
+
+    def __init__(self, log: Path | None):
+        self._log = log
+        self._offset = 0
+        self._stage = -1
+        self._found: list[str] = []
+        self.total_steps: int | None = None
+        self.tail: deque[str] = deque(maxlen=_KEPT_LINES)
+
+    def read(self) -> None:
+        """Take in what was written since the last time."""
+        if self._log is None or not self._log.exists():
+            return
+        with self._log.open("rb") as file:
+            file.seek(self._offset)
+            data = file.read()
+        end = data.rfind(b"\n") + 1
+        self._offset += end
+        for line in data[:end].decode(errors="replace").splitlines():
+            self.tail.append(line)
+            if match := _ALARM.search(line):
+                self._found.append(f"warning: {match[1]}")
+            if match := _TOTAL.search(line):
+                self.total_steps = int(match[1])
+            for number in range(self._stage + 1, len(_STAGES)):
+                if _STAGES[number][0].search(line):
+                    self._stage = number
+                    self._found.append(_STAGES[number][1])
+
+    def news(self) -> list[str]:
+        """Stages that were entered and alarms that were raised since the last call."""
+        found, self._found = self._found, []
+        return found

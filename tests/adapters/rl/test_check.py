@@ -1,0 +1,352 @@
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that is refused before a model loads: in one message, with the offending value and the cure."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+
+from longshort_verl.adapters.rl.check import (
+    check_config,
+    check_files,
+    load_tokenizer,
+    required_cpus,
+    role_config,
+)
+from longshort_verl.config.schema import ConfigError, Schedule
+from longshort_verl.problems.read import ProblemFileError
+from longshort_verl.types import Role
+from tests.configs import tiny_config
+
+
+@pytest.fixture
+def config_with(tiny_models, tiny_problems):
+    return lambda *overrides: tiny_config(tiny_models, tiny_problems, *overrides)
+
+
+def test_the_recipe_passes(config_with):
+    config = config_with()
+    settings = check_config(config)
+    assert settings.schedule is Schedule.LONG_ONLY
+    check_files(config, *(load_tokenizer(role_config(config, role)) for role in Role))
+
+
+def test_short_is_merged_onto_long(config_with):
+    config = config_with("+long_short.short.actor.optim.lr=0.125")
+    short = role_config(config, Role.SHORT)
+    assert short.model.path != config.actor_rollout_ref.model.path
+    assert short.actor.optim.lr == 0.125
+    assert short.actor.optim.betas == config.actor_rollout_ref.actor.optim.betas
+    assert role_config(config, Role.LONG).actor.optim.lr != 0.125
+
+
+def test_a_split_short_policy_knows_its_own_nodes(config_with):
+    from longshort_verl.adapters.rl.policies import short_config
+
+    pool = ("long_short.short_pool.n_gpus_per_node=4", "long_short.short_pool.nnodes=2", "trainer.n_gpus_per_node=8")
+    assert short_config(config_with(*pool)).actor_rollout_ref.rollout.n_gpus_per_node == 8
+    split = config_with(*pool, "long_short.placement=split")
+    assert short_config(split).actor_rollout_ref.rollout.n_gpus_per_node == 4
+    assert split.actor_rollout_ref.rollout.n_gpus_per_node == 8
+
+
+REFUSED = {
+    "unknown schedule": (["long_short.schedule=both"], ["long_short.schedule is 'both'", "long_only"]),
+    "unknown role": (["long_short.dialogue.opening_role=middle"], ["opening_role is 'middle'", "'long'"]),
+    "role of a limit": (
+        ["+long_short.dialogue.max_turn_tokens.middle=3"],
+        ["long_short.dialogue.max_turn_tokens.middle is no setting", "long, short"],
+    ),
+    "misspelt": (["+long_short.dialogue.max_turn=3"], ["long_short.dialogue.max_turn is no setting"]),
+    "misspelt in short": (["+long_short.short.rolout.n=3"], ["long_short.short does not fit", "rolout"]),
+    "no short model": (["long_short.short.model.path=null"], ["long_short.short.model.path is None"]),
+    "zero turns": (["long_short.dialogue.max_short_turns=0"], ["max_short_turns is 0", "at least 1"]),
+    "text for a number": (["long_short.reward.length=long"], ["long_short.reward.length is 'long'"]),
+    "negative weight": (["long_short.reward.length=-1"], ["long_short.reward.length is -1", "at least 0"]),
+    "frozen peer from dummy": (
+        ["+long_short.short.rollout.load_format=dummy"],
+        ["long_short.short.rollout.load_format is 'dummy'", "random weights", "auto"],
+    ),
+    "frozen long from dummy": (
+        ["long_short.schedule=short_only", "actor_rollout_ref.rollout.load_format=dummy"],
+        ["actor_rollout_ref.rollout.load_format is 'dummy'", "the long role never learns"],
+    ),
+    "memory fractions": (
+        ["actor_rollout_ref.rollout.gpu_memory_utilization=0.5"],
+        ["gpu_memory_utilization is 0.5", "and 0.5", "together 1", "less than 1"],
+    ),
+    "no engine fits": (
+        ["actor_rollout_ref.rollout.tensor_model_parallel_size=2"],
+        [
+            "tensor_model_parallel_size 2 makes an engine of 2 devices",
+            "the long policy has 1",
+            "trainer.n_gpus_per_node 1",
+        ],
+    ),
+    "no short engine fits": (
+        [
+            "long_short.placement=split",
+            "long_short.short_pool.n_gpus_per_node=3",
+            "+long_short.short.rollout.tensor_model_parallel_size=2",
+        ],
+        ["engine of 2 devices, but the short policy has 3", "long_short.short_pool.n_gpus_per_node 3 × nnodes 1"],
+    ),
+    "an engine across unequal nodes": (
+        [
+            "trainer.n_gpus_per_node=4",
+            "trainer.nnodes=3",
+            "actor_rollout_ref.rollout.tensor_model_parallel_size=6",
+        ],
+        ["engine of 6 devices", "the long policy has 12", "nnodes 3"],
+    ),
+    "too few CPUs": (
+        ["ray_kwargs.ray_init.num_cpus=4"],
+        ["ray_kwargs.ray_init.num_cpus is 4", "wait for ever"],
+    ),
+    "turn longer than the context": (
+        ["long_short.dialogue.max_turn_tokens.long=5000"],
+        ["max_turn_tokens.long is 5000", "raise data.max_response_length"],
+    ),
+    "sequence over the token limit": (
+        ["actor_rollout_ref.actor.ppo_max_token_len_per_gpu=100"],
+        ["ppo_max_token_len_per_gpu is 100", "raise it to at least"],
+    ),
+    "prompts in parts on a CPU": (
+        ["actor_rollout_ref.rollout.enable_chunked_prefill=true"],
+        ["rollout.enable_chunked_prefill is true on a CPU", "long_short.seed is 1", "set the former to false"],
+    ),
+    "steps not whole": (
+        ["actor_rollout_ref.actor.ppo_mini_batch_size=7"],
+        ["ppo_mini_batch_size is 7", "does not divide data.train_batch_size 16"],
+    ),
+    "wrong agent loop": (
+        ["actor_rollout_ref.rollout.agent.default_agent_loop=single_turn_agent"],
+        ["default_agent_loop is 'single_turn_agent'", "needs 'longshort'"],
+    ),
+    "wrong trainer": (["trainer.v1.trainer_mode=colocate_async"], ["trainer_mode is 'colocate_async'"]),
+    "no step of its own": (
+        ["long_short.schedule=alternate", "long_short.alternate.switch_every=0"],
+        ["long_short.alternate.switch_every is 0", "at least 1"],
+    ),
+    "unknown first role": (["long_short.alternate.first=both"], ["long_short.alternate.first is 'both'"]),
+    "shared with two models": (
+        ["long_short.policies=shared"],
+        ["long_short.policies is 'shared', but long_short.short.model.path is", "drop the former"],
+    ),
+    "shared with keys of one": (
+        ["long_short.policies=shared", "+long_short.short.rollout.n=3"],
+        ["long_short.short sets rollout", "'shared'"],
+    ),
+    "shared in two places": (
+        ["long_short.policies=shared", "long_short.placement=split"],
+        ["long_short.placement is 'split'", "no second place"],
+    ),
+    "split on one device": (
+        ["long_short.placement=split", "ray_kwargs.ray_init.num_cpus=16"],
+        ["ray_kwargs.ray_init.num_gpus is 1", "the job needs 2", "set long_short.placement to colocated"],
+    ),
+    "no device of its own": (
+        ["long_short.placement=split", "long_short.short_pool.n_gpus_per_node=0"],
+        ["long_short.short_pool.n_gpus_per_node is 0", "at least 1"],
+    ),
+    "LoRA exported in full only": (
+        [
+            "+long_short.short.model.lora_rank=4",
+            "actor_rollout_ref.actor.checkpoint.save_contents=[hf_model]",
+            "trainer.save_freq=10",
+        ],
+        ["long_short.short.actor.checkpoint.save_contents is ['hf_model']", "LoRA", "longshort export"],
+    ),
+    "estimator with a critic": (
+        ["algorithm.adv_estimator=gae"],
+        ["algorithm.adv_estimator is 'gae'", "grpo", "rloo"],
+    ),
+    "best by nothing": (
+        ["long_short.best.metric=elegance"],
+        ["long_short.best.metric is 'elegance'", "reward, acc", "null"],
+    ),
+    "best of a kind": (["long_short.best.mode=most"], ["long_short.best.mode is 'most'"]),
+    "alarm out of range": (["long_short.alarms.truncated=90"], ["long_short.alarms.truncated is 90", "0 to 1"]),
+    "GPU device on a CPU": (["trainer.device=cuda"], ["VERL_PLATFORM is cpu, but trainer.device is 'cuda'"]),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name, config_with):
+    overrides, said = REFUSED[name]
+    with pytest.raises(ConfigError) as refusal:
+        check_config(config_with(*overrides))
+    message = str(refusal.value)
+    assert [text for text in said if text not in message] == [], message
+    assert "\n\n" not in message
+
+
+def test_a_section_of_its_own_is_needed(config_with):
+    config = config_with()
+    OmegaConf.set_struct(config, False)
+    config.pop("long_short")
+    with pytest.raises(ConfigError, match="has no section long_short; inherit longshort_rl"):
+        check_config(config)
+
+
+def test_the_cluster_counts_once_ray_is_up(config_with):
+    config = config_with()
+    needed = required_cpus(config)
+    check_config(config, {"CPU": needed, "GPU": 1})
+    with pytest.raises(ConfigError, match=f"number of CPUs is {needed - 1}, but the job's processes reserve {needed}"):
+        check_config(config, {"CPU": needed - 1, "GPU": 1})
+    split = config_with(
+        "long_short.placement=split", "ray_kwargs.ray_init.num_cpus=16", "ray_kwargs.ray_init.num_gpus=2"
+    )
+    assert required_cpus(split) == needed + 3
+    check_config(split, {"CPU": 16, "GPU": 2})
+    with pytest.raises(ConfigError, match="number of devices is 1, but the job needs 2"):
+        check_config(split, {"CPU": 16, "GPU": 1})
+
+
+def test_engines_on_devices_of_their_own_share_no_memory(config_with):
+    split = ["long_short.placement=split", "ray_kwargs.ray_init.num_cpus=16", "ray_kwargs.ray_init.num_gpus=2"]
+    check_config(config_with(*split, "actor_rollout_ref.rollout.gpu_memory_utilization=0.9"))
+
+
+def test_one_model_may_play_both_roles(config_with):
+    config = config_with(
+        "long_short.policies=shared",
+        "long_short.short.model.path=null",
+        "actor_rollout_ref.rollout.gpu_memory_utilization=0.9",
+    )
+    check_config(config)
+    assert role_config(config, Role.SHORT) == config.actor_rollout_ref
+    check_files(config, *(load_tokenizer(role_config(config, role)) for role in Role))
+
+
+# ------------------------------------------------------------------------------------------ templates and files
+
+
+def files_refusal(config):
+    with pytest.raises(ValueError, match=".") as refusal:
+        check_files(config, *(load_tokenizer(role_config(config, role)) for role in Role))
+    return refusal.value
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        # The models' own context is 8192.
+        (["max_num_batched_tokens=4096"], "max_num_batched_tokens is 4096, less than the 8192 tokens of the long"),
+        (["max_num_batched_tokens=600", "max_model_len=700"], "is 600, less than the 700 tokens"),
+    ],
+)
+def test_a_context_that_cannot_be_read_at_once(overrides, said, tiny_models, tiny_problems):
+    config = tiny_config(
+        tiny_models, tiny_problems, *(f"actor_rollout_ref.rollout.{override}" for override in overrides)
+    )
+    error = files_refusal(config)
+    assert isinstance(error, ConfigError)
+    assert said in str(error)
+    assert "set rollout.max_model_len" in str(error)
+
+
+def with_template(models, tmp_path, role, template):
+    folder = tmp_path / role
+    shutil.copytree(models[role], folder)
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "chat_template": template}))
+    return {**models, role: folder}
+
+
+@pytest.mark.parametrize(
+    ("role", "template", "said"),
+    [
+        ("long", "{% for m in messages %}{{ m.content.split('</think>')[-1] }}{% endfor %}", "does not keep"),
+        ("short", "{{ messages[-1].content }}{{ '>' if add_generation_prompt }}", "does not keep the user turn"),
+    ],
+)
+def test_template_that_drops_turns_or_tags(role, template, said, tiny_models, tiny_problems, tmp_path):
+    models = with_template(tiny_models, tmp_path, role, template)
+    error = files_refusal(tiny_config(models, tiny_problems))
+    assert isinstance(error, ConfigError)
+    assert said in str(error)
+    assert str(models[role]) in str(error)
+    assert "custom_chat_template" in str(error)
+
+
+def test_the_recipes_own_template_is_the_one_that_is_checked(tiny_models, tiny_problems):
+    broken = "'{% for m in messages[-1:] %}{{ m.content }}{% endfor %}'"
+    config = tiny_config(tiny_models, tiny_problems, f"actor_rollout_ref.model.custom_chat_template={broken}")
+    assert "does not keep" in str(files_refusal(config))
+
+
+def test_no_tokenizer(tiny_models, tiny_problems, tmp_path):
+    config = tiny_config({**tiny_models, "short": tmp_path}, tiny_problems)
+    with pytest.raises(ConfigError, match="no tokenizer could be loaded from"):
+        load_tokenizer(role_config(config, Role.SHORT))
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"problem": "1+1", "answer": None}], "answer"),
+        ([{"problem": " ", "answer": "1"}], "problem"),
+        ([{"problem": "1+1", "answer": "\\frac{1"}], "braces"),
+        ([{"problem": "1+1" * 100, "answer": "1"}], "max_prompt_length"),
+        ([], "no rows"),
+    ],
+)
+def test_malformed_problem_files(rows, said, tiny_models, tiny_problems, tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps([{"problem": "2+2", "answer": "4"}, *rows] if rows else []))
+    config = tiny_config(tiny_models, tiny_problems, f"data.val_files={path}")
+    error = files_refusal(config)
+    assert isinstance(error, ProblemFileError)
+    assert "mine.json" in str(error)
+    assert said in str(error)
+    assert not rows or "row 1" in str(error)
+
+
+def test_fewer_problems_than_a_batch(tiny_models, tiny_problems):
+    config = tiny_config(tiny_models, tiny_problems, "data.train_batch_size=96")
+    error = files_refusal(config)
+    assert "has 64 problems, fewer than data.train_batch_size 96" in str(error)
+
+
+def test_too_few_epochs_for_the_steps(tiny_models, tiny_problems):
+    # 64 problems in batches of 16 are 4 steps an epoch.
+    config = tiny_config(tiny_models, tiny_problems, "trainer.total_epochs=2", "trainer.total_training_steps=9")
+    error = files_refusal(config)
+    assert isinstance(error, ConfigError)
+    assert "total_training_steps is 9" in str(error)
+    assert "make 8: verl would end there" in str(error)
+    assert "raise trainer.total_epochs" in str(error)
+    enough = tiny_config(tiny_models, tiny_problems, "trainer.total_epochs=2", "trainer.total_training_steps=8")
+    check_files(enough, *(load_tokenizer(role_config(enough, role)) for role in Role))
+
+
+# ------------------------------------------------------------------------------------------ as a user meets them
+
+
+@pytest.mark.job
+def test_verls_main_ends_before_ray_with_one_message(tiny_models, tiny_problems, root, tmp_path):
+    pd.DataFrame({"problem": ["1+1"], "answer": [""]}).to_parquet(tmp_path / "mine.parquet")
+    command = [sys.executable, "-m", "verl.trainer.main_ppo", "--config-dir", "recipes/tiny_cpu", "--config-name", "rl"]
+    command += [
+        f"actor_rollout_ref.model.path={tiny_models['long']}",
+        f"long_short.short.model.path={tiny_models['short']}",
+        f"data.train_files={tmp_path}/mine.parquet",
+        f"hydra.run.dir={tmp_path}/hydra",
+    ]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert "ray init kwargs" not in done.stdout
+    last = [line for line in done.stderr.splitlines() if line.startswith("longshort: ")]
+    assert len(last) == 1
+    assert "mine.parquet" in last[0]
+    assert "Traceback" not in done.stderr

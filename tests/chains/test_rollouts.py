@@ -1,0 +1,244 @@
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
+"""Rollouts of traces with known values: a generator that is right with a set probability after each prefix."""
+
+import asyncio
+import json
+import math
+import random
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from longshort_verl.chains.chunk import Thought
+from longshort_verl.chains.plan import Plan, PlanSettings
+from longshort_verl.chains.rollouts import Cost, Elicitation, RolloutSettings, Trace, TraceOutcome, score_trace
+from longshort_verl.files.journal import Journal
+from longshort_verl.importance import Metric, MetricSettings, anytime, pool
+from longshort_verl.types import FinishReason, Generation, Likelihood, Problem
+
+TRUTH = (0.1, 0.1, 0.1, 0.9, 0.9, 1.0)
+ROLLOUTS = RolloutSettings(
+    elicitation=Elicitation.FORCED,
+    end_of_thinking="</think>",
+    forcing_text="</think>\\boxed{",
+    max_tokens=8,
+    temperature=1.0,
+    top_p=1.0,
+    stop=("}",),
+    seed=1,
+    restart_rollouts=0,
+    max_answer_tokens=16,
+)
+PLAN = PlanSettings(
+    plan=Plan.ADAPTIVE,
+    num_rollouts=8,
+    min_rollouts=4,
+    max_rollouts=16,
+    spread=0.15,
+    resolution=0.2,
+    prescreen=True,
+)
+METRIC = MetricSettings(metric=Metric.LONG_SHORT, decay=0.5, length_weight=0.1, alpha=0.05)
+
+
+def trace(truth=TRUTH, key="t"):
+    thoughts = tuple(Thought(text=f"[{i}]", kind="work", num_steps=1) for i in range(len(truth) - 1))
+    return Trace(
+        key=key,
+        problem=Problem(prompt="1+1", answer="2", source="test", index=0),
+        thoughts=thoughts,
+        lengths=tuple(10 + i for i in range(len(thoughts))),
+    )
+
+
+class Simulated:
+    """Right after i thoughts with probability ``truth[i]``, by the request's own seed."""
+
+    def __init__(self, truth=TRUTH, fail_after=math.inf, silent_at=None):
+        self.truth, self.fail_after, self.silent_at = truth, fail_after, silent_at
+        self.asked = Counter()
+        self.from_nothing = Counter()
+        self.told = 0
+
+    def boundary(self, messages):
+        return messages[-1].content.count("[") if messages[-1].role == "assistant" else 0
+
+    async def generate(self, messages, sampling):
+        await asyncio.sleep(0)
+        if sum(self.asked.values()) >= self.fail_after:
+            return Generation(text="", finish=FinishReason.ERROR, num_prompt_tokens=0, num_tokens=0, error="gone")
+        i = self.boundary(messages)
+        self.asked[i, sampling.seed] += 1
+        if messages[-1].role == "user":
+            self.from_nothing[sampling.max_tokens] += 1
+        right = random.Random(sampling.seed).random() < self.truth[i]
+        text = "2}" if right else "3}"
+        if "boxed" not in messages[-1].content:
+            text = "\\boxed{" + text
+        return Generation(
+            text=text, finish=FinishReason.STOP, num_prompt_tokens=20 + i, num_tokens=2, num_cached_tokens=16
+        )
+
+    async def likelihood(self, messages, text):
+        await asyncio.sleep(0)
+        self.told += 1
+        assert text == "2"
+        i = self.boundary(messages)
+        if i == self.silent_at:
+            return Likelihood(log_prob=0, num_prompt_tokens=0, num_cached_tokens=0, num_tokens=0, error="mute")
+        await asyncio.sleep(0.01)
+        return Likelihood(
+            log_prob=math.log(self.truth[i]), num_prompt_tokens=20 + i, num_cached_tokens=16, num_tokens=1
+        )
+
+
+def is_right(text, gold):
+    return text.rsplit("{", 1)[-1] == gold + "}"
+
+
+def score(generator, journal, rollouts=ROLLOUTS, plan=PLAN, **kwargs):
+    return asyncio.run(
+        score_trace(
+            kwargs.pop("trace", trace()), generator, is_right, journal, rollouts=rollouts, plan=plan, metric=METRIC
+        )
+    )
+
+
+@pytest.fixture
+def journal(tmp_path):
+    with Journal(tmp_path / "journal.jsonl", {}) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("elicitation", Elicitation)
+@pytest.mark.parametrize("prescreen", [False, True])
+def test_the_thought_that_matters_comes_first(journal, elicitation, prescreen):
+    scored = score(
+        Simulated(),
+        journal,
+        replace(ROLLOUTS, elicitation=elicitation),
+        replace(PLAN, prescreen=prescreen, spread=0.1, max_rollouts=64),
+    )
+    assert scored.outcome is TraceOutcome.SCORED
+    best = max(range(5), key=lambda i: scored.importances[i].score)
+    assert best == 2
+    assert scored.importances[2].gain == pytest.approx(0.8, abs=0.35)
+    assert len(scored.likelihoods) == (6 if prescreen else 0)
+    for value, truth in zip(scored.values, TRUTH, strict=True):
+        assert value.low <= truth <= value.high
+
+
+def test_what_is_not_visited_follows_the_likelihood(journal):
+    scored = score(Simulated(), journal)
+    assert scored.values[1].num_rollouts == 0
+    assert scored.values[1].mean == pytest.approx(scored.values[0].mean, abs=1e-9)
+
+
+def test_estimates_borrow_from_the_likelihood(journal):
+    truth = (0.3, 0.5, 0.3, 0.7, 0.3, 0.7)
+    plan = replace(PLAN, spread=0.01, max_rollouts=8, resolution=0.01)
+    scored = score(Simulated(truth), journal, plan=plan, trace=trace(truth))
+    alpha = METRIC.alpha / 6
+    seen = [anytime(v.num_right, v.num_rollouts, alpha) if v.num_rollouts else None for v in scored.values]
+    pooled = pool(seen, truth)
+    assert pooled != seen
+    assert [v for v, p in zip(scored.values, pooled, strict=True) if p] == [p for p in pooled if p]
+
+
+def test_a_likelihood_that_fails_ends_the_trace_once_the_others_are_written_down(journal):
+    generator = Simulated(silent_at=5)
+    scored = score(generator, journal)
+    assert scored.outcome is TraceOutcome.ENGINE_ERROR
+    assert scored.detail == "likelihood after thought 5: mute"
+    assert len(journal) == 5
+    assert not generator.asked
+
+
+def test_costs_add_up(journal):
+    generator, spent = Simulated(), []
+    scored = asyncio.run(
+        score_trace(
+            trace(),
+            generator,
+            is_right,
+            journal,
+            rollouts=ROLLOUTS,
+            plan=PLAN,
+            metric=METRIC,
+            on_cost=spent.append,
+        )
+    )
+    assert sum(spent, Cost()) == scored.cost
+    assert scored.cost.num_rollouts == sum(value.num_rollouts for value in scored.values) == len(generator.asked)
+    assert scored.cost.num_tokens == 2 * scored.cost.num_rollouts + 6
+    assert 0 < scored.cost.hit_rate < 1
+
+
+def test_no_two_rollouts_share_a_seed(journal):
+    generator = Simulated()
+    score(generator, journal, plan=replace(PLAN, plan=Plan.FIXED))
+    assert len(generator.asked) == 6 * 8
+    assert len({seed for _, seed in generator.asked}) == 6 * 8
+
+
+@pytest.mark.parametrize("fail_after", range(0, 30, 3))
+def test_a_run_that_broke_off_goes_on_and_ends_the_same(tmp_path, fail_after):
+    with Journal(tmp_path / "whole.jsonl", {}) as journal:
+        whole = score(Simulated(), journal)
+    with Journal(tmp_path / "parts.jsonl", {}) as journal:
+        broken = Simulated(fail_after=fail_after)
+        first = score(broken, journal)
+    if fail_after < whole.cost.num_rollouts:
+        assert first.outcome is TraceOutcome.ENGINE_ERROR
+        assert "gone" in first.detail
+    with Journal(tmp_path / "parts.jsonl", {}) as journal:
+        again = Simulated()
+        parts = score(again, journal)
+    assert parts == whole
+    assert not broken.asked.keys() & again.asked.keys(), "no rollout twice"
+    rows = [json.loads(line) for line in (tmp_path / "parts.jsonl").read_text().splitlines()[1:]]
+    assert sum("/rollout/" in row["key"] for row in rows) == whole.cost.num_rollouts
+
+
+def test_a_finished_trace_is_not_asked_again(tmp_path):
+    with Journal(tmp_path / "j.jsonl", {}) as journal:
+        first = score(Simulated(), journal)
+    idle = Simulated()
+    with Journal(tmp_path / "j.jsonl", {}) as journal:
+        assert score(idle, journal) == first
+    assert not idle.asked
+    assert not idle.told
+
+
+def test_the_restart_control_spends_the_tokens_of_the_prefix(journal):
+    generator = Simulated()
+    scored = score(generator, journal, replace(ROLLOUTS, restart_rollouts=3), replace(PLAN, plan=Plan.FIXED))
+    assert set(scored.restarts) == {1, 2, 3, 4, 5}
+    assert all(counts.num_rollouts == 3 for counts in scored.restarts.values())
+    # From nothing it is right in a tenth of the cases, however many tokens it has.
+    assert sum(counts.num_right for counts in scored.restarts.values()) < 8
+    assert scored.cost.num_rollouts == 6 * 8 + 5 * 3
+    assert generator.from_nothing == {10: 3, 21: 3, 33: 3, 46: 3, 60: 3}
+
+
+def test_the_restart_control_is_made_where_rollouts_are(journal):
+    scored = score(Simulated(), journal, replace(ROLLOUTS, restart_rollouts=3))
+    visited = {i for i, value in enumerate(scored.values) if value.num_rollouts}
+    assert set(scored.restarts) == visited - {0} != {1, 2, 3, 4, 5}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"max_tokens": 0}, "max_tokens is 0"),
+        ({"temperature": 0.0}, "temperature is 0.0"),
+        ({"top_p": 0.0}, "top_p is 0.0"),
+        ({"restart_rollouts": -1}, "restart_rollouts is -1"),
+        ({"forcing_text": ""}, "forcing_text is empty"),
+    ],
+)
+def test_refused(changes, said):
+    with pytest.raises(ValueError, match=said):
+        replace(ROLLOUTS, **changes)

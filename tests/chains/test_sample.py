@@ -1,0 +1,91 @@
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from longshort_verl.chains.sample import ReplyOutcome, TraceSampling, sample_traces, write_traces
+from longshort_verl.chains.traces_config import read_traces_config
+from longshort_verl.config.schema import ConfigError
+from longshort_verl.files.journal import Journal
+from longshort_verl.generation import ScriptedGenerator
+from longshort_verl.grading.answers import GradingSettings, grade
+from longshort_verl.types import FinishReason, Generation, Problem
+
+GRADING = GradingSettings(timeout_s=2.0, max_answer_chars=100, max_workers=1)
+PROBLEMS = [Problem(prompt=f"problem {i}", answer="7", source="test", index=i) for i in range(3)]
+SAMPLING = TraceSampling(num_samples=1, max_tokens=50, temperature=1.0, top_p=1.0, seed=1)
+CUT = Generation(text="and so on", finish=FinishReason.LENGTH, num_prompt_tokens=1, num_tokens=50)
+GONE = Generation(text="", finish=FinishReason.ERROR, num_prompt_tokens=0, num_tokens=0, error="gone")
+
+
+def sampled(folder, replies, sampling=SAMPLING):
+    generator = ScriptedGenerator(replies)
+    told = []
+
+    async def run():
+        with Journal(folder / "journal", {}) as journal:
+            return await sample_traces(
+                PROBLEMS,
+                generator,
+                sampling,
+                journal,
+                lambda text, gold: grade(text, gold, GRADING),
+                max_requests=1,
+                on_done=told.append,
+            )
+
+    found = asyncio.run(run())
+    assert len(told) == len(found)
+    return found, generator
+
+
+def test_right_chains_are_kept_and_the_others_counted(tmp_path):
+    found, _ = sampled(tmp_path, ["a \\boxed{7}", "b \\boxed{8}", CUT])
+    assert [reply.outcome for reply in found] == [ReplyOutcome.RIGHT, ReplyOutcome.WRONG, ReplyOutcome.TRUNCATED]
+    assert write_traces(found, tmp_path / "traces.jsonl") == {"right": 1, "truncated": 1, "wrong": 1}
+    rows = [json.loads(line) for line in (tmp_path / "traces.jsonl").read_text().splitlines()]
+    assert rows == [{"key": "0/0", "problem": "problem 0", "answer": "7", "trace": "a \\boxed{7}"}]
+
+
+def test_a_run_goes_on_and_asks_again_only_what_failed(tmp_path):
+    first, _ = sampled(tmp_path, ["a \\boxed{7}", GONE, CUT])
+    assert (first[1].outcome, first[1].text) == (ReplyOutcome.ENGINE_ERROR, "gone")
+    found, generator = sampled(tmp_path, ["b \\boxed{7}"])
+    assert [request[0][0].content for request in generator.requests] == ["problem 1"]
+    assert [reply.text for reply in found] == ["a \\boxed{7}", "b \\boxed{7}", "and so on"]
+
+
+def test_each_chain_has_a_seed_of_its_own_whatever_the_order(tmp_path):
+    more = TraceSampling(num_samples=3, max_tokens=50, temperature=1.0, top_p=1.0, seed=1)
+    _, generator = sampled(tmp_path, ["\\boxed{7}"] * 9, more)
+    seeds = [request[1].seed for request in generator.requests]
+    assert len(set(seeds)) == 9
+    _, other = sampled(tmp_path / "other", ["\\boxed{7}"] * 3)
+    assert [request[1].seed for request in other.requests] == seeds[::3]
+
+
+def test_no_right_chain_is_refused(tmp_path):
+    found, _ = sampled(tmp_path, [CUT, CUT, "\\boxed{8}"])
+    with pytest.raises(ValueError, match="no chain is right"):
+        write_traces(found, tmp_path / "traces.jsonl")
+    assert not (tmp_path / "traces.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["sampling.num_samples=0"], "num_samples is 0"),
+        (["sampling.temperature=0", "sampling.num_samples=2"], "temperature is 0"),
+        (["sampling.top_p=0"], "top_p is 0"),
+        (["max_requests=0"], "max_requests is 0"),
+        (["sampling.samples=2"], "sampling.samples"),
+    ],
+)
+def test_wrong_settings_are_refused(overrides, said):
+    with pytest.raises(ConfigError, match=said):
+        read_traces_config(None, overrides)

@@ -1,0 +1,297 @@
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
+"""Files of traces, good and bad rows mixed: each has a named outcome, and no row suffers from another."""
+
+import asyncio
+import json
+from dataclasses import replace
+
+import pytest
+from fastapi.responses import JSONResponse
+
+from longshort_verl.chains.chunk import Thought
+from longshort_verl.chains.files import TraceFileError, read_traces
+from longshort_verl.chains.importance_config import read_importance
+from longshort_verl.chains.rollouts import Cost
+from longshort_verl.chains.score import chunk_rows, journal_settings, score_rows, summary, thinking, write_results
+from longshort_verl.config.schema import ConfigError
+from longshort_verl.files.journal import Journal
+from longshort_verl.generation import EndpointGenerator
+from tests.servers import AT_ONCE, completion
+
+STEPS = "<think>1+1=2\n\n2+2=4\n\n4+4=8</think>\\boxed{8}"
+
+
+def config(*overrides):
+    return read_importance(
+        None,
+        [
+            "model.path=tiny",
+            "model.engine=endpoint",
+            "model.endpoint.base_urls=[http://127.0.0.1:1/v1]",
+            "model.endpoint.max_retries=1",
+            "model.endpoint.timeout_s=30",
+            "plan.prescreen=false",
+            "chunk.chunker=steps",
+            "rollouts.stop=['}']",
+            *overrides,
+        ],
+    )
+
+
+def write(path, *rows):
+    lines = (row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows)
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+    return path
+
+
+def row(problem="p", answer="8", trace=STEPS, **more):
+    return {"problem": problem, "answer": answer, "trace": trace, **more}
+
+
+def score(path, url, settings, journal_path):
+    async def run():
+        async with EndpointGenerator([url], "tiny", "none", settings.model.endpoint) as generator:
+            with Journal(journal_path, {}) as journal:
+                return await score_rows(
+                    read_traces(path),
+                    settings,
+                    generator,
+                    journal,
+                    len,
+                    on_cost=costs.append,
+                    on_done=lambda result: None,
+                )
+
+    costs: list[Cost] = []
+    results = asyncio.run(run())
+    return {result.row.key: result for result in results}, costs
+
+
+def answer_by_problem(faults):
+    """Fails as the problem's text says; else right once all three steps are there."""
+
+    def answer(request):
+        question = request["messages"][0]["content"]
+        if question in faults:
+            return faults[question]()
+        thought = request["messages"][-1]["content"] if len(request["messages"]) > 1 else ""
+        right = "4+4=8" in thought
+        return completion("8}" if right else "3}", stop_reason=None)
+
+    return answer
+
+
+BAD_ROWS = {
+    "no blank line": (row(trace="<think>1+1=2 2+2=4</think>"), "scored"),
+    "one step": (row(trace="4+4=8"), "scored"),
+    "empty": (row(trace=""), "empty"),
+    "white space": (row(trace=" \n\n "), "empty"),
+    "only tags": (row(trace="<think>\n\n</think>"), "only tags"),
+    "no thinking": (row(trace="</think>8"), "no thought"),
+    "bad gold": (row(answer=""), "bad gold answer"),
+    "too long": (row(trace="x" * 40_000), "too long"),
+    "half a surrogate": (row(trace="a\ud800b"), "not utf-8"),
+    "no answer": ({"problem": "p", "trace": STEPS}, "missing field"),
+    "a list": ([1, 2], "not json"),
+}
+
+
+def test_every_bad_row_has_a_name_and_spoils_no_other(serve, tmp_path):
+    rows = [{**value, "key": name} if isinstance(value, dict) else value for name, (value, _) in BAD_ROWS.items()]
+    path = write(tmp_path / "traces.jsonl", row(key="first"), *rows, b"{not json", b"\xff\xfe", row(key="last"))
+    server = serve(answer_to=answer_by_problem({}))
+    found, costs = score(path, server.url, config(), tmp_path / "journal.jsonl")
+    expected = {name if isinstance(value, dict) else "12": outcome for name, (value, outcome) in BAD_ROWS.items()}
+    assert {key: result.outcome for key, result in found.items()} == {
+        "first": "scored",
+        **expected,
+        "13": "not json",
+        "14": "not utf-8",
+        "last": "scored",
+    }
+    assert all(result.detail for result in found.values() if result.outcome not in ("scored", "empty", "only tags"))
+    for key in ("first", "last"):
+        scores = [one.score for one in found[key].scored.importances]
+        assert max(range(3), key=scores.__getitem__) == 2, "the step that makes it right"
+    write_results(list(found.values()), tmp_path / "importance.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "importance.jsonl").read_text().splitlines()]
+    assert [row["key"] for row in rows] == list(found)
+    first = rows[0]
+    assert "".join(thought["text"] for thought in first["thoughts"]) + first["rest"] == STEPS
+    assert first["rest"] == "</think>\\boxed{8}"
+    assert summary(list(found.values()))["num_rollouts"] == sum(costs, Cost()).num_rollouts
+
+
+FAULTS = {
+    "429": lambda: JSONResponse({"error": "slow down"}, 429, AT_ONCE),
+    "500": lambda: JSONResponse({"error": "out of memory"}, 500, AT_ONCE),
+    "nonsense": lambda: JSONResponse({"choices": []}),
+}
+
+
+def test_an_endpoint_that_fails_for_one_trace_fails_for_that_one_alone(serve, tmp_path):
+    path = write(tmp_path / "traces.jsonl", *(row(problem=name, key=name) for name in [*FAULTS, "fine"]))
+    server = serve(answer_to=answer_by_problem(FAULTS))
+    found, _ = score(path, server.url, config(), tmp_path / "journal.jsonl")
+    assert {key: result.outcome for key, result in found.items()} == {
+        **dict.fromkeys(FAULTS, "engine error"),
+        "fine": "scored",
+    }
+    for name, cause in (("429", "429"), ("500", "Error code: 500"), ("nonsense", "unusable answer")):
+        assert cause in found[name].detail
+        assert "rollout after thought" in found[name].detail
+
+
+def test_a_late_endpoint_is_an_engine_error(serve, tmp_path):
+    path = write(tmp_path / "traces.jsonl", row())
+    impatient = config("model.endpoint.max_retries=0", "model.endpoint.timeout_s=0.5")
+    found, _ = score(path, serve(delay_s=2.0).url, impatient, tmp_path / "j.jsonl")
+    assert found["1"].outcome == "engine error"
+    assert "APITimeoutError" in found["1"].detail
+
+
+def test_an_endpoint_that_dies_is_gone_on_from(serve, tmp_path):
+    path = write(tmp_path / "traces.jsonl", *(row(problem=f"p{i}", key=f"p{i}") for i in range(4)))
+    whole, _ = score(path, serve(answer_to=answer_by_problem({})).url, config(), tmp_path / "whole.jsonl")
+    answered = []
+
+    def die(request):
+        answered.append(request)
+        if len(answered) > 20:
+            return JSONResponse({"error": "gone"}, 503, AT_ONCE)
+        return answer_by_problem({})(request)
+
+    first, _ = score(path, serve(answer_to=die).url, config(), tmp_path / "parts.jsonl")
+    assert "engine error" in {result.outcome for result in first.values()}
+    server = serve(answer_to=answer_by_problem({}))
+    second, costs = score(path, server.url, config(), tmp_path / "parts.jsonl")
+    assert {key: result.scored.importances for key, result in second.items()} == {
+        key: result.scored.importances for key, result in whole.items()
+    }
+    made = sum(result.scored.cost.num_rollouts for result in whole.values())
+    assert 20 + len(server.requests) == made, "no rollout twice, none lost"
+    assert sum(costs, Cost()).num_rollouts == made - 20
+
+
+@pytest.mark.parametrize(
+    ("override", "goes_on"),
+    [
+        ("plan.max_rollouts=64", True),
+        ("metric.decay=0.1", True),
+        ("rollouts.restart_rollouts=4", True),
+        ("max_traces=3", True),
+        ("rollouts.seed=1", False),
+        ("rollouts.forcing_text=So", False),
+        ("model.path=other", False),
+        ("chunk.chunker=rules", False),
+        ("grading.max_answer_chars=5", False),
+    ],
+)
+def test_a_journal_goes_on_under_settings_that_change_no_rollout(tmp_path, override, goes_on):
+    path = write(tmp_path / "traces.jsonl", row())
+    same = journal_settings(config(override), path) == journal_settings(config(), path)
+    assert same == goes_on
+
+
+def test_a_journal_does_not_go_on_with_other_traces(tmp_path):
+    old = journal_settings(config(), write(tmp_path / "old.jsonl", row()))
+    assert journal_settings(config(), write(tmp_path / "new.jsonl", row(answer="9"))) != old
+
+
+def test_ten_thousand_steps(serve, tmp_path):
+    # Right from the middle on; halving finds it.
+    steps = ["2+2=4"] * 5000 + ["4+4=8"] + ["2+2=4"] * 4999
+    path = write(tmp_path / "traces.jsonl", row(trace="\n\n".join(steps)))
+    server = serve(answer_to=answer_by_problem({}))
+    found, _ = score(path, server.url, config("model.vllm.max_model_len=1000000"), tmp_path / "j.jsonl")
+    scored = found["1"].scored
+    assert len(scored.importances) == 10_000
+    assert max(range(10_000), key=lambda i: scored.importances[i].score) == 5000
+    assert scored.cost.num_rollouts < 2 * 8 * 14, "both sides of fourteen halvings"
+
+
+def test_a_long_answer_goes_without_prescreen(serve, tmp_path):
+    path = write(tmp_path / "traces.jsonl", row(answer="12345678901234567890"))
+    server = serve(answer_to=answer_by_problem({}))
+    settings = config()
+    settings = replace(settings, plan=replace(settings.plan, prescreen=False))
+    object.__setattr__(settings.plan, "prescreen", True)  # refused for endpoints by the config, and not needed here
+    found, _ = score(path, server.url, settings, tmp_path / "j.jsonl")
+    assert (found["1"].outcome, found["1"].detail) == ("scored", "no pre-screen: its answer has 20 tokens")
+
+
+def test_chunked_files_are_scored_as_they_are(serve, tmp_path):
+    path = write(tmp_path / "traces.jsonl", row())
+    chunked = asyncio.run(chunk_rows(read_traces(path), config("chunk.chunker=rules"), None, lambda: None))
+    write_results(chunked, tmp_path / "chunked.jsonl")
+    (again,) = read_traces(tmp_path / "chunked.jsonl")
+    assert again.thoughts
+    assert "".join(thought.text for thought in again.thoughts) == STEPS
+    broken = json.loads((tmp_path / "chunked.jsonl").read_text())
+    broken["thoughts"][0]["text"] += "x"
+    (bad,) = read_traces(write(tmp_path / "broken.jsonl", broken))
+    assert (bad.outcome.value, bad.detail) == ("missing field", "the thoughts do not concatenate to the trace")
+
+
+def test_boundaries_are_compared_with_those_of_the_file(tmp_path, shared_data):
+    block = {"1": {"start": 1, "end": 2, "block type": "a"}, "2": {"start": 3, "end": 5, "block type": "b"}}
+    path = write(
+        tmp_path / "traces.jsonl",
+        row(trace="a\n\nb\n\nc\n\nd\n\ne", block=block),
+        row(),
+        row(block={"1": {"start": 2, "end": 9, "block type": "a"}}),
+    )
+    found = asyncio.run(chunk_rows(read_traces(path), config(), None, lambda: None))
+    # Boundaries 1, 2, 3, 4 against 2, of which one matches: precision 1/4, recall 1.
+    assert [result.agreement for result in found] == [pytest.approx(2 / 5), None, None]
+    assert (found[2].outcome, found[2].detail[:7]) == ("missing field", "block: ")
+    (authors,) = read_traces(shared_data / "long_cot_chunked_example.json")
+    assert [thought.num_steps for thought in authors.thoughts] == [4, 8, 16, 20, 16, 27, 40, 2, 17]
+
+
+def test_thinking_ends_at_its_mark():
+    thoughts = [Thought(text=text, kind="", num_steps=1) for text in ("a\n\n", "b</think>c\n\n", "d")]
+    assert [thought.text for thought in thinking(thoughts, "</think>")] == ["a\n\n", "b"]
+    assert thinking(thoughts, "</none>") == tuple(thoughts)
+    assert thinking(thoughts, "") == tuple(thoughts)
+    # The mark may lie across two thoughts.
+    halves = [Thought(text=text, kind="", num_steps=1) for text in ("a</th", "ink>b")]
+    assert [thought.text for thought in thinking(halves, "</think>")] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"", "has no row"), (b"\n\n", "has no row"), (b'{"key": "a"}\n{"key": "a"}\n', "rows 1 and 2 have the same key")],
+)
+def test_files_of_which_nothing_can_be_read(tmp_path, content, said):
+    (tmp_path / "t.jsonl").write_bytes(content)
+    with pytest.raises(TraceFileError, match=said):
+        read_traces(tmp_path / "t.jsonl")
+    with pytest.raises(TraceFileError, match="there is no file"):
+        read_traces(tmp_path / "none.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["plan.prescreen=true"], "prescreen needs likelihoods, which model.engine=endpoint does not give"),
+        (["model.engine=vllm", "plan.prescreen=true", "rollouts.elicitation=continued"], "set plan.prescreen=false"),
+        (["model.endpoint.base_urls=[]"], "base_urls is empty"),
+        (["plan.spread=2"], "spread is 2.0"),
+        (["chunk.chunker=magic"], "chunk.chunker is 'magic'"),
+        (["plan.nothing=1"], "Could not override 'plan.nothing'"),
+        (["+plan.nothing=1"], "plan.nothing is no setting; known ones here are max_rollouts"),
+        (["max_traces=0"], "max_traces is 0"),
+        (["model.ray.nnodes=0"], "nnodes is 0"),
+        (["model.vllm.max_model_len=many"], "model.vllm.max_model_len is 'many'"),
+    ],
+)
+def test_wrong_settings_are_refused(overrides, said):
+    with pytest.raises(ConfigError, match=said.replace("[", r"\[")):
+        config(*overrides)
+
+
+def test_a_recipe_that_is_not_there(tmp_path):
+    with pytest.raises(ConfigError, match="there is no recipe"):
+        read_importance(tmp_path / "none.yaml", [])

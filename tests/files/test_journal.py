@@ -1,0 +1,100 @@
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from longshort_verl.files.journal import Journal, JournalError
+
+SETTINGS = {"seed": 1, "stop": ["a"]}
+
+
+def test_what_was_added_is_there_again(tmp_path):
+    with Journal(tmp_path / "j.jsonl", SETTINGS) as journal:
+        journal.add("a/1", {"right": True, "text": "ü\n"})
+        with pytest.raises(ValueError, match="has a record 'a/1' already"):
+            journal.add("a/1", {})
+    with Journal(tmp_path / "j.jsonl", SETTINGS) as journal:
+        assert journal.get("a/1") == {"right": True, "text": "ü\n"}
+        assert journal.get("a/2") is None
+        assert list(journal) == ["a/1"]
+
+
+@pytest.mark.parametrize("cut", range(1, 30))
+def test_a_line_that_was_cut_short_is_no_record(tmp_path, cut):
+    path = tmp_path / "j.jsonl"
+    with Journal(path, SETTINGS) as journal:
+        journal.add("a", {"n": 1})
+        journal.add("b", {"text": "long enough to cut"})
+    path.write_bytes(path.read_bytes()[:-cut])
+    with Journal(path, SETTINGS) as journal:
+        assert list(journal) == ["a"]
+        journal.add("b", {"n": 2})
+    with Journal(path, SETTINGS) as journal:
+        assert (journal.get("a"), journal.get("b")) == ({"n": 1}, {"n": 2})
+
+
+def test_a_first_line_that_was_cut_short(tmp_path):
+    path = tmp_path / "j.jsonl"
+    path.write_text('{"settings": {"se')
+    with Journal(path, SETTINGS) as journal:
+        journal.add("a", {})
+    with Journal(path, SETTINGS) as journal:
+        assert list(journal) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "damage", ["no json", '{"key": "a", "value": {}}\n{"key": "a", "value": {}}', '{"key": 1}', "[]", "\xff"]
+)
+def test_a_damaged_line_is_named(tmp_path, damage):
+    path = tmp_path / "j.jsonl"
+    Journal(path, SETTINGS).close()
+    path.write_bytes(path.read_bytes() + damage.encode("latin-1") + b"\n")
+    with pytest.raises(JournalError, match=r"line [23] is damaged"):
+        Journal(path, SETTINGS)
+
+
+def test_other_settings_are_refused(tmp_path):
+    Journal(tmp_path / "j.jsonl", SETTINGS).close()
+    with pytest.raises(JournalError, match=r"other settings \(more, seed\)"):
+        Journal(tmp_path / "j.jsonl", {**SETTINGS, "seed": 2, "more": 1})
+
+
+def test_two_processes_do_not_write_one_journal(tmp_path):
+    with (
+        Journal(tmp_path / "j.jsonl", SETTINGS),
+        pytest.raises(JournalError, match="being written by another process"),
+    ):
+        Journal(tmp_path / "j.jsonl", SETTINGS)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from longshort_verl.files.journal import Journal
+with Journal(Path(sys.argv[1]), {}) as journal:
+    print("ready", flush=True)
+    for number in range(len(journal), 10**9):
+        journal.add(str(number), {"text": "x" * (number % 5000)})
+"""
+
+
+def test_kill_9_loses_and_repeats_nothing(tmp_path):
+    path = tmp_path / "j.jsonl"
+    before = 0
+    for round_ in range(5):
+        process = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(0.05 * (round_ + 1))
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        with Journal(path, {}) as journal:
+            assert list(journal) == [str(number) for number in range(len(journal))]
+            assert all(journal.get(key) == {"text": "x" * (int(key) % 5000)} for key in journal)
+            assert len(journal) > before
+            before = len(journal)

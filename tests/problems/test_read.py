@@ -1,0 +1,822 @@
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
+"""Reading, checking, splitting and writing problem files.
+
+What must not drift:
+- every bad row is in the one error, by line from 1 in .jsonl and by row from 0 elsewhere;
+- nothing is dropped and no text is changed in silence; numbers become canonical text;
+- the parquet has exactly verl's nested types, and the same problems give the same bytes;
+- a split never has one problem text on both sides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import pickle
+import platform
+import stat
+import subprocess
+import sys
+import tempfile
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from longshort_verl.problems import read as module
+from longshort_verl.problems.read import (
+    ProblemFileError,
+    check_answers,
+    check_prompt_lengths,
+    read_problems,
+    split_problems,
+    write_manifest,
+    write_problems,
+)
+from longshort_verl.types import Problem
+
+SHARED_DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+
+GOOD = {"problem": "What is 1 + 1?", "answer": "2"}
+
+
+def make_problem(prompt: str, *, answer: str = "2", index: int = 0, source: str = "toy") -> Problem:
+    return Problem(prompt=prompt, answer=answer, source=source, index=index)
+
+
+def make_problems(*prompts: str) -> list[Problem]:
+    return [make_problem(prompt, index=index) for index, prompt in enumerate(prompts)]
+
+
+def verl_row(prompt: Any = None, ground_truth: Any = "2", **changes: Any) -> dict[str, Any]:
+    row = {
+        "data_source": "toy",
+        "prompt": [{"role": "user", "content": "What is 1 + 1?"}] if prompt is None else prompt,
+        "ability": "math",
+        "reward_model": {"style": "rule", "ground_truth": ground_truth},
+        "extra_info": {"index": 0, "split": "train"},
+    }
+    return {**row, **changes}
+
+
+def save(folder: Path, rows: list[Any], suffix: str) -> Path:
+    path = folder / f"toy{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    else:
+        path.write_text(json.dumps(rows), encoding="utf-8")
+    return path
+
+
+def refusal(path: Path) -> str:
+    """The message with which a file is refused, which always names it first."""
+    with pytest.raises(ProblemFileError) as caught:
+        read_problems(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    return message
+
+
+# Good files ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("column", ["problem", "question"])
+def test_plain_file(tmp_path: Path, suffix: str, column: str) -> None:
+    path = save(tmp_path, [{column: " Is $x$ 1? \n", "answer": " 1 "}, {column: "Zwölf?", "answer": "12"}], suffix)
+    assert read_problems(path) == [
+        Problem(prompt=" Is $x$ 1? \n", answer=" 1 ", source="toy", index=0),  # byte for byte
+        Problem(prompt="Zwölf?", answer="12", source="toy", index=1),
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".parquet"])
+def test_verl_file(tmp_path: Path, suffix: str) -> None:
+    path = save(tmp_path, [verl_row(data_source="math"), verl_row(ground_truth="3")], suffix)
+    assert read_problems(path) == [
+        Problem(prompt="What is 1 + 1?", answer="2", source="math", index=0),
+        Problem(prompt="What is 1 + 1?", answer="3", source="toy", index=1),  # its extra_info.index says 0
+    ]
+
+
+def test_verl_columns_win_over_plain_ones(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    path = save(tmp_path, [verl_row(problem="Other?", answer="9", level=5)], ".parquet")
+    assert [(problem.prompt, problem.answer) for problem in read_problems(path)] == [("What is 1 + 1?", "2")]
+    assert "columns not used: ability, answer, extra_info, level, problem" in caplog.text
+
+
+def test_source_argument_then_column_then_stem(tmp_path: Path) -> None:
+    path = save(tmp_path, [{**GOOD, "data_source": "mine"}, GOOD], ".json")
+    assert [problem.source for problem in read_problems(path)] == ["mine", "toy"]
+    assert [problem.source for problem in read_problems(path, source="given")] == ["given", "given"]
+
+
+@pytest.mark.parametrize(
+    ("literal", "expected"),
+    [
+        ("27.0", "27"),
+        ("3", "3"),
+        ("-3", "-3"),
+        ("0.5", "0.5"),
+        ("-0.0", "0"),
+        ("100.0", "100"),  # zeros before the point stay
+        ("100", "100"),
+        ("1e3", "1000"),
+        ("1e-7", "0.0000001"),  # not 1e-07
+        ("9007199254740991.0", "9007199254740991"),  # 2**53 − 1, the last exact one
+        (str(10**400), str(10**400)),  # integers have no limit, though float(10**400) overflows
+        ('"27.0"', "27.0"),  # text is the author's own
+        ('"\\\\frac{1}{2}"', "\\frac{1}{2}"),
+    ],
+)
+def test_numbers_become_canonical_text(tmp_path: Path, literal: str, expected: str) -> None:
+    path = tmp_path / "toy.jsonl"
+    path.write_text(f'{{"problem": "?", "answer": {literal}}}')
+    assert read_problems(path)[0].answer == expected
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (pa.array([27.0, 0.5]), ["27", "0.5"]),
+        (pa.array([27, 5], pa.int8()), ["27", "5"]),
+        (pa.array([Decimal("2.50"), Decimal("100.00")], pa.decimal128(10, 2)), ["2.5", "100"]),
+        (pa.array([Decimal(100), Decimal(0)], pa.decimal128(5, 0)), ["100", "0"]),
+        (pa.array(["a", "b"]).dictionary_encode(), ["a", "b"]),  # pandas' categories
+        (pa.array(["a", "b"], pa.large_string()), ["a", "b"]),
+    ],
+)
+def test_parquet_answer_types(tmp_path: Path, array: pa.Array, expected: list[str]) -> None:
+    path = tmp_path / "toy.parquet"
+    pq.write_table(pa.table({"problem": ["x", "y"], "answer": array}), path)
+    assert [problem.answer for problem in read_problems(path)] == expected
+
+
+def test_byte_order_mark_and_crlf_are_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "toy.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"problem": "x", "answer": "1"}\r\n{"problem": "y", "answer": "2"}\r\n\r\n')
+    assert [problem.prompt for problem in read_problems(path)] == ["x", "y"]
+
+
+def test_raw_line_separator_does_not_end_a_jsonl_row(tmp_path: Path) -> None:
+    path = tmp_path / "toy.jsonl"
+    path.write_text('{"problem": "a\u2028b\u0085c", "answer": "1"}\n', encoding="utf-8")
+    assert [problem.prompt for problem in read_problems(path)] == ["a\u2028b\u0085c"]
+
+
+def test_duplicates_are_kept_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [
+        {"problem": "a b", "answer": "1"},
+        {"problem": "a  b", "answer": "2"},  # same but for white space, another answer
+        {"problem": "a b", "answer": "1"},
+        {"problem": "c", "answer": "1"},
+    ]
+    assert len(read_problems(save(tmp_path, rows, ".json"))) == 4
+    assert "2 of 4 rows repeat an earlier problem, 1 of them with another answer; all are kept" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "num_rows", "row", "answer"),
+    [
+        ("math500", 500, 0, "\\left( 3, \\frac{\\pi}{2} \\right)"),
+        ("amc_2023", 40, 0, "27"),  # 27.0 in the file
+        ("aime_2024", 30, 0, "33"),  # the number 33
+    ],
+)
+def test_benchmarks_load_fully(tmp_path: Path, name: str, num_rows: int, row: int, answer: str) -> None:
+    path = SHARED_DATA / f"{name}.json"
+    if not path.is_file():
+        pytest.skip(f"{path} is absent: the benchmark files lie beside the repository, not in it")
+    problems = read_problems(path)
+    assert [problem.prompt for problem in problems] == [row["problem"] for row in json.loads(path.read_text())]
+    assert [problem.index for problem in problems] == list(range(num_rows))
+    assert (problems[row].answer, problems[row].source) == (answer, name)
+    assert read_problems(write_problems(problems, tmp_path / "all.parquet", split="test")) == problems
+
+
+# Bad files -----------------------------------------------------------------------------------------------------------
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "none.json").endswith("none.json: no such file; check the path")
+
+
+def test_folder_instead_of_file(tmp_path: Path) -> None:
+    folder = tmp_path / "data.json"
+    folder.mkdir()
+    assert "is a folder" in refusal(folder)
+
+
+def test_unsupported_suffix(tmp_path: Path) -> None:
+    path = tmp_path / "toy.csv"
+    path.write_text("problem,answer\n1,2\n")
+    assert "unsupported suffix '.csv'; convert the file to one of .json, .jsonl, .parquet" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content"), [(".json", b"[]"), (".json", b""), (".jsonl", b""), (".jsonl", b"\xef\xbb\xbf \n\n")]
+)
+def test_no_rows(tmp_path: Path, suffix: str, content: bytes) -> None:
+    path = tmp_path / f"toy{suffix}"
+    path.write_bytes(content)
+    assert "has no rows; give it at least one problem" in refusal(path)
+
+
+def test_no_rows_in_parquet(tmp_path: Path) -> None:
+    path = tmp_path / "toy.parquet"
+    pq.write_table(pa.schema([("problem", pa.string()), ("answer", pa.string())]).empty_table(), path)
+    assert "has no rows" in refusal(path)
+
+
+def test_invalid_json(tmp_path: Path) -> None:
+    path = tmp_path / "toy.json"
+    path.write_text('[{"problem": "x",\n  "answer": }]')  # the brace stands in column 13 of line 2
+    assert "invalid JSON at line 2, column 13: Expecting value" in refusal(path)
+
+
+def test_json_lines_in_a_json_file(tmp_path: Path) -> None:
+    path = tmp_path / "toy.json"
+    path.write_text('{"problem": "x", "answer": 1}\n{"problem": "y", "answer": 2}\n')
+    message = refusal(path)
+    assert "invalid JSON at line 2, column 1: Extra data" in message
+    assert "rename the file to .jsonl" in message
+
+
+def test_invalid_json_line(tmp_path: Path) -> None:
+    path = tmp_path / "toy.jsonl"
+    path.write_text('{"problem": "x", "answer": 1}\n{"problem": \n{"problem": "y", "answer": 2}\n{bad\n')
+    message = refusal(path)
+    assert "2 of 4 rows cannot be used (lines counted from 1)" in message
+    assert "\n  line 2: invalid JSON at column 13: Expecting value" in message
+    assert "\n  line 4: invalid JSON at column 2: " in message
+
+
+def test_blank_line_between_rows(tmp_path: Path) -> None:
+    path = tmp_path / "toy.jsonl"
+    path.write_text('{"problem": "x", "answer": 1}\n\n{"problem": "y", "answer": 2}\n')
+    assert "\n  line 2: is blank; remove the line" in refusal(path)
+
+
+def test_top_level_is_no_list(tmp_path: Path) -> None:
+    path = tmp_path / "toy.json"
+    path.write_text('{"problem": {"0": "x"}, "answer": {"0": "1"}}')
+    message = refusal(path)
+    assert "its top level is an object, expected a list of objects" in message
+    assert 'orient="records"' in message
+
+
+def test_json_nested_too_deeply(tmp_path: Path) -> None:
+    path = tmp_path / "toy.jsonl"
+    path.write_text(json.dumps(GOOD) + "\n" + "[" * 100_000 + "]" * 100_000)
+    assert "\n  line 2: JSON is nested too deeply" in refusal(path)
+
+
+def test_json_number_beyond_pythons_limit(tmp_path: Path) -> None:
+    path = tmp_path / "toy.jsonl"
+    path.write_text('{"problem": "x", "answer": ' + "1" * 5000 + "}")
+    assert "\n  line 1: JSON holds a number that Python cannot read" in refusal(path)
+
+
+def test_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "toy.json"
+    path.write_bytes('[{"problem":\n"Zwölf", "answer": 12}]'.encode("latin-1"))
+    # '[{"problem":' and the line's end are 13 bytes, '"Zw' 3 more: ö is byte 16, and 0xf6 in Latin-1.
+    assert "is not UTF-8: byte 0xf6 at byte 16 (line 2); save it again as UTF-8" in refusal(path)
+
+
+def test_line_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "toy.jsonl"
+    path.write_bytes(b'{"problem": "x", "answer": 1}\n{"problem": "\xff", "answer": 1}\n')
+    assert "\n  line 2: is not UTF-8: byte 0xff at byte 13; save it again as UTF-8" in refusal(path)
+
+
+def test_parquet_text_not_utf8(tmp_path: Path) -> None:
+    prompts = pa.array([b"good", b"\xffbad"]).view(pa.string())
+    path = tmp_path / "toy.parquet"
+    pq.write_table(pa.table({"problem": prompts, "answer": ["1", "2"]}), path)
+    message = refusal(path)
+    assert "1 of 2 rows cannot be used (rows counted from 0)" in message
+    assert "\n  row 1: holds text that is not UTF-8: b'\\xffbad'" in message
+
+
+def test_not_a_parquet_file(tmp_path: Path) -> None:
+    path = tmp_path / "toy.parquet"
+    path.write_text('{"problem": "x", "answer": 1}')
+    assert "is not a parquet file" in refusal(path)
+
+
+def test_damaged_parquet_file(tmp_path: Path) -> None:
+    path = save(tmp_path, [GOOD] * 100, ".parquet")
+    data = bytearray(path.read_bytes())
+    data[4:40] = bytes(36)  # the first page; the footer stays whole
+    path.write_bytes(data)
+    assert "cannot be read" in refusal(path)
+
+
+def test_parquet_columns_of_one_name(tmp_path: Path) -> None:
+    path = tmp_path / "toy.parquet"
+    texts = pa.array(["x"])
+    pq.write_table(pa.Table.from_arrays([texts, texts, texts], names=["problem", "answer", "answer"]), path)
+    assert "has columns of the same name: answer;" in refusal(path)
+
+
+@pytest.mark.parametrize("kind", [pa.float16(), pa.float32()])
+def test_inexact_answer_column(tmp_path: Path, kind: pa.DataType) -> None:
+    path = tmp_path / "toy.parquet"
+    answers = pa.array([0.1]).cast(kind)
+    pq.write_table(pa.table({"problem": ["x"], "answer": answers}), path)
+    assert "column answer is of type" in refusal(path)
+    row = pa.table({"prompt": [[{"role": "user", "content": "x"}]]})
+    reward_model = pa.StructArray.from_arrays([answers], names=["ground_truth"])
+    pq.write_table(row.append_column("reward_model", reward_model), path)
+    assert "column reward_model.ground_truth is of type" in refusal(path)
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".parquet"])
+@pytest.mark.parametrize(
+    ("row", "missing"),
+    [
+        ({"problem": "x"}, "answer"),
+        ({"answer": "1"}, "problem (or question)"),
+        ({"text": "x", "label": "1"}, "problem (or question), answer"),
+        ({"prompt": "x", "answer": "1"}, "reward_model"),
+        ({"reward_model": {"ground_truth": "1"}}, "prompt"),
+    ],
+)
+def test_missing_columns(tmp_path: Path, suffix: str, row: dict[str, Any], missing: str) -> None:
+    message = refusal(save(tmp_path, [row], suffix))
+    assert f"missing columns: {missing}; it has: {sorted(row)!r}." in message
+    assert "rename its columns" in message
+
+
+def test_empty_object_lacks_all_columns(tmp_path: Path) -> None:
+    assert "missing columns: problem (or question), answer; it has: []" in refusal(save(tmp_path, [{}], ".json"))
+
+
+def test_media_columns(tmp_path: Path) -> None:
+    assert "has columns of media (images)" in refusal(save(tmp_path, [{**GOOD, "images": ["a.png"]}], ".parquet"))
+
+
+BAD_PLAIN_ROWS = [
+    ({"problem": None, "answer": "1"}, "problem is missing;"),
+    ({"answer": "1"}, "problem is missing;"),
+    ({"problem": "", "answer": "1"}, "problem is empty ('');"),
+    ({"problem": " \n", "answer": "1"}, "problem is empty (' \\n');"),
+    ({"question": "\t", "answer": "1"}, "question is empty ('\\t');"),
+    ({"problem": 5, "answer": "1"}, "problem is a number: 5, expected text;"),
+    ({"problem": ["x"], "answer": "1"}, "problem is a list: ['x'], expected text;"),
+    ({"problem": "x", "question": "y", "answer": "1"}, "problem and question differ;"),
+    ({"problem": "x"}, "answer is missing; give the row its gold answer"),
+    ({"problem": "x", "answer": None}, "answer is missing;"),
+    ({"problem": "x", "answer": float("nan")}, "answer is missing (NaN);"),
+    ({"problem": "x", "answer": float("inf")}, "answer is infinite (inf);"),
+    ({"problem": "x", "answer": float("-inf")}, "answer is infinite (-inf);"),
+    ({"problem": "x", "answer": ""}, "answer is empty ('');"),
+    ({"problem": "x", "answer": " "}, "answer is empty (' ');"),
+    ({"problem": "x", "answer": "nan"}, "answer is 'nan', the trace of a missing value;"),
+    ({"problem": "x", "answer": True}, "answer is a boolean: True, expected text or a number;"),
+    ({"problem": "x", "answer": ["1", "2"]}, "answer is a list: ['1', '2'], expected text or a number;"),
+    ({"problem": "x", "answer": {"value": 1}}, "answer is an object: {'value': 1}, expected text or a number;"),
+    ({"problem": "x", "answer": 9007199254740992.0}, "answer is 9007199254740992.0, a float too large"),  # 2**53
+    ({"problem": "x\ud800", "answer": "1"}, "problem has a lone surrogate U+D800 at character 1 (from 0)"),
+    ({"problem": "x", "answer": "\udfff"}, "answer has a lone surrogate U+DFFF at character 0 (from 0)"),
+    ({**GOOD, "data_source": 3}, "data_source is a number: 3, expected text;"),
+    ({**GOOD, "data_source": ""}, "data_source is empty ('');"),
+    ("just text", "is text: 'just text', expected an object;"),
+    (7, "is a number: 7, expected an object;"),
+    (None, "is null: None, expected an object;"),
+    (["x", "1"], "is a list: ['x', '1'], expected an object;"),
+]
+
+
+@pytest.mark.parametrize(("row", "fault"), BAD_PLAIN_ROWS)
+def test_bad_plain_row(tmp_path: Path, row: Any, fault: str) -> None:
+    rows = [GOOD, {"problem": "y", "answer": "2"}, row]
+    message = refusal(save(tmp_path, rows, ".json"))
+    assert f"1 of 3 rows cannot be used (rows counted from 0).\n  row 2: {fault}" in message
+    message = refusal(save(tmp_path, rows, ".jsonl"))
+    assert f"1 of 3 rows cannot be used (lines counted from 1).\n  line 3: {fault}" in message
+
+
+@pytest.mark.parametrize(
+    ("answers", "fault"),
+    [
+        (pa.array(["1", None]), "answer is missing;"),
+        (pa.array([1.0, float("nan")]), "answer is missing (NaN);"),
+        (pa.array([None, True]), "answer is a boolean: True"),
+        (pa.array([None, b"2"]), "answer is of type bytes: b'2'"),
+        (pa.array([None, ["2"]]), "answer is a list: ['2']"),
+    ],
+)
+def test_bad_parquet_row(tmp_path: Path, answers: pa.Array, fault: str) -> None:
+    path = tmp_path / "toy.parquet"
+    pq.write_table(pa.table({"problem": ["x", "y"], "answer": answers}), path)
+    assert f"\n  row 1: {fault}" in refusal(path)
+
+
+USER = {"role": "user", "content": "What is 1 + 1?"}
+BAD_VERL_ROWS = [
+    (verl_row(prompt=[]), "prompt has no messages;"),
+    (verl_row(prompt="What?"), "prompt is text: 'What?'; expected [{"),
+    (verl_row(prompt=["What?"]), "prompt holds text: 'What?', which is no message;"),
+    (verl_row(prompt={"role": "user"}), "prompt is an object:"),
+    (
+        verl_row(prompt=[{"role": "system", "content": "Be brief."}, USER]),
+        "prompt has a system message: 'Be brief.'; remove it: the system prompts of the long and the short role are",
+    ),
+    (verl_row(prompt=[USER, {"role": "assistant", "content": "2"}]), "the last message of prompt is from 'assistant'"),
+    (verl_row(prompt=[{"content": "x"}]), "the last message of prompt is from None"),
+    (verl_row(prompt=[USER, USER]), "prompt has 2 messages, from ['user', 'user'], expected exactly one user message"),
+    (verl_row(prompt=[{"role": "assistant", "content": "2"}, USER]), "prompt has 2 messages, from ['assistant', "),
+    (verl_row(prompt=[{"role": "user", "content": " "}]), "the prompt's content is empty (' ');"),
+    (verl_row(prompt=[{"role": "user"}]), "the prompt's content is missing;"),
+    (verl_row(prompt=[{"role": "user", "content": [{"type": "text"}]}]), "the prompt's content is a list:"),
+    (verl_row(ground_truth=None), "reward_model.ground_truth is missing;"),
+    (verl_row(ground_truth=["2"]), "reward_model.ground_truth is a list: ['2']"),
+    (verl_row(reward_model=None), "reward_model is missing;"),
+    (verl_row(reward_model="2"), "reward_model is text: '2';"),
+    (verl_row(reward_model={"style": "model", "ground_truth": "2"}), "reward_model.style is 'model';"),
+    ({"reward_model": {"ground_truth": "2"}}, "prompt is missing;"),
+    ({"problem": "x", "answer": "1"}, "prompt is missing;"),  # one shape a file
+]
+
+
+@pytest.mark.parametrize(("row", "fault"), BAD_VERL_ROWS)
+def test_bad_verl_row(tmp_path: Path, row: Any, fault: str) -> None:
+    assert f"1 of 2 rows cannot be used (rows counted from 0).\n  row 1: {fault}" in refusal(
+        save(tmp_path, [verl_row(), row], ".json")
+    )
+    assert f"\n  line 2: {fault}" in refusal(save(tmp_path, [verl_row(), row], ".jsonl"))
+
+
+def test_system_message_in_parquet(tmp_path: Path) -> None:
+    row = verl_row(prompt=[{"role": "system", "content": "Be brief."}, USER])
+    assert "\n  row 1: prompt has a system message" in refusal(save(tmp_path, [verl_row(), row], ".parquet"))
+
+
+def test_prompt_stored_as_text_in_parquet(tmp_path: Path) -> None:
+    rows = [verl_row(prompt=json.dumps([USER]))]
+    assert "\n  row 0: prompt is text: " in refusal(save(tmp_path, rows, ".parquet"))
+
+
+def test_repeated_key_is_not_dropped_in_silence(tmp_path: Path) -> None:
+    path = tmp_path / "toy.jsonl"
+    path.write_text('{"problem": "x", "answer": 1}\n{"problem": "x", "answer": 1, "answer": 2}\n')
+    assert "\n  line 2: has the key 'answer' more than once; keep one" in refusal(path)
+
+
+def test_all_faults_of_a_row_are_named(tmp_path: Path) -> None:
+    path = save(tmp_path, [GOOD, {"problem": "", "answer": None, "data_source": 1}], ".json")
+    assert (
+        "\n  row 1: problem is empty (''); write the problem's text or remove the row; also: answer is missing; "
+        "give the row its gold answer or remove it; also: data_source is a number: 1" in refusal(path)
+    )
+
+
+def test_offending_value_is_shortened(tmp_path: Path) -> None:
+    path = save(tmp_path, [GOOD, {"problem": "x", "answer": ["z" * 10_000] * 1000}], ".json")
+    assert len(refusal(path)) < len(str(path)) + 900
+
+
+def test_all_bad_rows_are_collected(tmp_path: Path) -> None:
+    # Rows 2, 4, 6, 8, 10 and 12..20 of 25 are bad: 5 + 9 = 14. In full: 2, 4, 6, 8, 10, 12..16; four more: 17..20.
+    bad = [2, 4, 6, 8, 10, *range(12, 21)]
+    rows = [{"problem": f"p{row}", "answer": "" if row in bad else "1"} for row in range(25)]
+    with pytest.raises(ProblemFileError) as caught:
+        read_problems(save(tmp_path, rows, ".json"))
+    lines = str(caught.value).splitlines()
+    assert lines[0].endswith("toy.json: 14 of 25 rows cannot be used (rows counted from 0).")
+    assert [line.split(":")[0] for line in lines[1:11]] == [f"  row {row}" for row in [2, 4, 6, 8, 10, *range(12, 17)]]
+    assert lines[11:] == ["  and 4 more, rows 17-20"]
+    assert caught.value.rows == tuple(bad)
+    again = pickle.loads(pickle.dumps(caught.value))  # as when it crosses a process
+    assert (str(again), again.rows) == (str(caught.value), caught.value.rows)
+
+
+def test_other_bad_lines_count_from_one(tmp_path: Path) -> None:
+    rows = [{"problem": f"p{row}", "answer": ""} for row in range(12)] + [GOOD, {"problem": "x", "answer": ""}]
+    assert refusal(save(tmp_path, rows, ".jsonl")).endswith("\n  and 3 more, lines 11-12, 14")
+
+
+def test_an_error_stays_readable_when_everything_is_wrong() -> None:
+    assert module._ranges([3, 4, 5, 9]) == "3-5, 9"
+    text = module._ranges(range(0, 1000, 2))
+    assert text.startswith("0, 2, 4, ")
+    assert text.endswith("96, 98, …")  # 50 ranges: 0, 2, …, 98
+
+
+def test_bad_source_name(tmp_path: Path) -> None:
+    with pytest.raises(ProblemFileError, match="the source name is empty"):
+        read_problems(save(tmp_path, [GOOD], ".json"), source=" ")
+
+
+# Writing -------------------------------------------------------------------------------------------------------------
+
+
+def test_written_types_are_verls(tmp_path: Path) -> None:
+    path = write_problems([make_problem("Q", answer="7", index=4, source="s")], tmp_path / "x.parquet", split="train")
+    table = pq.ParquetFile(path).read()
+    assert [(field.name, str(field.type)) for field in table.schema] == [
+        ("data_source", "string"),
+        ("prompt", "list<element: struct<role: string, content: string>>"),
+        ("ability", "string"),
+        ("reward_model", "struct<style: string, ground_truth: string>"),
+        ("extra_info", "struct<index: int64, split: string>"),
+    ]
+    assert table.to_pylist() == [
+        {
+            "data_source": "s",
+            "prompt": [{"role": "user", "content": "Q"}],
+            "ability": "math",
+            "reward_model": {"style": "rule", "ground_truth": "7"},
+            "extra_info": {"index": 4, "split": "train"},
+        }
+    ]
+
+
+def test_verls_loader_reads_what_is_written(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    path = write_problems(make_problems("Q1", "Q2"), tmp_path / "x.parquet", split="train")
+    # The call of verl 0.9.1, verl/utils/dataset/rl_dataset.py.
+    loaded = datasets.load_dataset("parquet", data_files=str(path), cache_dir=str(tmp_path / "cache"))["train"]
+    assert loaded.to_list() == pq.ParquetFile(path).read().to_pylist()
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    problems = [
+        make_problem("  spaces stay \r\n", answer=" 1 ", index=0, source="a"),
+        make_problem("nul \x00, emoji 🙂, é and é", answer="\\frac{1}{2}", index=1, source="b"),
+    ]
+    assert read_problems(write_problems(problems, tmp_path / "deep" / "er" / "x.parquet", split="train")) == problems
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.text().filter(lambda t: t.strip().lower() not in ("", "nan", "<na>")), min_size=1, max_size=5))
+@example(["NAN of it"])
+def test_any_text_round_trips(texts: list[str]) -> None:
+    problems = [make_problem(text, answer=text, index=index, source=text) for index, text in enumerate(texts)]
+    with tempfile.TemporaryDirectory() as folder:
+        again = read_problems(write_problems(problems, Path(folder) / "x.parquet", split="train"))
+        rows = [{"problem": text, "answer": text} for text in texts]
+        from_lines = read_problems(save(Path(folder), rows, ".jsonl"))
+    assert again == problems
+    assert [problem.prompt.encode() for problem in from_lines] == [text.encode() for text in texts]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.text(), st.characters(min_codepoint=0xD800, max_codepoint=0xDFFF, categories=["Cs"]), st.text())
+def test_a_lone_surrogate_is_refused_by_row(before: str, surrogate: str, after: str) -> None:
+    text = before + surrogate + after
+    fault = f"has a lone surrogate U+{ord(surrogate):04X} at character {len(before)} (from 0)"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.parquet"
+        with pytest.raises(ProblemFileError) as caught:
+            write_problems([make_problem(text, index=6)], path, split="train")
+        assert str(caught.value).startswith(f"{path}: 1 of 1 rows cannot be written")
+        assert f"\n  row 6: prompt {fault}" in str(caught.value)
+        assert os.listdir(folder) == []
+        # json.dumps writes half a surrogate pair as an escape, which json.loads reads back as it is.
+        assert f"\n  line 2: problem {fault}" in refusal(
+            save(Path(folder), [GOOD, {"problem": text, "answer": "1"}], ".jsonl")
+        )
+
+
+def test_surrogate_pair_in_json_is_one_character(tmp_path: Path) -> None:
+    path = tmp_path / "toy.jsonl"
+    path.write_text('{"problem": "\\ud83d\\ude42", "answer": "1"}')
+    assert read_problems(path)[0].prompt == "🙂"
+
+
+def test_same_problems_same_bytes(tmp_path: Path) -> None:
+    problems = make_problems(*(f"Q{index}" for index in range(300)))
+    first = write_problems(problems, tmp_path / "a" / "x.parquet", split="train")
+    second = write_problems(list(problems), tmp_path / "b" / "x.parquet", split="train")
+    assert first.read_bytes() == second.read_bytes()
+    manifests = [path.with_name("x.parquet.manifest.json").read_bytes() for path in (first, second)]
+    assert manifests[0] == manifests[1]
+    other = write_problems(problems, tmp_path / "c.parquet", split="test")
+    assert other.read_bytes() != first.read_bytes()
+
+
+def test_split_keeps_the_row_of_the_source_file(tmp_path: Path) -> None:
+    path = write_problems(make_problems("a", "b", "c")[2:], tmp_path / "x.parquet", split="test")
+    assert pq.ParquetFile(path).read()["extra_info"].to_pylist() == [{"index": 2, "split": "test"}]
+    assert [problem.index for problem in read_problems(path)] == [0]  # its row in the new file
+
+
+@pytest.mark.parametrize(
+    ("name", "problems", "split", "match"),
+    [
+        ("x.json", make_problems("a"), "train", r"verl loads only files that end in \.parquet"),
+        ("x.parquet", [], "train", "there are no problems"),
+        ("x.parquet", make_problems("a"), " ", "split is ' '; name it"),
+        ("x.parquet", [make_problem("a", answer="", index=3)], "train", r"row 3: answer is empty \(''\)"),
+    ],
+)
+def test_write_refuses(tmp_path: Path, name: str, problems: list[Problem], split: str, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        write_problems(problems, tmp_path / name, split=split)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_problems(make_problems("old"), tmp_path / "x.parquet", split="train")
+    before = path.read_bytes()
+
+    def write_half(table: pa.Table, where: Path) -> None:
+        where.write_bytes(b"PAR1 half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(module.pq, "write_table", write_half)
+    with pytest.raises(OSError, match="disk full"):
+        write_problems(make_problems("new"), path, split="train")
+    assert path.read_bytes() == before
+    assert sorted(os.listdir(tmp_path)) == ["x.parquet", "x.parquet.manifest.json"]
+
+
+def test_written_file_has_the_users_own_mode(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.touch()  # whatever the umask gives
+    path = write_problems(make_problems("a"), tmp_path / "x.parquet", split="train")
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+
+
+# The manifest --------------------------------------------------------------------------------------------------------
+
+
+def test_manifest_says_where_the_file_came_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given_file = save(tmp_path, [GOOD], ".json")
+    problems = [make_problem("a b"), make_problem("a  b", source="s"), make_problem("c")]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))  # no repository around it
+    path = write_problems(
+        problems, tmp_path / "x.parquet", split="train", inputs={"problems": given_file}, settings={"seed": 7}
+    )
+    manifest = json.loads((tmp_path / "x.parquet.manifest.json").read_text())
+    assert manifest == {
+        "output": {"path": "x.parquet", "sha256": hashlib.sha256(path.read_bytes()).hexdigest()},
+        "inputs": {
+            "problems": {"path": str(given_file), "sha256": hashlib.sha256(given_file.read_bytes()).hexdigest()}
+        },
+        "counts": {"rows": 3, "distinct_problems": 2, "rows_by_source": {"toy": 2, "s": 1}},
+        "settings": {"seed": 7, "split": "train"},
+        "longshort_verl": module._package_version(),
+        "python": platform.python_version(),
+        "git_commit": None,
+    }
+
+
+def test_manifest_holds_the_commit_of_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false", "-c", "core.hooksPath="]
+    try:
+        subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    except FileNotFoundError:
+        pytest.skip("git is not installed")
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "made.txt"
+    file.write_text("x")
+
+    def commit_in_manifest() -> str | None:
+        return json.loads(write_manifest(file, inputs={}, counts={}, settings={}).read_text())["git_commit"]
+
+    assert commit_in_manifest() is None  # a repository without commits
+    subprocess.run(["git", *identity, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
+    head = (tmp_path / ".git" / "HEAD").read_text().split()[-1]
+    assert commit_in_manifest() == (tmp_path / ".git" / head).read_text().strip()
+    monkeypatch.setenv("PATH", "")
+    assert commit_in_manifest() is None  # no git at all
+
+
+def test_manifest_refuses_what_json_cannot_hold(tmp_path: Path) -> None:
+    file = tmp_path / "made.txt"
+    file.write_text("x")
+    with pytest.raises(ValueError, match="Out of range float"):
+        write_manifest(file, inputs={}, counts={"rate": float("nan")}, settings={})
+    assert os.listdir(tmp_path) == ["made.txt"]
+
+
+# Checks --------------------------------------------------------------------------------------------------------------
+
+
+def count_words(text: str) -> int:
+    return len(text.split())
+
+
+def test_prompt_lengths(tmp_path: Path) -> None:
+    problems = make_problems("one two three", "one two three four", "one", "one two three four five")
+    check_prompt_lengths(problems, count_words, 5, path="toy.json")  # 5 words of 5: at the limit is allowed
+    with pytest.raises(ProblemFileError) as caught:
+        check_prompt_lengths(problems, count_words, 3, path="toy.json")
+    assert str(caught.value).splitlines() == [
+        "toy.json: 2 of 4 rows are longer than the prompt limit of 3 tokens (rows counted from 0).",
+        "  row 1: 4 tokens: 'one two three four'",
+        "  row 3: 5 tokens: 'one two three four five'",
+        "Raise data.max_prompt_length to 5 or more, or remove these rows.",
+    ]
+    assert caught.value.rows == (1, 3)
+
+
+def test_prompt_lengths_name_lines_of_jsonl() -> None:
+    with pytest.raises(ProblemFileError, match=r"toy\.jsonl: 1 of 1 rows .*\(lines counted from 1\)\.\n  line 1: 2 "):
+        check_prompt_lengths(make_problems("one two"), count_words, 1, path=Path("toy.jsonl"))
+
+
+def test_prompt_limit_below_one() -> None:
+    with pytest.raises(ValueError, match=r"the prompt limit is 0 tokens; set data\.max_prompt_length"):
+        check_prompt_lengths(make_problems("one"), count_words, 0, path="toy.json")
+
+
+def refuse_text(answer: str) -> None:
+    if not answer.isdigit():
+        raise ValueError("no number in it; write a number")
+
+
+def test_answers() -> None:
+    problems = [make_problem("a", answer="7"), make_problem("b", answer="seven", index=1)]
+    check_answers(problems[:1], refuse_text, path="toy.json")
+    with pytest.raises(ProblemFileError) as caught:
+        check_answers(problems, refuse_text, path="toy.jsonl")
+    assert str(caught.value).splitlines() == [
+        "toy.jsonl: 1 of 2 rows have an answer that is refused (lines counted from 1).",
+        "  line 2: answer 'seven': no number in it; write a number",
+        "Correct these answers or remove the rows.",
+    ]
+
+
+def test_a_broken_check_is_not_taken_for_a_bad_answer() -> None:
+    def broken(answer: str) -> None:
+        raise RuntimeError("the grader is out of order")
+
+    with pytest.raises(RuntimeError, match="out of order"):
+        check_answers(make_problems("a"), broken, path="toy.json")
+
+
+# Splitting -----------------------------------------------------------------------------------------------------------
+
+
+def test_split_is_complete_in_order_and_repeatable() -> None:
+    problems = make_problems(*(f"Q{index}" for index in range(20)))
+    training, validation = split_problems(problems, num_validation=5, seed=1)
+    assert len(validation) == 5
+    assert sorted(training + validation, key=lambda problem: problem.index) == problems
+    for side in (training, validation):
+        assert [problem.index for problem in side] == sorted(problem.index for problem in side)
+    assert split_problems(problems, num_validation=5, seed=1) == (training, validation)
+    assert split_problems(problems, num_validation=5, seed=2) != (training, validation)
+
+
+def test_split_is_fixed_across_versions() -> None:
+    # The rule, by hand: the texts with the smallest sha256 of "<seed>\n<text>" are held out.
+    texts = [f"Q{index}" for index in range(20)]
+    by_hash = sorted(texts, key=lambda text: hashlib.sha256(b"0\n" + text.encode()).hexdigest())
+    _, validation = split_problems(make_problems(*texts), num_validation=3, seed=0)
+    assert {problem.prompt for problem in validation} == set(by_hash[:3])
+    assert by_hash[:3] == ["Q6", "Q2", "Q10"]
+
+
+def test_split_does_not_depend_on_the_order_of_rows() -> None:
+    problems = make_problems(*(f"Q{index}" for index in range(20)))
+    _, validation = split_problems(problems, num_validation=4, seed=3)
+    _, again = split_problems(problems[::-1], num_validation=4, seed=3)
+    assert {problem.prompt for problem in again} == {problem.prompt for problem in validation}
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from(["a", "b", "b ", " b", "c\nd", "c d", "e"]), min_size=1), st.integers(1, 4), st.integers()
+)
+def test_split_never_puts_one_text_on_both_sides(texts: list[str], num_validation: int, seed: int) -> None:
+    problems = make_problems(*texts)
+    distinct = {" ".join(text.split()) for text in texts}
+    if len(distinct) <= num_validation:
+        with pytest.raises(ValueError, match=f"{len(texts)} rows with {len(distinct)} distinct problems are too few"):
+            split_problems(problems, num_validation=num_validation, seed=seed)
+        return
+    training, validation = split_problems(problems, num_validation=num_validation, seed=seed)
+    sides = [{" ".join(problem.prompt.split()) for problem in side} for side in (training, validation)]
+    assert sides[0].isdisjoint(sides[1])
+    assert len(sides[1]) == num_validation
+    assert len(training) + len(validation) == len(problems)
+
+
+def test_split_needs_a_validation_problem() -> None:
+    with pytest.raises(ValueError, match="num_validation is 0; a validation set needs at least 1 problem"):
+        split_problems(make_problems("a", "b"), num_validation=0, seed=0)
+
+
+def test_import_is_light() -> None:
+    code = "import sys, longshort_verl.problems.read; print({'verl', 'ray', 'torch'} & set(sys.modules))"
+    root = Path(__file__).resolve().parents[2]
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
+    assert result.stdout.strip() == "set()"
