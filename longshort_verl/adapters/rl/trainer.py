@@ -441,7 +441,7 @@ class LongShortTrainer(PPOTrainerSync):
     # ------------------------------------------------------------------ checkpoints
 
     def _save_checkpoint(self, note: Mapping[str, Any] | None = None) -> None:
-        """All policies, optimizers and the data position, crash-safe (:mod:`~longshort_verl.adapters.rl.checkpoints`)."""
+        """Save all policies, optimizers and the data position, crash-safe (:mod:`.checkpoints`)."""
         root = self.config.trainer.default_local_dir
         folder = os.path.join(root, f"global_step_{self.global_steps}")
         keep = self.config.trainer.get("max_actor_ckpt_to_keep", None)
