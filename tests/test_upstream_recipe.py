@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from longshort_verl.adapters.rl.check import check_config, check_files, load_tokenizer, role_config
 from longshort_verl.adapters.sft.trainer import check_sft
-from longshort_verl.cli.app import _sets_and_settings
+from longshort_verl.cli.evaluation import _sets_and_settings
 from longshort_verl.cold_start.config import read_cold_start
 from longshort_verl.evaluation.config import read_evaluate
 from longshort_verl.problems.read import read_problems

@@ -1,0 +1,18 @@
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+OVERRIDES = Annotated[list[str] | None, typer.Argument(help="Settings as key=value, such as model.path=….")]
+
+
+def failure(error: Exception) -> typer.Exit:
+    """Print a user's mistake as one message; raise what this returns."""
+    Console(stderr=True, soft_wrap=True).print(f"longshort: {error}", markup=False, highlight=False)
+    return typer.Exit(1)

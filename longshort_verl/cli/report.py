@@ -1,0 +1,149 @@
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
+"""``longshort report …``: arguments only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from longshort_verl.cli.common import failure
+
+
+def report_importance(
+    folder: Annotated[Path, typer.Argument(help="Folder of `longshort importance`.")],
+    trace: Annotated[str | None, typer.Option(help="Key of the trace to show in full; else the first.")] = None,
+) -> None:
+    """Show scored thoughts: a table, a PNG and an HTML page with one trace annotated."""
+    from longshort_verl.report.chains import plot_importance, read_scored, thoughts_table, write_page
+
+    try:
+        scored = read_scored(folder / "importance.jsonl")
+        shown = scored.find(trace)
+    except (ValueError, FileNotFoundError) as error:
+        raise failure(error) from error
+    Console().print(thoughts_table(shown))
+    plot_importance(scored, shown, folder / "importance.png")
+    write_page(scored, shown, folder / "importance.html")
+    for name in ("importance.png", "importance.html"):
+        typer.echo(f"{folder / name}")
+
+
+def report_rl(
+    metrics: Annotated[
+        list[str], typer.Argument(help="metrics.jsonl of verl's file logger; several for seeds, LABEL=PATH to compare.")
+    ],
+    out: Annotated[Path, typer.Option(help="PNG to write.")],
+    title: Annotated[str, typer.Option(help="Above the picture.")] = "",
+    follow: Annotated[int | None, typer.Option(help="Process id of the run: show its progress until it ends.")] = None,
+    log: Annotated[Path | None, typer.Option(help="What the run prints; its end is shown where the run fails.")] = None,
+) -> None:
+    """Show a training run: first and last validation as a table, all curves as a PNG."""
+    from longshort_verl.report.curves import comparison_table, plot_curves, read_run, summary_table
+    from longshort_verl.report.follow import follow_run
+
+    named = _labelled(metrics)
+    if follow is not None and not follow_run(named[0][1], follow, log):
+        raise typer.Exit(1)
+    try:
+        runs = [(label, read_run(path)) for label, path in named]
+        several = len({label for label, _ in runs}) > 1
+        Console().print(comparison_table(runs) if several else summary_table([run for _, run in runs]))
+    except (ValueError, FileNotFoundError) as error:
+        raise failure(error) from error
+    plot_curves(runs, out, title=title)
+    typer.echo(f"curves: {out}")
+
+
+def report_evaluation(
+    folders: Annotated[
+        list[str],
+        typer.Argument(help="Folders of `longshort evaluate`; LABEL=FOLDER names the pair, several for seeds."),
+    ],
+    out: Annotated[Path, typer.Option(help="PNG to write.")],
+    title: Annotated[str, typer.Option(help="Above the picture.")] = "",
+    results: Annotated[Path | None, typer.Option(help="JSON to write: an object a run.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Markdown to write: all systems, all runs, the picture.")] = None,
+    note: Annotated[Path | None, typer.Option(help="Markdown to put under the page's title.")] = None,
+    against: Annotated[
+        str | None, typer.Option(help="A system that all are held against as well, in the Markdown and the terminal.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="HTML to write: all of it and the dialogues, in one file for a browser.")
+    ] = None,
+    dialogues: Annotated[int, typer.Option(help="Most dialogues of a system in the HTML.")] = 200,
+) -> None:
+    """Compare evaluations on the same problems with the model by itself: a table, and accuracy and tokens as a PNG."""
+    import json
+    import os
+    import tempfile
+
+    from longshort_verl.evaluation.compare import (
+        colours,
+        compare,
+        compare_sets,
+        comparison_table,
+        plot_comparison,
+    )
+    from longshort_verl.evaluation.records import read_evaluations
+    from longshort_verl.report.evaluation import markdown, run_rows
+    from longshort_verl.report.page import plot_turns, turn_counts, write_page
+
+    try:
+        evaluated = read_evaluations(_labelled(folders))
+        found, rows = compare(evaluated), run_rows(evaluated)
+        sets = compare_sets(evaluated)
+        other = _compare_against(evaluated, against)
+        said = note.read_text(encoding="utf-8") if note else ""
+    except (ValueError, FileNotFoundError) as error:
+        raise failure(error) from error
+    for name, of_set in sets.items() if len(sets) > 1 else ():
+        Console().print(comparison_table(of_set, name))
+    Console().print(comparison_table(found, "mean of the sets" if len(sets) > 1 else ""))
+    if other:
+        Console().print(comparison_table(other, f"against {against}"))
+    plot_comparison(found, out, title=title)
+    typer.echo(f"accuracy and tokens: {out}")
+    if results is not None:
+        results.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        typer.echo(f"runs: {results}")
+    if page is not None:
+        picture = os.path.relpath(out.resolve(), page.resolve().parent)
+        page.write_text(
+            markdown(found, rows, picture, title=title or "Results", note=said, against=other), encoding="utf-8"
+        )
+        typer.echo(f"page: {page}")
+    if html is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            pictures = [("accuracy against tokens, and under a budget of tokens", out)]
+            if counts := turn_counts(evaluated):
+                pictures.append(("share of dialogues by number of turns", Path(folder) / "turns.png"))
+                plot_turns(counts, colours(found), pictures[-1][1])
+            write_page(
+                evaluated, found, sets, rows, pictures, html, title=title or "Results", num_dialogues=max(1, dialogues)
+            )
+        typer.echo(f"page for a browser: {html}")
+
+
+def _compare_against(evaluated: list, against: str | None) -> list:
+    """Against a system other than the model by itself, on the seeds that both have."""
+    from longshort_verl.evaluation.compare import compare
+    from longshort_verl.evaluation.records import REFERENCE
+
+    if against is None:
+        return []
+    seeds = {one.seed for one in evaluated if one.system == against}
+    if not seeds:
+        systems = ", ".join(dict.fromkeys(one.system for one in evaluated))
+        raise ValueError(f"there is no system {against!r} to hold the others against, but {systems}")
+    return compare([one for one in evaluated if one.seed in seeds and one.system != REFERENCE], against)
+
+
+def _labelled(names: list[str]) -> list[tuple[str, Path]]:
+    """LABEL=PATH, or a path alone."""
+    # A path may hold "=" itself, as Hydra's folders do.
+    parts = [("", "", name) if Path(name).exists() else name.partition("=") for name in names]
+    return [(label, Path(path)) if path else ("", Path(label)) for label, _, path in parts]

@@ -1,0 +1,63 @@
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
+"""``longshort export | serve``: arguments only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from longshort_verl.cli.common import OVERRIDES, failure
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder global_step_<n> of a run.")],
+    out: Annotated[Path, typer.Option(help="Folder for long and short, or for shared.")],
+) -> None:
+    """Write a checkpoint's models as Hugging Face folders, which transformers and `vllm serve` load."""
+    from longshort_verl.adapters.export import ExportError, export_pair
+
+    try:
+        folders = export_pair(checkpoint, out)
+    except ExportError as error:
+        raise failure(error) from error
+    for folder in folders:
+        typer.echo(f"{folder.name}: {folder}")
+
+
+def serve(
+    overrides: OVERRIDES = None,
+    recipe: Annotated[Path | None, typer.Option(help="YAML that inherits longshort_serve.")] = None,
+) -> None:
+    """Serve the pair as one chat model over HTTP, to any client of OpenAI's chat completions."""
+    import asyncio
+    import importlib.util
+
+    if any(importlib.util.find_spec(name) is None for name in ("fastapi", "uvicorn", "prometheus_client")):
+        raise failure(ValueError("serving needs more packages: pip install 'longshort-verl[serve]'"))
+
+    from longshort_verl.chat_template import control_tokens
+    from longshort_verl.generation.open import load_tokenizer, open_pair
+    from longshort_verl.serving.app import Pair, bind, build_app, run_app
+    from longshort_verl.serving.config import read_serve
+
+    async def run() -> None:
+        async with open_pair(*models) as generators:
+            pair = Pair(generators=generators, forbidden=forbidden)
+            app = build_app(pair, config.dialogue, config.sampling, config.server, api_key=key)
+            typer.echo(f"{config.server.name} answers at {address}/v1 (metrics: {address}/metrics)")
+            await run_app(app, config.server, listening)
+
+    try:
+        config, key = read_serve(recipe, overrides or [])
+        models = (config.long, config.short)
+        forbidden = control_tokens([load_tokenizer(model.tokenizer or model.path or "") for model in models])
+        # Now, so that a port that is taken is known before models load.
+        listening = bind(config.server)
+        host, port = listening.getsockname()[:2]
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        asyncio.run(run())
+    except ValueError as error:
+        raise failure(error) from error
