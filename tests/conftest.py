@@ -11,7 +11,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests.servers import servers
+from tests.support.servers import servers
 
 # Tests run real jobs on a CPU; the variable must be there before verl is first imported.
 os.environ["VERL_PLATFORM"] = "cpu"
@@ -68,6 +68,6 @@ def tiny_problems(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def serve():
-    """Starts local servers; see :func:`tests.servers.servers`."""
+    """Starts local servers; see :func:`tests.support.servers.servers`."""
     with servers() as start:
         yield start

@@ -21,10 +21,10 @@ from longshort_verl.adapters.sft.trainer import check_sft
 from longshort_verl.config.schema import Schedule
 from longshort_verl.dialogue import parse_turn
 from longshort_verl.types import Role, TurnKind
-from tests.configs import ROOT, compose_config
-from tests.full_size import build_config
 from tests.gpu.runs import HERE, prepare_pair, prepare_sft
 from tests.gpu.speaking import write_speaking_model
+from tests.support.configs import ROOT, compose_config
+from tests.support.full_size import build_config
 
 SMALL = {
     "hidden_size": 128,

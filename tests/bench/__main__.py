@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from tests.bench.results import show, write
-from tests.configs import ROOT
+from tests.support.configs import ROOT
 
 
 class Part(str, Enum):

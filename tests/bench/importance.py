@@ -33,8 +33,8 @@ from longshort_verl.generation import VLLMGenerator
 from longshort_verl.generation.open import token_counter
 from longshort_verl.types import Problem
 from tests.bench.results import Result, result
-from tests.configs import ROOT
-from tests.engines import engine_environment
+from tests.support.configs import ROOT
+from tests.support.engines import engine_environment
 
 COMMAND = "make bench"
 NUM_TRACES, REPETITIONS, TRUTH, TOP = 16, 5, 128, 2

@@ -16,7 +16,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-from tests.configs import ROOT
+from tests.support.configs import ROOT
 
 FOLDER = Path(__file__).parent / "results"
 

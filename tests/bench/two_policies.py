@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the second policy costs: joint steps, switches, waiting, memory. One job, all kinds of steps in turn.
 
-The rows come from a file (tests/replay.py), the same at every step, so that steps differ in who learns and in nothing
-else. They have no generation in them: with it, every ratio to a step is smaller.
+The rows come from a file (tests/support/replay.py) and are the same at every step: steps differ only in the roles that
+learn. The steps include no generation; with generation, every ratio to a step is smaller.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from rich.progress import Progress
 
 from tests.bench.plan import CYCLE, CYCLES, STEPS
 from tests.bench.results import Result, result
-from tests.jobs import Job, start_job
-from tests.replay_rows import write_rows
+from tests.support.jobs import Job, start_job
+from tests.support.replay_rows import write_rows
 
 COMMAND = "make bench"
 PROMPTS, SAMPLES = 16, 8
@@ -39,7 +39,7 @@ def run() -> list[Result]:
             "trainer.val_before_train=false",
             "trainer.test_freq=-1",
             environment={
-                "VERL_USE_EXTERNAL_MODULES": "tests.replay,tests.bench.cycle",
+                "VERL_USE_EXTERNAL_MODULES": "tests.support.replay,tests.bench.cycle",
                 "LONGSHORT_TEST_REPLAY": f"{folder}/rows.json",
                 "LONGSHORT_BENCH_READY": f"{folder}/ready",
             },

@@ -18,8 +18,8 @@ from longshort_verl.chains.importance_config import read_importance
 from longshort_verl.generation import VLLMGenerator
 from longshort_verl.types import Message, Sampling
 from tests.bench.importance import RECIPE, auc, is_step, own_traces
-from tests.configs import ROOT
-from tests.engines import engine_environment
+from tests.support.configs import ROOT
+from tests.support.engines import engine_environment
 
 pytestmark = [pytest.mark.job, pytest.mark.timeout(900)]
 

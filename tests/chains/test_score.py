@@ -17,7 +17,7 @@ from longshort_verl.chains.score import chunk_rows, journal_settings, score_rows
 from longshort_verl.config.schema import ConfigError
 from longshort_verl.files.journal import Journal
 from longshort_verl.generation import EndpointGenerator
-from tests.servers import AT_ONCE, completion
+from tests.support.servers import AT_ONCE, completion
 
 STEPS = "<think>1+1=2\n\n2+2=4\n\n4+4=8</think>\\boxed{8}"
 

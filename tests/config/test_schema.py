@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from longshort_verl.config.schema import AlternateSettings, LongShortConfig, Schedule, read_long_short
 from longshort_verl.types import Role
-from tests.configs import ROOT, compose_config
+from tests.support.configs import ROOT, compose_config
 
 
 def settings(schedule: str, **alternate) -> LongShortConfig:

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from longshort_verl.cli.app import app
 from longshort_verl.problems.read import write_problems
 from longshort_verl.types import Problem
-from tests.configs import ROOT
-from tests.engines import engine_environment
+from tests.support.configs import ROOT
+from tests.support.engines import engine_environment
 
 pytestmark = [pytest.mark.job, pytest.mark.timeout(900)]
 

@@ -23,7 +23,7 @@ from longshort_verl.grading.answers import GradingSettings, grade
 from longshort_verl.problems.sets import ProblemSet
 from longshort_verl.report.tables import evaluation_results, evaluation_table
 from longshort_verl.types import FinishReason, Generation, Problem, Role
-from tests.servers import completion, servers
+from tests.support.servers import completion, servers
 
 GRADING = GradingSettings(timeout_s=2.0, max_answer_chars=100, max_workers=1)
 ATTEMPTS = [

@@ -32,8 +32,8 @@ from longshort_verl.generation import (
     VLLMGenerator,
 )
 from longshort_verl.types import FinishReason, Generation, Message, Sampling
-from tests.engines import engine_environment, tiny_engine
-from tests.servers import AT_ONCE, Server, completion
+from tests.support.engines import engine_environment, tiny_engine
+from tests.support.servers import AT_ONCE, Server, completion
 
 SYSTEM = Message(role="system", content="You think.")
 USER = Message(role="user", content="1+1?")

@@ -10,7 +10,7 @@ from longshort_verl.chains.importance_config import read_importance
 from longshort_verl.config.schema import ConfigError
 from longshort_verl.generation import EndpointGenerator
 from longshort_verl.generation.open import open_generator, token_counter
-from tests.configs import ROOT
+from tests.support.configs import ROOT
 
 SOLO = ROOT / "recipes" / "tiny_cpu" / "models" / "solo"
 ENDPOINT = ["model.engine=endpoint", "model.endpoint.base_urls=[http://127.0.0.1:1/v1]", "plan.prescreen=false"]

@@ -25,9 +25,9 @@ from transformers import Qwen2ForCausalLM
 
 from longshort_verl.types import Role
 from tests.bench.results import commit, machine
-from tests.configs import ROOT
-from tests.full_size import build_config, build_tokenizer
 from tests.gpu.speaking import write_speaking_model
+from tests.support.configs import ROOT
+from tests.support.full_size import build_config, build_tokenizer
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

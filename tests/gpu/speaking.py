@@ -18,7 +18,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from longshort_verl.types import Role
-from tests.full_size import MODELS
+from tests.support.full_size import MODELS
 
 _LOGIT = 18.0
 """Of a token that may follow, before its weight; e^18 outweighs the other 150,000 tokens by a thousand."""

@@ -9,9 +9,9 @@ import math
 import pytest
 
 from longshort_verl.types import Role
-from tests.configs import compose_config
 from tests.gpu.runs import HERE, peak_memory, plan, prepare_pair, unmoved, write_result
-from tests.jobs import start_job
+from tests.support.configs import compose_config
+from tests.support.jobs import start_job
 
 STEPS = (1, 2, 3)
 PROBS_DIFF = "training/rollout_probs_diff_mean"

@@ -14,8 +14,8 @@ import time
 import pytest
 
 from longshort_verl.types import Role
-from tests.configs import ROOT
 from tests.gpu.runs import HERE, peak_memory, plan, prepare_sft, unmoved, write_result
+from tests.support.configs import ROOT
 
 
 @pytest.fixture(scope="module")

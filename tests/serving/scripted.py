@@ -15,7 +15,7 @@ import openai
 from longshort_verl.dialogue import DialogueSettings
 from longshort_verl.serving.app import Pair, ServerSampling, ServerSettings, build_app
 from longshort_verl.types import FinishReason, Generation, Role
-from tests.servers import apps
+from tests.support.servers import apps
 
 DIALOGUE = DialogueSettings(
     opening_role=Role.LONG,

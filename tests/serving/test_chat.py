@@ -7,8 +7,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.configs import ROOT
 from tests.serving.scripted import rethinking
+from tests.support.configs import ROOT
 
 
 def chat(url, typed):

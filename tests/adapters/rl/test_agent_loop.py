@@ -18,8 +18,8 @@ from verl.workers.rollout.llm_server import LLMServerClient
 
 from longshort_verl.adapters.rl.agent_loop import ROW, LongShortAgentLoop, RoleWriter
 from longshort_verl.types import FinishReason, Message, Role, Sampling
-from tests.configs import tiny_config
-from tests.sessions import ScriptedServers, run_session
+from tests.support.configs import tiny_config
+from tests.support.sessions import ScriptedServers, run_session
 
 LONG = ["<think>8+2=0</think>", "<think>0+2=2</think>"]
 SHORT = ["<answer>0</rethink>", "<answer>\\boxed{2}</answer>"]

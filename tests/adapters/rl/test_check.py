@@ -23,7 +23,7 @@ from longshort_verl.adapters.rl.check import (
 from longshort_verl.config.schema import ConfigError, Schedule
 from longshort_verl.problems.read import ProblemFileError
 from longshort_verl.types import Role
-from tests.configs import tiny_config
+from tests.support.configs import tiny_config
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The trainer's numbers against stock verl's and against GRPO worked out by hand, on the same rows.
 
-The rows come from a file (tests/replay.py); trainers, engines and Ray are the real ones. All in float32.
+The rows come from a file (tests/support/replay.py); trainers, engines and Ray are the real ones. All in float32.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import torch
 
 from longshort_verl.adapters.rl.check import ESTIMATORS
 from longshort_verl.types import Role
-from tests.jobs import start_job
-from tests.replay_rows import MODELS, write_rows
+from tests.support.jobs import start_job
+from tests.support.replay_rows import MODELS, write_rows
 
 pytestmark = [pytest.mark.job, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -57,7 +57,7 @@ class Rows:
             *LOSS,
             *overrides,
             environment={
-                "VERL_USE_EXTERNAL_MODULES": "tests.replay",
+                "VERL_USE_EXTERNAL_MODULES": "tests.support.replay",
                 "LONGSHORT_TEST_REPLAY": f"{self.folder}/rows.json",
                 **environment,
             },

@@ -15,7 +15,7 @@ from longshort_verl.adapters.rl.agent_loop import ROW
 from longshort_verl.adapters.rl.check import long_short_settings
 from longshort_verl.adapters.rl.reward_manager import LongShortRewardManager
 from longshort_verl.adapters.rl.trainer import LongShortTrainer
-from tests.configs import tiny_config
+from tests.support.configs import tiny_config
 
 RIGHT, WRONG, CUT = "<answer>\\boxed{2}</answer>", "<answer>\\boxed{3}</answer>", "<answer>\\boxed{2"
 

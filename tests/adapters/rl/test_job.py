@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 
 from longshort_verl.problems.read import read_problems, write_problems
 from longshort_verl.types import StopReason
-from tests.jobs import start_job
-from tests.models import with_other_ids
+from tests.support.jobs import start_job
+from tests.support.models import with_other_ids
 
 pytestmark = [pytest.mark.job, pytest.mark.timeout(1200)]
 
@@ -98,7 +98,7 @@ def resumed(tmp_path_factory, problems, alternate):
         *alternate_overrides(problems, alternate.folder / "short_model"),
         "trainer.val_before_train=false",
         "trainer.test_freq=-1",
-        environment={"VERL_USE_EXTERNAL_MODULES": "tests.faults", "LONGSHORT_TEST_NO_PUSH": "short@4"},
+        environment={"VERL_USE_EXTERNAL_MODULES": "tests.support.faults", "LONGSHORT_TEST_NO_PUSH": "short@4"},
     )
     job.process.wait()
     assert job.process.returncode == 0, job.log[-6000:]
@@ -312,7 +312,7 @@ def test_a_job_whose_engine_dies_before_a_push_ends(tmp_path, problems):
         "trainer.total_training_steps=100",
         "trainer.val_before_train=false",
         "trainer.test_freq=-1",
-        environment={"VERL_USE_EXTERNAL_MODULES": "tests.faults", "LONGSHORT_TEST_KILL_ENGINE": "1"},
+        environment={"VERL_USE_EXTERNAL_MODULES": "tests.support.faults", "LONGSHORT_TEST_KILL_ENGINE": "1"},
     )
     assert job.process.wait(timeout=900) != 0
     assert "EnginesFailed: step 1: an engine of the long policy is dead" in job.log

@@ -13,9 +13,9 @@ import ray
 
 from longshort_verl.adapters.rl.check import check_config
 from longshort_verl.config.schema import ConfigError
-from tests.configs import tiny_config
-from tests.jobs import MARK, start_job
-from tests.nodes import nodes
+from tests.support.configs import tiny_config
+from tests.support.jobs import MARK, start_job
+from tests.support.nodes import nodes
 
 pytestmark = [pytest.mark.job, pytest.mark.timeout(1800)]
 

@@ -21,10 +21,10 @@ from longshort_verl.dialogue import run_dialogue
 from longshort_verl.generation import VLLMGenerator
 from longshort_verl.problems.read import read_problems
 from longshort_verl.types import Dialogue, Role, StopReason
-from tests.configs import compose_config
-from tests.engines import engine_environment, tiny_engine
-from tests.jobs import start_job
-from tests.models import with_other_ids
+from tests.support.configs import compose_config
+from tests.support.engines import engine_environment, tiny_engine
+from tests.support.jobs import start_job
+from tests.support.models import with_other_ids
 
 pytestmark = [pytest.mark.job, pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -12,7 +12,7 @@ from verl import DataProto
 from verl.trainer.ppo.ray_trainer import compute_advantage
 from verl.trainer.ppo.reward import get_custom_reward_fn
 
-from tests.configs import ROOT, compose_config
+from tests.support.configs import ROOT, compose_config
 
 
 def advantages(accuracy, lengths, prompts, **settings):

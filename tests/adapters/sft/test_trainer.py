@@ -25,7 +25,7 @@ from longshort_verl.cold_start.transcripts import RoleFileError, read_role_rows
 from longshort_verl.config.schema import ConfigError
 from longshort_verl.grading.answers import GradingSettings, grade
 from longshort_verl.types import Role
-from tests.configs import ROOT, compose_config
+from tests.support.configs import ROOT, compose_config
 
 RECIPE = ROOT / "recipes" / "tiny_cpu"
 NUM_ROWS, BATCH, EPOCHS = 64, 16, 3

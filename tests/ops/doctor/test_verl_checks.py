@@ -23,7 +23,7 @@ from longshort_verl.ops.doctor.verl_checks import (
     run_probe,
     version_findings,
 )
-from tests.configs import ROOT
+from tests.support.configs import ROOT
 
 
 def environment(**more):

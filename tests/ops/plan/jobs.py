@@ -12,7 +12,7 @@ from pathlib import Path
 from longshort_verl.ops.plan.hardware import find_gpu
 from longshort_verl.ops.plan.job import Engine, Job, Policy, Pool, Training
 from longshort_verl.ops.plan.shape import ModelShape, read_shape
-from tests.model_configs import write_model_config
+from tests.support.model_configs import write_model_config
 
 KEYS = ("trainer.nnodes", "trainer.n_gpus_per_node")
 

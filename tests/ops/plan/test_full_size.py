@@ -33,9 +33,9 @@ from longshort_verl.chat_template import ChatTemplateError, check_chat_template,
 from longshort_verl.config.schema import ConfigError
 from longshort_verl.dialogue import OPENING_TAG
 from longshort_verl.types import Role
-from tests.configs import SEARCH
-from tests.full_size import FAMILIES, MODELS, build_tokenizer, meta_model, write_model_config
-from tests.sessions import run_session
+from tests.support.configs import SEARCH
+from tests.support.full_size import FAMILIES, MODELS, build_tokenizer, meta_model, write_model_config
+from tests.support.sessions import run_session
 
 PARAMETERS = {
     "qwen2_5_0_5b": 494_032_768,

@@ -17,7 +17,7 @@ from longshort_verl.config.schema import ConfigError
 from longshort_verl.ops.plan.hardware import GIB, find_gpu
 from longshort_verl.ops.plan.verl_job import compose_config, read_plan
 from longshort_verl.ops.plan.view import as_json, plan_view, verdict
-from tests.model_configs import CONFIGS, write_model_config
+from tests.support.model_configs import CONFIGS, write_model_config
 
 ROOT = Path(__file__).resolve().parents[3]
 RL = """

@@ -25,7 +25,7 @@ def replace_the_loop(module) -> None:
     """Answer to the name of the two-agent loop, which the preflight asks for."""
     from verl.experimental.agent_loop import agent_loop
 
-    agent_loop._agent_loop_registry[module.AGENT_LOOP] = {"_target_": "tests.replay.ReplayLoop"}
+    agent_loop._agent_loop_registry[module.AGENT_LOOP] = {"_target_": "tests.support.replay.ReplayLoop"}
 
 
 @when_imported("longshort_verl.adapters.rl.trainer")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 MARK = "LONGSHORT_TEST_JOB"
 """In the environment of all processes of a job: its folder."""
 _started: list[Job] = []

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Sessions for tests/replay.py: rows of one to three turns a role, some right, some wrong."""
+"""Sessions for tests/support/replay.py: rows of one to three turns a role, some right, some wrong."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from longshort_verl.config.schema import read_long_short
 from longshort_verl.rewards import Outcome, RewardWeights, group_rewards
 from longshort_verl.types import Role
-from tests.configs import ROOT, compose_config
+from tests.support.configs import ROOT, compose_config
 
 MODELS = ROOT / "recipes" / "tiny_cpu" / "models"
 _TAGS = {"long": ("<think>", "</think>"), "short": ("<answer>", "</answer>")}
