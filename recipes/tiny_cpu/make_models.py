@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
 """Rebuild the models of this recipe: ``python recipes/tiny_cpu/make_models.py --out recipes/tiny_cpu/models``.
 
 Builds two tiny Qwen2 models with random weights and a byte tokenizer, writes dialogues of the toy task, trains each

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
 """Write this recipe's problems: ``python recipes/tiny_cpu/make_problems.py --out DIR`` → train.parquet, val.parquet."""
 
 from __future__ import annotations

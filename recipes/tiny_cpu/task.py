@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
 """The toy task: chains of one-digit arithmetic, left to right, modulo 10, and dialogues that solve them.
 
 ``8+2+2*6-5`` is ((((8+2)+2)*6)-5) mod 10, one step at a time. The long role works a few steps a turn and, like a
