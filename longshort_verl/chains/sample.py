@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from longshort_verl.files.atomic import write_atomically
 from longshort_verl.files.journal import Journal
 from longshort_verl.generation import Generator
-from longshort_verl.problems.read import write_atomically
 from longshort_verl.types import FinishReason, Grade, Message, Problem, Sampling
 
 

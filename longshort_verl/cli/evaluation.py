@@ -86,7 +86,7 @@ def _sets_and_settings(given: list[str]) -> tuple[list[str], list[str]]:
 def _write_evaluation(out: Path, found: dict, results: dict, settings: dict) -> None:
     import json
 
-    from longshort_verl.problems.read import write_atomically
+    from longshort_verl.files.atomic import write_atomically
 
     for system, records in found.items():
         text = "".join(json.dumps({"system": system, **record}, ensure_ascii=False) + "\n" for record in records)

@@ -19,7 +19,8 @@ from typing import Any
 from longshort_verl.chains.scored_files import ColdStartError
 from longshort_verl.cold_start.dialogues import ColdDialogue
 from longshort_verl.dialogue import DialogueSettings, transcript
-from longshort_verl.problems.read import split_problems, write_atomically, write_manifest, write_problems
+from longshort_verl.files.atomic import write_atomically
+from longshort_verl.problems.read import split_problems, write_manifest, write_problems
 from longshort_verl.types import Message, Role, Turn
 
 

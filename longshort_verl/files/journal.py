@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """An append-only file of finished work that survives ``kill -9`` at any moment.
 
-Each record is one line, written by one call; a line that was cut short is not a record. Keys are unique, so nothing is
-counted twice; what was not written is done again with the same seed. The first line names the settings: a journal is
-not continued under others.
+Each record is one line, written by one call; a line that was cut short is dropped. Keys are unique, so nothing counts
+twice. Work that has no record is done again with the same seed. The first line holds the settings: a journal refuses to
+open under others.
 """
 
 from __future__ import annotations
@@ -16,23 +16,25 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from longshort_verl.files.manifest import differences
+
 
 class JournalError(ValueError):
-    """A journal that cannot be gone on with; the message says why and what to do."""
+    """A journal that cannot be resumed; the message says why and what to do."""
 
 
 class Journal:
-    """Records by key, in memory and on disk; one process at a time."""
+    """Records by key, in memory and on disk; one process may have it open."""
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
-        """Open or begin a journal.
+        """Open a journal, or begin it.
 
         Args:
-            path: the file; its folder is made.
+            path: the file; its folder is created.
             settings: everything that its records depend on, as JSON values.
 
         Raises:
-            JournalError: another process writes it, it was written with other settings, or a line is damaged.
+            JournalError: another process has it open, it was written with other settings, or a line is damaged.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
@@ -41,7 +43,7 @@ class Journal:
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise JournalError(f"{path} is being written by another process; wait for it or end it") from None
+                raise JournalError(f"another process writes {path}; wait for it or end it") from None
             self._records: dict[str, dict[str, Any]] = {}
             self._read(json.loads(json.dumps(settings)))
         except BaseException:
@@ -57,23 +59,24 @@ class Journal:
         if not lines:
             self._write({"settings": settings})
             return
-        found: dict[str, Any] = {}
+        old: dict[str, Any] = {}
         for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)
                 if number == 1:
-                    found = dict(row["settings"])
+                    old = dict(row["settings"])
                 elif row["key"] in self._records:
-                    raise ValueError("its key was there before")
+                    raise ValueError("an earlier line has its key")
                 else:
                     self._records[row["key"]] = row["value"]
             except (ValueError, LookupError, TypeError) as error:
                 raise JournalError(f"{self.path}: line {number} is damaged ({error}); delete the file") from error
-        if found != settings:
-            names = sorted(k for k in {*found, *settings} if found.get(k) != settings.get(k))
+        if changed := differences(old, settings):
             raise JournalError(
-                f"{self.path} was written with other settings ({', '.join(names)}); give another output, or the old "
-                "settings"
+                f"{self.path} was written with other settings:\n  "
+                + "\n  ".join(changed)
+                + "\nGive another output, or "
+                "the old settings."
             )
 
     def _write(self, row: dict[str, Any]) -> None:
@@ -83,10 +86,10 @@ class Journal:
             raise OSError(f"{self.path}: only {written} of {len(line)} bytes could be written; is the disk full?")
 
     def add(self, key: str, value: dict[str, Any]) -> None:
-        """Write a record; it is there for good when this returns.
+        """Write a record to disk.
 
         Raises:
-            ValueError: there is a record of that key.
+            ValueError: the key has a record.
         """
         if key in self._records:
             raise ValueError(f"{self.path} has a record {key!r} already")
@@ -94,7 +97,7 @@ class Journal:
         self._records[key] = value
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """The record of a key."""
+        """The record of a key, or None."""
         return self._records.get(key)
 
     def __iter__(self) -> Iterator[str]:
@@ -104,7 +107,7 @@ class Journal:
         return len(self._records)
 
     def close(self) -> None:
-        """Let others write it."""
+        """Let other processes open it."""
         os.close(self._file)
 
     def __enter__(self) -> Journal:

@@ -1,59 +1,307 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Where an evaluation comes from: ``run.json`` beside its records, which reports read."""
+"""The manifest of an artefact: what made it, from what, with which settings, and whether it is finished.
+
+Every command opens an :class:`Artefact` for what it writes. That one object decides whether the command resumes, has
+nothing to do, or must refuse because a setting or an input is not the one that the output was begun with.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
 import shlex
 import subprocess
 import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PROVENANCE = "run.json"
-KEYS = ("command", "commit", "seed", "minutes", "machine")
+from pydantic_core import to_jsonable_python
+
+from longshort_verl.files.atomic import write_json
+
+MANIFEST = "manifest.json"
+PACKAGES = ("longshort-verl", "verl", "vllm", "torch", "transformers")
+"""Packages whose versions a manifest records."""
+
+_FILE_SUFFIXES = (".json", ".jsonl", ".parquet")
+_LEVELS = 3  # folders above an input that may hold its manifest, as in rl/global_step_9/actor/huggingface
+_SAMPLE = 1 << 20  # bytes of each end of a file in a folder that are hashed
 
 
-def write_provenance(folder: Path, *, command: str | None, seed: int, seconds: float) -> None:
-    """Write ``run.json``.
+class ManifestError(ValueError):
+    """An output that was begun with other settings or inputs, or a manifest that cannot be read."""
 
-    Args:
-        folder: of the evaluation.
-        command: what made the models that were evaluated; None for the command of this process.
-        seed: of the run.
-        seconds: that it took, what came before the evaluation included.
+
+class Artefact:
+    """An output with its manifest: ``<folder>/manifest.json``, or ``<file>.manifest.json``.
+
+    A context manager. On entry it compares the manifest, if there is one, with the settings and inputs of this run, and
+    then writes it as unfinished. On exit it adds the seconds, also where an exception or Ctrl-C ends the run.
+
+    ::
+
+        with Artefact(out, config=config, inputs={"problems": path}) as artefact:
+            if artefact.finished:
+                return print(artefact.nothing_to_do)
+            …
+            artefact.finish(counts={"rows": 12})
     """
-    found = {
-        "command": command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "commit": commit(),
-        "seed": seed,
-        "minutes": round(seconds / 60, 1),
-        "machine": machine(),
-    }
-    (folder / PROVENANCE).write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def __init__(
+        self,
+        out: Path,
+        *,
+        config: Any,
+        inputs: Mapping[str, str | Path] | None = None,
+        may_change: Sequence[str] = (),
+        anew: bool = False,
+        read_only: bool = False,
+    ) -> None:
+        """Describe the output; nothing is read or written before entry.
+
+        Args:
+            out: the folder or file that the run writes; a file is known by its suffix, .json, .jsonl or .parquet.
+            config: all settings with their defaults resolved: a dataclass or a mapping of JSON-like values.
+            inputs: files and folders by name. What does not exist on disk is the name of a model on a hub.
+            may_change: glob patterns of dotted setting names that may differ from an earlier run of the same output,
+                such as ``trainer.save_freq``. Their change does not refuse the run, but an artefact that was finished
+                under other values is not finished under these.
+            anew: ignore an existing manifest.
+            read_only: compare, but write nothing; for processes beside the one that writes.
+        """
+        self.path = manifest_path(out)
+        self.finished = False
+        """Whether the output was completed earlier, with the same settings and inputs."""
+        self._out = out
+        self._config = to_jsonable_python(config)
+        self._inputs = dict(inputs or {})
+        self._may_change = tuple(may_change)
+        self._anew, self._read_only = anew, read_only
+        self.manifest: dict[str, Any] = {}
+        """What the file holds, from entry on."""
+
+    @property
+    def nothing_to_do(self) -> str:
+        """What a command prints where the artefact is finished."""
+        return f"{self._out} is finished: nothing to do"
+
+    def __enter__(self) -> Artefact:
+        """Raises: ManifestError: a setting or an input differs; the message names each with both values."""
+        inputs = {name: {"path": _shown(str(path)), "sha256": _hash(path)} for name, path in self._inputs.items()}
+        old = read_manifest(self._out) if self.path.is_file() and not self._anew else None
+        seconds = 0.0
+        if old is not None:
+            self._refuse_changes(old, inputs)
+            complete = old["finished"] and self._out.exists()
+            self.finished = complete and not _changes(old["config"], self._config)
+            seconds = old["seconds"]
+        self._began = time.monotonic() - seconds
+        if old is not None and self.finished:
+            self.manifest = old
+            return self
+        self.manifest = {
+            "command": _command(),
+            "commit": commit(),
+            "machine": machine(),
+            "versions": _versions(),
+            "config": self._config,
+            "inputs": inputs,
+            "counts": {},
+            "tokens": {},
+            "seconds": seconds,
+            "finished": False,
+            "lineage": _lineage(self._inputs.values(), self.path),
+        }
+        self._write()
+        return self
+
+    def _refuse_changes(self, old: Mapping[str, Any], inputs: Mapping[str, Mapping[str, str | None]]) -> None:
+        changed = differences(old["config"], self._config, self._may_change)
+        for name in sorted({*old["inputs"], *inputs}):
+            then, now = old["inputs"].get(name), inputs.get(name)
+            if then is None or now is None or _identity(then) != _identity(now):
+                changed.append(f"input {name}: {_described(then)} then, {_described(now)} now")
+        if changed:
+            raise ManifestError(
+                "\n  ".join([f"{self._out} was begun with other settings:", *changed])
+                + "\nGive another output, or the old settings."
+            )
+
+    def finish(self, *, counts: Mapping[str, Any] | None = None, tokens: Mapping[str, Any] | None = None) -> None:
+        """Mark the output as complete.
+
+        Args:
+            counts: how much of what it holds.
+            tokens: generated tokens by purpose.
+
+        Raises:
+            TypeError, ValueError: a value is not JSON.
+        """
+        completed = {"counts": to_jsonable_python(counts or {}), "tokens": to_jsonable_python(tokens or {})}
+        json.dumps(completed, allow_nan=False)
+        self.manifest |= {**completed, "finished": True}
+
+    def __exit__(self, *exception: object) -> None:
+        if not self.finished:
+            self.manifest["seconds"] = round(time.monotonic() - self._began, 1)
+            self._write()
+
+    def _write(self) -> None:
+        if not self._read_only:
+            write_json(self.path, self.manifest)
 
 
-def read_provenance(folder: Path) -> dict[str, Any]:
-    """``command``, ``commit``, ``seed``, ``minutes`` and ``machine`` of an evaluation; what is not known is None.
+def manifest_path(out: Path) -> Path:
+    """Where the manifest of an output lies: beside a file, in a folder."""
+    return out.with_name(f"{out.name}.{MANIFEST}") if out.suffix in _FILE_SUFFIXES else out / MANIFEST
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read a manifest, given by its own path or by that of its folder or file.
 
     Raises:
-        ValueError: the file is not an object of JSON.
+        FileNotFoundError: there is none.
+        ManifestError: the file is not a manifest.
     """
-    path = folder / PROVENANCE
-    if not path.is_file():
-        return dict.fromkeys(KEYS)
+    path = path if path.name.endswith(MANIFEST) else manifest_path(path)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {key: found.get(key) for key in KEYS}
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path} is no object of JSON: {error}") from error
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        _ = manifest["config"], manifest["inputs"], manifest["finished"], manifest["lineage"], manifest["seconds"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ManifestError(f"{path} is not a manifest ({error!r}); give another output") from error
+    return manifest
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], may_change: Sequence[str] = ()) -> list[str]:
+    """Settings that differ, each as ``sampling.temperature: 0.7 then, 1.0 now``, in the order of their names.
+
+    Args:
+        old: settings, nested as JSON objects.
+        new: the others.
+        may_change: glob patterns of dotted names to leave out.
+    """
+    return [
+        f"{name}: {then} then, {now} now"
+        for name, then, now in _changes(old, new)
+        if not any(fnmatchcase(name, pattern) for pattern in may_change)
+    ]
+
+
+def total_seconds(manifest: Mapping[str, Any]) -> float:
+    """Seconds of an artefact and of everything that it was made from."""
+    return manifest["seconds"] + sum(stage["seconds"] for stage in manifest["lineage"])
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    then, now = _flat(old), _flat(new)
+    names = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+    return [(name, *_two_values(then.get(name), now.get(name))) for name in names]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = json.dumps(value, ensure_ascii=False)
+    return flat
+
+
+def _two_values(old: str | None, new: str | None) -> tuple[str, str]:
+    """Both for a message; of long ones the part where they begin to differ."""
+    if old is None or new is None:
+        return ("not set" if old is None else _short(old)), ("not set" if new is None else _short(new))
+    same = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), 0)
+    begin = max(0, same - 20) if max(len(old), len(new)) > 80 else 0
+    return _short(old, begin), _short(new, begin)
+
+
+def _short(text: str, begin: int = 0) -> str:
+    end = begin + 80
+    return ("…" if begin else "") + text[begin:end] + ("…" if len(text) > end else "")
+
+
+def _identity(source: Mapping[str, str | None]) -> str | None:
+    return source["sha256"] or source["path"]
+
+
+def _described(source: Mapping[str, str | None] | None) -> str:
+    if source is None:
+        return "none"
+    return f"{source['path']} (sha256 {source['sha256'][:8]}…)" if source["sha256"] else f"{source['path']}"
+
+
+def _hash(path: str | Path) -> str | None:
+    """SHA-256 of a file; of a folder, that of its files' names, sizes, and first and last megabyte; else None."""
+    path = Path(path).expanduser()
+    digest = hashlib.sha256()
+    if path.is_file():
+        with path.open("rb") as file:
+            while block := file.read(_SAMPLE):
+                digest.update(block)
+        return digest.hexdigest()
+    if not path.is_dir():
+        return None
+    for file in sorted(file for file in path.rglob("*") if file.is_file() and file.name != MANIFEST):
+        size = file.stat().st_size
+        digest.update(f"{file.relative_to(path)}\n{size}\n".encode())
+        with file.open("rb") as opened:
+            digest.update(opened.read(_SAMPLE))
+            opened.seek(max(0, size - _SAMPLE))
+            digest.update(opened.read(_SAMPLE))
+    return digest.hexdigest()
+
+
+def _lineage(inputs: Iterable[str | Path], own: Path) -> list[dict[str, Any]]:
+    """Everything that the inputs were made from, and they themselves, each once, the oldest first."""
+    stages: dict[str, dict[str, Any]] = {}
+    for source in inputs:
+        path = _manifest_of(Path(source).expanduser().resolve(), own.resolve())
+        if path is None:
+            continue
+        manifest = read_manifest(path)
+        stage = path.parent if path.name == MANIFEST else path.with_name(path.name.removesuffix(f".{MANIFEST}"))
+        made = {"stage": stage.stem, "path": _shown(str(stage)), "command": manifest["command"]}
+        for entry in [*manifest["lineage"], {**made, "seconds": manifest["seconds"]}]:
+            stages[entry["path"]] = entry
+    return list(stages.values())
+
+
+def _manifest_of(source: Path, own: Path) -> Path | None:
+    """The manifest beside an input, in it, or in one of the folders above it."""
+    beside = source.with_name(f"{source.name}.{MANIFEST}")
+    for path in (beside, *(folder / MANIFEST for folder in [source, *source.parents][: _LEVELS + 1])):
+        if path.is_file() and path != own:
+            try:
+                read_manifest(path)
+            except ManifestError:  # of some other software
+                continue
+            return path
+    return None
+
+
+def _shown(text: str) -> str:
+    """A path, or an argument that holds one, relative to the working folder."""
+    return text.replace(f"{Path.cwd()}/", "")
+
+
+def _command() -> str:
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    name = module.name.removesuffix(".__main__") if module else ""
+    program = ["longshort"] if name == "longshort_verl.cli" else ["python", "-m", name]
+    return shlex.join([*(program if name else [Path(sys.argv[0]).name]), *map(_shown, sys.argv[1:])])
 
 
 def commit() -> str | None:
-    """Of the checkout that the process runs in, marked where something in it was changed; None outside of any."""
+    """Commit of the checkout around the working folder, marked where something in it was changed; None without one."""
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=7"], capture_output=True, text=True, check=False
@@ -64,15 +312,54 @@ def commit() -> str | None:
 
 
 def machine() -> str:
-    """In words: cores, memory, accelerators, Python."""
+    """Cores, memory, accelerators and Python, in words."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return f"{cores} CPU cores, {memory:.0f} GiB, {_accelerators()}, Python {platform.python_version()}"
 
 
 def _accelerators() -> str:
-    import torch
-
-    if not torch.cuda.is_available():
+    # Not torch, which would claim memory of a device that engines are going to use.
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader", *([f"--id={visible}"] if visible else [])]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
         return "no GPU"
-    return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+    names = done.stdout.split("\n")[:-1] if done.returncode == 0 else []
+    return f"{len(names)} x {names[0]}" if names else "no GPU"
+
+
+def _versions() -> dict[str, str | None]:
+    versions: dict[str, str | None] = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    return versions
+
+
+KEYS = ("command", "commit", "seed", "minutes", "machine")
+
+
+def write_provenance(folder: Path, *, command: str | None, seed: int, seconds: float) -> None:
+    found = {
+        "command": command or _command(),
+        "commit": commit(),
+        "seed": seed,
+        "minutes": round(seconds / 60, 1),
+        "machine": machine(),
+    }
+    (folder / "run.json").write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_provenance(folder: Path) -> dict[str, Any]:
+    path = folder / "run.json"
+    if not path.is_file():
+        return dict.fromkeys(KEYS)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {key: found.get(key) for key in KEYS}
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path} is no object of JSON: {error}") from error

@@ -25,7 +25,6 @@ import os
 import platform
 import reprlib
 import subprocess
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -37,6 +36,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from longshort_verl.files.atomic import write_atomically
 from longshort_verl.types import Problem
 
 logger = logging.getLogger(__name__)
@@ -659,17 +659,6 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 
 # Writing -------------------------------------------------------------------------------------------------------------
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Not tempfile, whose files only their owner may read. The name is unique across hosts that share a folder.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _sha256(path: Path) -> str:
