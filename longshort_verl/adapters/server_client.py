@@ -15,6 +15,7 @@ from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
 from verl.utils.device import get_device_name
 from verl.workers.rollout.llm_server import LLMServerClient, LLMServerManager
 
+from longshort_verl.config.compose import CONFIG, compose_config
 from longshort_verl.config.model import RayOptions
 from longshort_verl.generation import OnText, Prompts, VLLMSettings, token_by_token
 from longshort_verl.types import FinishReason, Generation, Likelihood, Message, Sampling
@@ -140,14 +141,8 @@ def _conversation(messages: Sequence[Message]) -> str:
 
 def _config(model: str, settings: RayOptions, engine: VLLMSettings) -> DictConfig:
     """verl's config of standalone rollout servers; on a CPU with what our CPU base sets."""
-    from hydra import compose, initialize_config_module
-    from hydra.core.global_hydra import GlobalHydra
-
-    GlobalHydra.instance().clear()
     on_cpu = get_device_name() == "cpu"
-    search = "hydra.searchpath=[pkg://longshort_verl.config,pkg://verl.trainer.config]"
-    with initialize_config_module("longshort_verl.config", version_base=None):
-        config = compose("longshort_rl_cpu" if on_cpu else "longshort_rl", overrides=[search])
+    config = compose_config(CONFIG, "longshort_rl_cpu" if on_cpu else "longshort_rl")
     own = {
         "model": {"path": model},
         "rollout": {

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+from longshort_verl.config.compose import ConfigError
 from longshort_verl.config.model import Engine, ModelSettings
-from longshort_verl.config.schema import ConfigError
 from longshort_verl.generation import EndpointGenerator, StreamingGenerator, VLLMGenerator
 from longshort_verl.types import Role
 

@@ -32,6 +32,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from longshort_verl.dialogue import DialogueSettings, run_dialogue
 from longshort_verl.generation import StreamingGenerator
+from longshort_verl.serving.config import ServerSampling, ServerSettings
 from longshort_verl.serving.protocol import ChatRequest, Envelope, Reply, RequestError, cut
 from longshort_verl.types import Dialogue, Problem, Role, StopReason
 
@@ -39,56 +40,6 @@ logger = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
 _BUCKETS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServerSettings:
-    """Name and limits of the endpoint. No defaults here: they live in ``longshort_verl/config``."""
-
-    name: str
-    """By which clients call the model."""
-    host: str
-    """Address to listen on."""
-    port: int
-    """Port to listen on; 0 for any that is free."""
-    api_key_variable: str
-    """Environment variable with the key that clients must send; without one, only a loopback address is listened on."""
-    max_body_bytes: int
-    """Largest body of a request."""
-    max_requests: int
-    """Most dialogues at once; further ones are told to come again (429)."""
-    max_choices: int
-    """Most replies to one request (``n``)."""
-    shutdown_s: int
-    """Seconds that dialogues under way have to end when the server is told to."""
-    no_answer: str
-    """Content of a reply that holds no answer; ``{stop_reason}`` in it says why. Some harnesses ask again where a reply
-    is empty, which would give what failed a second chance."""
-
-    def __post_init__(self) -> None:
-        if not self.name:
-            raise ValueError("server.name is empty; clients call the model by it")
-        if not 0 <= self.port < 2**16:
-            raise ValueError(f"server.port is {self.port}; give a number from 0 to 65535")
-        for name in ("max_body_bytes", "max_requests", "max_choices", "shutdown_s"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"server.{name} is {getattr(self, name)}; give at least 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServerSampling:
-    """What a request is sampled with where it does not say."""
-
-    temperature: float
-    """0 is greedy."""
-    top_p: float
-    """Nucleus mass."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.temperature <= 2:
-            raise ValueError(f"sampling.temperature is {self.temperature}; give a number from 0 to 2")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"sampling.top_p is {self.top_p}; give a number above 0, at most 1")
 
 
 class _Metrics:

@@ -1,22 +1,58 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""The config of ``longshort serve``: typed mirror of ``longshort_serve.yaml``."""
+"""The config of ``longshort serve``; its base is ``longshort_serve.yaml``."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from longshort_verl.config.compose import read_recipe
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from longshort_verl.config.compose import ConfigError, read_recipe
 from longshort_verl.config.model import ModelSettings
-from longshort_verl.config.schema import ConfigError
 from longshort_verl.dialogue import DialogueSettings
-from longshort_verl.serving.app import ServerSampling, ServerSettings
 
 BASE = "longshort_serve.yaml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSampling:
+    """Sampling of a request that does not set its own."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)]
+    """0 is greedy."""
+    top_p: Annotated[float, Field(gt=0, le=1)]
+    """Nucleus mass."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """Name and limits of the endpoint."""
+
+    name: Annotated[str, Field(min_length=1)]
+    """Model name in the API."""
+    host: str
+    """Address to listen on."""
+    port: Annotated[int, Field(ge=0, lt=2**16)]
+    """Port to listen on; 0 for any free port."""
+    api_key_variable: str
+    """Environment variable with the key that clients must send; without a key only a loopback address is allowed."""
+    max_body_bytes: Annotated[int, Field(ge=1)]
+    """Largest body of a request."""
+    max_requests: Annotated[int, Field(ge=1)]
+    """Most dialogues at once; further requests get status 429."""
+    max_choices: Annotated[int, Field(ge=1)]
+    """Most replies to one request (``n``)."""
+    shutdown_s: Annotated[int, Field(ge=1)]
+    """Seconds that running dialogues have to end after the server was asked to stop."""
+    no_answer: str
+    """Content of a reply without an answer; ``{stop_reason}`` is replaced by the reason. Some harnesses retry a request
+    whose reply is empty, which would give a failed dialogue a second chance."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from longshort_verl.types import Role
 from tests.bench.plan import CYCLE, CYCLES, VERLS_POLL_S, B, L
 
 
-@when_imported("longshort_verl.config.schema")
+@when_imported("longshort_verl.adapters.rl.settings")
 def learn_in_a_cycle(module) -> None:
     """Replace the schedule."""
 

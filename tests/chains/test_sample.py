@@ -10,7 +10,7 @@ import pytest
 
 from longshort_verl.chains.sample import ReplyOutcome, TraceSampling, sample_traces, write_traces
 from longshort_verl.chains.traces_config import read_traces_config
-from longshort_verl.config.schema import ConfigError
+from longshort_verl.config.compose import ConfigError
 from longshort_verl.files.journal import Journal
 from longshort_verl.generation import ScriptedGenerator
 from longshort_verl.grading.answers import GradingSettings, grade

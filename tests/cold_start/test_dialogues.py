@@ -22,7 +22,7 @@ from longshort_verl.cold_start.dialogues import (
 )
 from longshort_verl.cold_start.files import role_messages, write_cold_start
 from longshort_verl.cold_start.select import Keep, Selection, SelectionSettings, file_threshold, select
-from longshort_verl.config.schema import ConfigError
+from longshort_verl.config.compose import ConfigError
 from longshort_verl.dialogue import DialogueSettings
 from longshort_verl.files.journal import Journal
 from longshort_verl.generation import ScriptedGenerator

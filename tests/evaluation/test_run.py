@@ -11,7 +11,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from longshort_verl.cli.app import app
-from longshort_verl.config.schema import ConfigError
+from longshort_verl.config.compose import ConfigError
 from longshort_verl.dialogue import DialogueSettings
 from longshort_verl.evaluation.config import read_evaluate
 from longshort_verl.evaluation.records import answer_text, grade_again, summarize

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from longshort_verl.chains.importance_config import read_importance
-from longshort_verl.config.schema import ConfigError
+from longshort_verl.config.compose import ConfigError
 from longshort_verl.generation import EndpointGenerator
 from longshort_verl.generation.open import open_generator, token_counter
 from tests.support.configs import ROOT

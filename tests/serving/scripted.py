@@ -13,7 +13,8 @@ import httpx
 import openai
 
 from longshort_verl.dialogue import DialogueSettings
-from longshort_verl.serving.app import Pair, ServerSampling, ServerSettings, build_app
+from longshort_verl.serving.app import Pair, build_app
+from longshort_verl.serving.config import ServerSampling, ServerSettings
 from longshort_verl.types import FinishReason, Generation, Role
 from tests.support.servers import apps
 

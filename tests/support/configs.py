@@ -8,13 +8,12 @@ import copy
 import functools
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from longshort_verl.config import compose
+
 ROOT = Path(__file__).resolve().parents[2]
-SEARCH = "hydra.searchpath=[pkg://longshort_verl.config,pkg://verl.trainer.config]"
 
 
 def compose_config(name: str, folder: Path, *overrides: str) -> DictConfig:
@@ -31,9 +30,7 @@ def compose_config(name: str, folder: Path, *overrides: str) -> DictConfig:
 
 @functools.cache
 def _composed(name: str, folder: Path) -> DictConfig:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(folder), version_base=None):
-        return compose(config_name=name, overrides=[SEARCH])
+    return compose.compose_config(folder, name)
 
 
 def tiny_config(models: dict[str, Path], problems: Path, *overrides: str) -> DictConfig:

@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from longshort_verl.config.schema import read_long_short
+from longshort_verl.adapters.rl.settings import read_long_short
 from longshort_verl.rewards import Outcome, RewardWeights, group_rewards
 from longshort_verl.types import Role
 from tests.support.configs import ROOT, compose_config

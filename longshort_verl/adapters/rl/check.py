@@ -19,8 +19,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from longshort_verl.adapters import compat
+from longshort_verl.adapters.rl.settings import SECTION, LongShortConfig, Placement, Policies, read_long_short
 from longshort_verl.chat_template import check_chat_template, check_tokens, hf_render
-from longshort_verl.config.schema import SECTION, ConfigError, LongShortConfig, Placement, Policies, read_long_short
+from longshort_verl.config.compose import ConfigError
 from longshort_verl.dialogue import transcript
 from longshort_verl.grading.answers import check_gold
 from longshort_verl.metrics import PAIR_METRICS

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from longshort_verl.config.schema import ConfigError
+from longshort_verl.config.compose import ConfigError
 
 logger = logging.getLogger(__name__)
 

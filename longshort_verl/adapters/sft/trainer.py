@@ -39,7 +39,7 @@ from longshort_verl.adapters.rl.check import load_tokenizer
 from longshort_verl.chat_template import check_chat_template, check_tokens, control_tokens, hf_render
 from longshort_verl.cold_start.held_out import TurnCase, TurnReply, turn_cases, turn_metrics
 from longshort_verl.cold_start.transcripts import RoleRow, pieces, read_role_rows
-from longshort_verl.config.schema import ConfigError, read_settings
+from longshort_verl.config.compose import ConfigError, read_settings
 from longshort_verl.dialogue import CLOSING_TAGS
 from longshort_verl.grading.answers import GradingSettings, grade
 from longshort_verl.types import Role

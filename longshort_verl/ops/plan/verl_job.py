@@ -16,7 +16,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from longshort_verl.adapters.rl.check import has_lora, long_short_settings, role_config
-from longshort_verl.config.schema import SECTION, ConfigError, LongShortConfig, Placement, Policies
+from longshort_verl.adapters.rl.settings import SECTION, LongShortConfig, Placement, Policies
+from longshort_verl.config.compose import ConfigError
 from longshort_verl.ops.plan.hardware import Gpu
 from longshort_verl.ops.plan.job import Engine, Job, Policy, Pool, Sft, Training
 from longshort_verl.ops.plan.memory import replica_size

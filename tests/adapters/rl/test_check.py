@@ -20,7 +20,8 @@ from longshort_verl.adapters.rl.check import (
     required_cpus,
     role_config,
 )
-from longshort_verl.config.schema import ConfigError, Schedule
+from longshort_verl.adapters.rl.settings import Schedule
+from longshort_verl.config.compose import ConfigError
 from longshort_verl.problems.read import ProblemFileError
 from longshort_verl.types import Role
 from tests.support.configs import tiny_config

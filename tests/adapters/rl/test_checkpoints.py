@@ -10,7 +10,7 @@ import logging
 import pytest
 
 from longshort_verl.adapters.rl import checkpoints
-from longshort_verl.config.schema import ConfigError
+from longshort_verl.config.compose import ConfigError
 
 
 def write(root, step, *, whole=True, tracker=True, policies="two"):

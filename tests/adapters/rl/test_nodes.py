@@ -12,7 +12,7 @@ import pytest
 import ray
 
 from longshort_verl.adapters.rl.check import check_config
-from longshort_verl.config.schema import ConfigError
+from longshort_verl.config.compose import ConfigError
 from tests.support.configs import tiny_config
 from tests.support.jobs import MARK, start_job
 from tests.support.nodes import nodes

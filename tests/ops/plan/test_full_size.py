@@ -30,7 +30,7 @@ from longshort_verl.adapters.rl.check import check_config, check_files, load_tok
 from longshort_verl.adapters.sft.dataset import RoleDataset
 from longshort_verl.adapters.sft.trainer import check_sft, example
 from longshort_verl.chat_template import ChatTemplateError, check_chat_template, check_tokens, control_tokens, hf_render
-from longshort_verl.config.schema import ConfigError
+from longshort_verl.config.compose import ConfigError
 from longshort_verl.dialogue import OPENING_TAG
 from longshort_verl.types import Role
 from tests.support.configs import SEARCH

@@ -13,7 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from longshort_verl.cli.app import app
-from longshort_verl.config.schema import ConfigError
+from longshort_verl.config.compose import ConfigError
 from longshort_verl.ops.plan.hardware import GIB, find_gpu
 from longshort_verl.ops.plan.verl_job import compose_config, read_plan
 from longshort_verl.ops.plan.view import as_json, plan_view, verdict

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from longshort_verl.config.schema import AlternateSettings, LongShortConfig, Schedule, read_long_short
+from longshort_verl.adapters.rl.settings import AlternateSettings, LongShortConfig, Schedule, read_long_short
 from longshort_verl.types import Role
 from tests.support.configs import ROOT, compose_config
 

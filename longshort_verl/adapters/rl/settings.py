@@ -1,21 +1,15 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Typed mirror of the section ``long_short`` of the recipes: every setting has its type and its limits here.
-
-Defaults live in the YAML files beside this one and nowhere else; a missing, unknown or impossible setting is a
-:class:`ConfigError` that names the key, the offending value and the cure.
-"""
+"""The section ``long_short`` of an RL recipe: type and range of each setting. The base is ``longshort_rl.yaml``."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
-
+from longshort_verl.config.compose import read_settings
 from longshort_verl.dialogue import DialogueSettings
 from longshort_verl.grading.answers import GradingSettings
 from longshort_verl.metrics import AlarmSettings
@@ -24,10 +18,6 @@ from longshort_verl.turn_importance import ImportanceRewardSettings
 from longshort_verl.types import Role
 
 SECTION = "long_short"
-
-
-class ConfigError(ValueError):
-    """A setting that cannot work, with the value and the cure."""
 
 
 class Schedule(str, Enum):
@@ -181,61 +171,3 @@ def read_long_short(section: Mapping[str, Any]) -> LongShortConfig:
         ConfigError: one line per setting that is missing, unknown, of the wrong type or out of its limits.
     """
     return read_settings(section, LongShortConfig, SECTION, base="longshort_rl.yaml")
-
-
-_Settings = TypeVar("_Settings")
-
-
-def read_settings(section: Mapping[str, Any], cls: type[_Settings], path: str, *, base: str) -> _Settings:
-    """A resolved section as its typed mirror.
-
-    Args:
-        section: plain values.
-        cls: a dataclass of settings, nested ones included.
-        path: name of the section, ``""`` for a whole config.
-        base: the base YAML that sets everything.
-
-    Raises:
-        ConfigError: one line per setting that is missing, unknown, of the wrong type or out of its limits.
-    """
-    unknown = _unknown_keys(section, cls, path)
-    if unknown:
-        raise ConfigError("\n".join(f"{key} is no setting; known ones here are {known}" for key, known in unknown))
-    try:
-        return TypeAdapter(cls).validate_python(section)
-    except ValidationError as error:
-        raise ConfigError("\n".join(_describe(fault, path, base) for fault in error.errors())) from error
-
-
-def _unknown_keys(section: Mapping[str, Any], cls: type, path: str) -> list[tuple[str, str]]:
-    types = get_type_hints(cls)
-    fields = [field.name for field in dataclasses.fields(cls)]
-    found = [(_join(path, key), ", ".join(sorted(fields))) for key in section if key not in fields]
-    for name in fields:
-        nested = section.get(name)
-        if not isinstance(nested, Mapping):
-            continue
-        if dataclasses.is_dataclass(types[name]):
-            found += _unknown_keys(nested, types[name], _join(path, name))
-        elif get_args(types[name])[:1] == (Role,):
-            roles = [role.value for role in Role]
-            found += [(_join(path, name, key), ", ".join(roles)) for key in nested if key not in roles]
-            found += [
-                (f"{_join(path, name)} without {role!r}", ", ".join(roles)) for role in roles if role not in nested
-            ]
-    return found
-
-
-def _join(*parts: Any) -> str:
-    return ".".join(str(part) for part in parts if part != "")
-
-
-def _describe(fault: Any, path: str, base: str) -> str:
-    key = _join(path, *(part for part in fault["loc"] if part != "[key]"))
-    message = fault["msg"].removeprefix("Value error, ")
-    if path and message.startswith(path):
-        return message
-    if fault["type"] == "missing":
-        return f"{key} is missing; the base YAML longshort_verl/config/{base} sets it: inherit it"
-    # Of the whole config only what is the matter: its values are in the message already.
-    return f"{key} is {fault['input']!r}: {message}" if key else message
