@@ -1,102 +1,86 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""How much each thought of a chain matters: a bounded metric over Monte-Carlo values of its prefixes.
+"""The importance metric, for the thoughts of a chain and for the long role's turns in a dialogue.
 
-Our reconstruction. The paper (arXiv 2505.11827) describes its metric, which joins effectiveness and efficiency and
-decays with the length of the context, and says that it is bounded; its formula is not public. With p_i the probability
-that a model answers correctly after the problem and the thoughts y_1 … y_i, ℓ_i the tokens of y_i, C_i those of
-y_1 … y_i and n thoughts::
+Our reconstruction. The paper (arXiv 2505.11827, section 3.1) describes a bounded metric that combines effectiveness and
+efficiency and decays with the context length; its formula was not public when this was written. With p_i the
+probability of a right answer after the problem and the thoughts y_1 … y_i, ℓ_i the tokens of y_i, C_i those of
+y_1 … y_i and n thoughts, ``gain_decay`` is::
 
     M_i = δ_i · (p_i − p_{i−1}) − λ · ℓ_i / C_n ,      δ_i = exp(−γ · C_{i−1} / C_n)
 
-so that −1 − λ ≤ M_i ≤ 1, and for γ = 0 the sum over i is p_n − p_0 − λ. The p_i are estimated by rollouts; every
-estimate here comes with an interval, and M_i with the interval that follows from its two.
+Therefore −1 − λ ≤ M_i ≤ 1, and with γ = 0 the sum over i is p_n − p_0 − λ. Rollouts estimate the p_i; every estimate
+has an interval, and the interval of M_i follows from those of p_i and p_{i−1}.
+
+To add a metric, register a function in a module of your own::
+
+    from longshort_verl.importance import METRICS
+    METRICS["mine"] = lambda values, lengths, settings: [...]   # one Importance per thought
+
+Then set ``metric.metric=mine`` (``long_short.importance.metric.metric=mine`` in RL) and the environment variable
+``VERL_USE_EXTERNAL_MODULES=your_module``: verl imports these modules in every process, and the commands of this package
+import them when they meet an unknown metric.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
 import itertools
+import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import os
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from dataclasses import dataclass as plain_dataclass
 from enum import Enum
+from typing import Annotated
 
+from pydantic import AfterValidator, Field
+from pydantic.dataclasses import dataclass
 from scipy.optimize import root_scalar
 from scipy.special import betaln, xlog1py, xlogy
 
+from longshort_verl.types import Counts, Importance, Value
 
-class Metric(str, Enum):
-    """Which form of the metric; all but the first are ablations."""
 
-    LONG_SHORT = "long_short"
-    """M_i as above."""
-    NO_DECAY = "no_decay"
-    """γ = 0: the place of a thought counts for nothing."""
-    GAIN = "gain"
-    """p_i − p_{i−1}."""
-    GAIN_PER_TOKEN = "gain_per_token"
-    """(p_i − p_{i−1}) / ℓ_i."""
+def _known_metric(name: str) -> str:
+    if name not in METRICS:
+        for module in filter(None, os.environ.get("VERL_USE_EXTERNAL_MODULES", "").split(",")):
+            importlib.import_module(module.strip())
+    if name not in METRICS:
+        raise ValueError(
+            f"unknown metric {name!r}; known metrics are {', '.join(sorted(METRICS))}. To use another, register it in "
+            "a module (see longshort_verl.importance) and set VERL_USE_EXTERNAL_MODULES to the module"
+        )
+    return name
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricSettings:
-    """Form and constants of the metric. No defaults here: they live in ``longshort_verl/config``."""
+    """Form and constants of the metric. The defaults are in ``config/longshort_metric.yaml``."""
 
-    metric: Metric
-    """Which form."""
-    decay: float
-    """γ ≥ 0: how fast the gain of later thoughts is discounted. Used by ``long_short`` alone."""
-    length_weight: float
-    """λ ≥ 0: what a thought as long as the whole chain costs. Used by ``long_short`` and ``no_decay``."""
-    alpha: float
-    """All intervals of a trace hold together with probability at least 1 − α."""
-
-    def __post_init__(self) -> None:
-        for name in ("decay", "length_weight"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"importance: {name} is {value!r}; give a number of at least 0")
-        if not 0 < self.alpha < 1:
-            raise ValueError(f"importance: alpha is {self.alpha!r}; give a number between 0 and 1")
+    metric: Annotated[str, AfterValidator(_known_metric)]
+    """Name in ``METRICS``."""
+    decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    """γ: how fast the gain of later thoughts is discounted. Used by ``gain_decay``."""
+    length_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    """λ: the cost of a thought as long as the whole chain. Used by ``gain_decay`` and ``no_decay``."""
+    alpha: Annotated[float, Field(gt=0, lt=1)]
+    """All intervals of a chain hold together with probability at least 1 − α."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Value:
-    """Estimate of one p_i."""
-
-    num_right: int
-    """Rollouts that ended in the right answer."""
-    num_rollouts: int
-    """Rollouts in all; 0 where none were made, and the value is read off its neighbours."""
-    mean: float
-    """The estimate; the share of right rollouts, but where :func:`pool` or :func:`interpolate` say otherwise."""
-    low: float
-    """Lower end of its interval."""
-    high: float
-    """Upper end of its interval."""
+# --- values ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class Importance:
-    """What one thought is worth."""
-
-    score: float
-    """M_i, in the form of ``MetricSettings.metric``."""
-    low: float
-    """Lower end of the interval of ``score``."""
-    high: float
-    """Upper end of the interval of ``score``."""
-    gain: float
-    """p_i − p_{i−1}."""
-    decay: float
-    """δ_i; 1 where the form has none."""
-    length_share: float
-    """ℓ_i / C_n."""
+def value_alpha(settings: MetricSettings, num_thoughts: int) -> float:
+    """Each value's share of α, so that the intervals of a chain's n + 1 values hold together (union bound)."""
+    return settings.alpha / (num_thoughts + 1)
 
 
 def hoeffding(num_right: int, num_rollouts: int, alpha: float) -> Value:
-    """Estimate from a number of rollouts that was fixed before: p̂ ± sqrt(ln(2/α) / 2N), cut to [0, 1]."""
+    """Estimate from a number of rollouts fixed in advance: p̂ ± sqrt(ln(2/α) / 2N), cut to [0, 1]."""
     _check_counts(num_right, num_rollouts)
     mean = num_right / num_rollouts
     half = math.sqrt(math.log(2 / alpha) / (2 * num_rollouts))
@@ -110,10 +94,11 @@ def hoeffding(num_right: int, num_rollouts: int, alpha: float) -> Value:
 
 
 def anytime(num_right: int, num_rollouts: int, alpha: float) -> Value:
-    """Estimate whose interval holds at every N at once, so that sampling may stop as soon as it pleases.
+    """Estimate with an interval that holds at every N at once, so that sampling may stop at any time.
 
-    With k right of N, the p for which (N + 1) · P(k | N, p) > α. Under p, the uniform mixture over its likelihood is a
-    martingale with mean 1, so that the chance of it ever reaching 1/α is at most α (Ville's inequality; Robbins 1970).
+    The interval is the set of p with (N + 1) · P(k | N, p) > α, for k right rollouts of N. Under p, the uniform mixture
+    over its likelihood is a martingale with mean 1, so it ever reaches 1/α with probability at most α (Ville's
+    inequality; Robbins 1970).
     """
     _check_counts(num_right, num_rollouts)
     return Value(
@@ -125,37 +110,42 @@ def anytime(num_right: int, num_rollouts: int, alpha: float) -> Value:
     )
 
 
-@functools.lru_cache(maxsize=1 << 16)  # a run sees few different counts
+@functools.lru_cache(maxsize=1 << 16)  # a run has few different counts
 def _lower(num_right: int, num_rollouts: int, alpha: float) -> float:
     if num_right == 0:
         return 0.0
     wrong = num_rollouts - num_right
 
     def excess(p: float) -> float:
-        """ln of the mixture ∫ q^k (1−q)^(N−k) dq over the likelihood at p, less ln 1/α."""
+        """ln of the mixture ∫ q^k (1−q)^(N−k) dq over the likelihood at p, minus ln 1/α."""
         return betaln(num_right + 1, wrong + 1) - xlogy(num_right, p) - xlog1py(wrong, -p) + math.log(alpha)
 
     return float(root_scalar(excess, bracket=(1e-300, num_right / num_rollouts), method="brentq").root)
 
 
-def pool(values: Sequence[Value | None], likelihoods: Sequence[float]) -> list[Value | None]:
-    """Values whose estimates borrow from the gold answer's likelihood, as far as it proves itself on this trace.
+def _check_counts(num_right: int, num_rollouts: int) -> None:
+    if not 0 <= num_right <= num_rollouts or num_rollouts < 1:
+        raise ValueError(f"{num_right} right of {num_rollouts} rollouts; give at least 1 rollout, and no more right")
 
-    A forced rollout draws an answer from the model, so how likely the gold answer is says nearly how often rollouts are
-    right: more often, where an answer has several spellings. Beta-binomial shrinkage: at likelihood L the prior of a
-    value is Beta(κL, κ(1 − L)), with the κ under which the trace's own rollouts are most likely; where a uniform prior
-    explains them better, nothing is borrowed. Counts and intervals stay those of the rollouts alone, and an estimate
-    never leaves its interval.
+
+def pool(values: Sequence[Value | None], likelihoods: Sequence[float]) -> list[Value | None]:
+    """Values shrunk towards the gold answer's likelihood, as far as the chain's own rollouts support it.
+
+    A forced rollout draws an answer from the model, so the likelihood of the gold answer predicts the share of right
+    rollouts (from below, if the answer has several spellings). Beta-binomial shrinkage: at likelihood L the prior of a
+    value is Beta(κL, κ(1 − L)), with the κ that maximises the likelihood of the chain's rollouts. If a uniform prior
+    explains the rollouts better, the values are unchanged. Counts and intervals stay those of the rollouts, and an
+    estimate stays in its interval.
 
     Args:
-        values: of the prefixes of 0, 1, …, n thoughts; None where there were no rollouts.
+        values: after 0, 1, …, n thoughts; None without rollouts.
         likelihoods: of the gold answer after each prefix, in [0, 1].
     """
     priors = [min(_SURE, max(1 - _SURE, likelihood)) for likelihood in likelihoods]
     seen = [(value, prior) for value, prior in zip(values, priors, strict=True) if value is not None]
 
     def evidence(concentration: float) -> float:
-        """ln of the chance of all counts, but for a constant."""
+        """ln of the probability of all counts, up to a constant."""
         return sum(
             betaln(
                 value.num_right + concentration * prior,
@@ -180,38 +170,29 @@ def pool(values: Sequence[Value | None], likelihoods: Sequence[float]) -> list[V
 
 _CONCENTRATIONS = (1.0, 4.0, 16.0, 64.0, 256.0)
 _SURE = 0.999
-"""A likelihood nearer to 1, or its like at 0, would let one odd rollout outweigh all others."""
-
-
-def _check_counts(num_right: int, num_rollouts: int) -> None:
-    if not 0 <= num_right <= num_rollouts or num_rollouts < 1:
-        raise ValueError(
-            f"{num_right} right of {num_rollouts} rollouts; give at least one rollout, right ones among them"
-        )
+"""Likelihoods are cut to [1 − _SURE, _SURE]: beyond, one odd rollout would outweigh all others."""
 
 
 def interpolate(
     values: Sequence[Value | None], lengths: Sequence[int], likelihoods: Sequence[float] | None = None
 ) -> list[Value]:
-    """Values of all prefixes of a trace; those in between that were not visited are read off their neighbours.
+    """Values of all prefixes of a chain, the unvisited ones interpolated between their visited neighbours.
 
-    Which values may stay unvisited is the sampler's decision; here the first and the last must be known. Between two
-    visited values the others follow the likelihood of the gold answer where it is known and differs between the two,
-    else the tokens. The interval of an unvisited value reaches over both neighbours': right where the value runs
-    monotonously between them.
+    Interpolation follows the likelihood of the gold answer if it is known and differs between the two neighbours, else
+    the tokens. The interval of an unvisited value is the union of its neighbours' intervals, which is right if the
+    value is monotonous between them.
 
     Args:
-        values: of the prefixes of 0, 1, …, n thoughts; None where there were no rollouts.
+        values: after 0, 1, …, n thoughts; None without rollouts.
         lengths: tokens of the n thoughts.
         likelihoods: of the gold answer after each prefix, in [0, 1].
 
     Raises:
-        ValueError: the first or the last value is missing, or there are not n + 1 of them.
+        ValueError: the first or the last value is missing, or there are not n + 1 values.
     """
-    if len(values) != len(lengths) + 1:
-        raise ValueError(f"{len(values)} values for {len(lengths)} thoughts; give one more than there are thoughts")
+    _check_lengths(values, lengths)
     if values[0] is None or values[-1] is None:
-        raise ValueError("the first and the last value of a trace must be known")
+        raise ValueError("the first and the last value of a chain must be known")
     places = [0, *itertools.accumulate(lengths)]
     visited = [(i, value) for i, value in enumerate(values) if value is not None]
     filled = [value for _, value in visited[:1]]
@@ -235,36 +216,56 @@ def interpolate(
 
 
 _FLAT = 1e-3
-"""Likelihoods that differ by less say nothing about where a value changes."""
+"""A smaller difference of likelihoods does not locate a change of the value."""
+
+
+def _check_lengths(values: Sequence[Value | None], lengths: Sequence[int]) -> None:
+    if len(values) != len(lengths) + 1:
+        raise ValueError(f"{len(values)} values for {len(lengths)} thoughts; give one more value than thoughts")
+
+
+# --- the metric -----------------------------------------------------------------------------------------------------
 
 
 def importance(values: Sequence[Value], lengths: Sequence[int], settings: MetricSettings) -> list[Importance]:
-    """The importance of each thought of one trace.
+    """The importance of each thought of one chain.
 
     Args:
-        values: of the prefixes of 0, 1, …, n thoughts (see :func:`interpolate`).
+        values: after 0, 1, …, n thoughts (see :func:`interpolate`).
         lengths: tokens of the n thoughts, each at least 1.
+        settings: the metric.
 
     Raises:
-        ValueError: the numbers of values and thoughts do not fit, or a thought has no token.
+        ValueError: the number of values does not fit the number of thoughts, or a thought has no token.
     """
-    if len(values) != len(lengths) + 1:
-        raise ValueError(f"{len(values)} values for {len(lengths)} thoughts; give one more than there are thoughts")
+    _check_lengths(values, lengths)
     if any(length < 1 for length in lengths):
         raise ValueError(f"thought lengths are {list(lengths)}; each thought has at least 1 token")
+    return METRICS[settings.metric](values, lengths, settings)
+
+
+def _gains(
+    values: Sequence[Value],
+    lengths: Sequence[int],
+    *,
+    decay: float = 0.0,
+    length_weight: float = 0.0,
+    per_token: bool = False,
+) -> list[Importance]:
+    """δ_i · (p_i − p_{i−1}) − λ · ℓ_i / C_n, or the same with the first term per token."""
     total, before, scores = sum(lengths), 0, []
     for length, (old, new) in zip(lengths, itertools.pairwise(values), strict=True):
-        decay = math.exp(-settings.decay * before / total) if settings.metric is Metric.LONG_SHORT else 1.0
+        factor = math.exp(-decay * before / total)
         share = length / total
-        scale = decay / length if settings.metric is Metric.GAIN_PER_TOKEN else decay
-        cost = settings.length_weight * share if settings.metric in (Metric.LONG_SHORT, Metric.NO_DECAY) else 0.0
+        scale = factor / length if per_token else factor
+        cost = length_weight * share
         scores.append(
             Importance(
                 score=scale * (new.mean - old.mean) - cost,
                 low=scale * (new.low - old.high) - cost,
                 high=scale * (new.high - old.low) - cost,
                 gain=new.mean - old.mean,
-                decay=decay,
+                decay=factor,
                 length_share=share,
             )
         )
@@ -272,6 +273,152 @@ def importance(values: Sequence[Value], lengths: Sequence[int], settings: Metric
     return scores
 
 
-def value_alpha(settings: MetricSettings, num_thoughts: int) -> float:
-    """Share of α that each of a trace's n + 1 values gets, so that all their intervals hold together."""
-    return settings.alpha / (num_thoughts + 1)
+Metric = Callable[[Sequence[Value], Sequence[int], MetricSettings], list[Importance]]
+"""From the values after 0, 1, …, n thoughts and the tokens of the n thoughts to the importance of each thought."""
+
+METRICS: dict[str, Metric] = {
+    # M_i as above.
+    "gain_decay": lambda values, lengths, settings: _gains(
+        values, lengths, decay=settings.decay, length_weight=settings.length_weight
+    ),
+    # γ = 0: the position of a thought does not matter.
+    "no_decay": lambda values, lengths, settings: _gains(values, lengths, length_weight=settings.length_weight),
+    # p_i − p_{i−1}.
+    "gain": lambda values, lengths, settings: _gains(values, lengths),
+    # (p_i − p_{i−1}) / ℓ_i.
+    "gain_per_token": lambda values, lengths, settings: _gains(values, lengths, per_token=True),
+}
+"""Metrics by name; all except the first are ablations."""
+
+
+# --- turns of a dialogue --------------------------------------------------------------------------------------------
+
+
+class Credit(str, Enum):
+    """Where the importance of turns is credited."""
+
+    ROW = "row"
+    """Summed over the turns, in the row's reward."""
+    TURN = "turn"
+    """In the advantages of each turn's own tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportanceRewardSettings:
+    """How turns are measured. The defaults are in ``config/longshort_rl.yaml``."""
+
+    group_share: Annotated[float, Field(gt=0, le=1)]
+    """Share of the prompts whose groups are measured."""
+    num_rollouts: Annotated[int, Field(ge=1)]
+    """Rollouts before the first long turn, and after each long turn."""
+    max_tokens: Annotated[int, Field(ge=1)]
+    """Token limit of one rollout."""
+    max_dialogue_tokens: int
+    """Token limit of all rollouts of one dialogue."""
+    forcing_text: Annotated[str, Field(min_length=1)]
+    """Forced beginning of the short role's answer."""
+    stop: tuple[str, ...]
+    """Stop strings of a rollout, beside the model's end of turn."""
+    credit: Credit
+    """Where the importance is credited."""
+    metric: MetricSettings
+    """The metric."""
+
+    def __post_init__(self) -> None:
+        if self.max_boundaries < 2:
+            raise ValueError(
+                f"long_short.importance.max_dialogue_tokens is {self.max_dialogue_tokens}, less than "
+                f"{self.num_rollouts} rollouts of {self.max_tokens} tokens before a turn and as many after it; no turn "
+                f"could be measured. Raise it to at least {2 * self.num_rollouts * self.max_tokens}"
+            )
+
+    @property
+    def max_boundaries(self) -> int:
+        """Boundaries whose rollouts fit in ``max_dialogue_tokens``."""
+        return self.max_dialogue_tokens // (self.num_rollouts * self.max_tokens)
+
+
+@plain_dataclass(frozen=True, kw_only=True)
+class MeasuredTurns:
+    """What was measured of the long role's turns in one dialogue, on its way from rollout to reward to trainer."""
+
+    lengths: tuple[int, ...] = ()
+    """Tokens of each long turn."""
+    ends_with_long: bool = False
+    """Whether the dialogue ended with a long turn that no answer could follow."""
+    replies: tuple[tuple[str, ...], ...] = ()
+    """Texts of the rollouts before the first long turn, after it, after the second, …; empty once graded."""
+    num_tokens: int = 0
+    """Generated tokens of the rollouts."""
+    wait_s: float = 0.0
+    """Seconds that the dialogue waited for its rollouts after its last turn."""
+    importances: tuple[Importance, ...] = ()
+    """Of the first long turns, as far as measured; empty until graded."""
+
+    def graded(self, right: Mapping[str, bool], settings: MetricSettings) -> MeasuredTurns:
+        """With the importance of the turns in place of the replies.
+
+        Args:
+            right: whether the answer of each text in ``replies`` is right.
+            settings: the metric.
+        """
+        counts = [
+            Counts(num_right=sum(right[text] for text in texts), num_rollouts=len(texts)) for texts in self.replies
+        ]
+        found = turn_importances(counts, self.lengths, ends_with_long=self.ends_with_long, settings=settings)
+        return replace(self, replies=(), importances=tuple(found))
+
+    @property
+    def score(self) -> float:
+        """Sum of the turns' importance."""
+        return sum(importance.score for importance in self.importances)
+
+    def to_json(self) -> str:
+        """As text, which verl's batches and validation accept as a value."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> MeasuredTurns:
+        """The inverse of :meth:`to_json`."""
+        fields = json.loads(text)
+        return cls(
+            **fields
+            | {
+                "lengths": tuple(fields["lengths"]),
+                "replies": tuple(map(tuple, fields["replies"])),
+                "importances": tuple(Importance(**importance) for importance in fields["importances"]),
+            }
+        )
+
+
+def is_measured(name: str, share: float) -> bool:
+    """Whether the group of that name belongs to the measured share; deterministic."""
+    return zlib.crc32(name.encode()) < share * 2**32
+
+
+def turn_importances(
+    counts: Sequence[Counts], lengths: Sequence[int], *, ends_with_long: bool, settings: MetricSettings
+) -> list[Importance]:
+    """The importance of the long role's first turns, as far as boundaries were measured.
+
+    The value before and after a turn is the share of right answers when the short model must answer at once.
+
+    Args:
+        counts: rollouts before the first turn, and after the first, second, …; none of them empty.
+        lengths: tokens of each long turn.
+        ends_with_long: whether no answer can follow the last turn. Its value is then 0, without rollouts.
+        settings: the metric.
+
+    Returns:
+        One for each turn with two known values; fewer than turns if ``counts`` ends early.
+    """
+    alpha = value_alpha(settings, len(lengths))
+    values = [hoeffding(count.num_right, count.num_rollouts, alpha) for count in counts]
+    if ends_with_long and len(values) == len(lengths):
+        values.append(Value(num_right=0, num_rollouts=0, mean=0.0, low=0.0, high=0.0))
+    known = len(values) - 1
+    if known < 1:
+        return []
+    # Later values are unknown and cut off again; the lengths of all turns count, as in a chain of thought.
+    values += [values[-1]] * (len(lengths) - known)
+    return importance(values, lengths, settings)[:known]

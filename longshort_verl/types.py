@@ -8,6 +8,7 @@ looser; a dict appears only as a row of a file or at the border of another libra
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -241,3 +242,166 @@ class Reward:
     """Sum of ``weight · value`` over the terms."""
     terms: Mapping[str, float] = field(default_factory=dict)
     """Unweighted value of each term by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thought:
+    """A contiguous piece of a chain of thought with one purpose (paper, section 3.1)."""
+
+    text: str
+    """With the white space after it."""
+    kind: str
+    """Its purpose, in the chunker's words; ``""`` if the chunker names none."""
+    num_steps: int
+    """Steps in it, at least 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """Graded rollouts after one prefix."""
+
+    num_right: int = 0
+    """Rollouts with the right answer."""
+    num_rollouts: int = 0
+    """All rollouts."""
+
+    @property
+    def mean(self) -> float:
+        """Share of right rollouts; 0 without rollouts."""
+        return self.num_right / max(1, self.num_rollouts)
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the value's posterior under a uniform prior."""
+        right, wrong = self.num_right + 1, self.num_rollouts - self.num_right + 1
+        total = right + wrong
+        return math.sqrt(right * wrong / (total * total * (total + 1)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Value:
+    """Estimate of p_i, the probability of a right answer after thoughts 1 … i."""
+
+    num_right: int
+    """Rollouts with the right answer."""
+    num_rollouts: int
+    """All rollouts; 0 if the value is interpolated."""
+    mean: float
+    """The estimate: the share of right rollouts, unless pooled or interpolated."""
+    low: float
+    """Lower end of its interval."""
+    high: float
+    """Upper end of its interval."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Importance:
+    """The importance metric M of one thought or turn."""
+
+    score: float
+    """M_i."""
+    low: float
+    """Lower end of the interval of ``score``."""
+    high: float
+    """Upper end of the interval of ``score``."""
+    gain: float
+    """p_i − p_{i−1}."""
+    decay: float
+    """Factor of the gain; 1 in metrics without decay."""
+    length_share: float
+    """Share of the chain's tokens in this thought."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What an engine spent."""
+
+    num_rollouts: int = 0
+    """Rollouts, the restart control's included."""
+    num_tokens: int = 0
+    """Generated tokens, the pre-screen's included."""
+    num_prompt_tokens: int = 0
+    """Prompt tokens of all requests."""
+    num_cached_tokens: int = 0
+    """Prompt tokens that the engine found in its prefix cache."""
+    num_uncounted: int = 0
+    """Requests without a cache count from the engine."""
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(**{name: value + getattr(other, name) for name, value in vars(self).items()})
+
+    @property
+    def hit_rate(self) -> float | None:
+        """Share of cached prompt tokens; None if the engine does not report it."""
+        if self.num_uncounted or not self.num_prompt_tokens:
+            return None
+        return self.num_cached_tokens / self.num_prompt_tokens
+
+
+class ChainOutcome(str, Enum):
+    """The last stage that a chain of thought passed, or why a stage rejected it."""
+
+    READ = "read"
+    """It has a problem, an answer and a text."""
+    NOT_UTF8 = "not utf-8"
+    """Its row is not valid UTF-8."""
+    NOT_JSON = "not json"
+    """Its row is not a JSON object."""
+    MISSING = "missing field"
+    """Its row lacks a field, or a field is invalid."""
+    RIGHT = "right"
+    """Sampled: it ends with the right answer in a box."""
+    WRONG = "wrong"
+    """Sampled: it ends without the right answer in a box."""
+    TRUNCATED = "truncated"
+    """Sampled: it reached its token limit."""
+    CHUNKED = "chunked"
+    """It has thoughts."""
+    EMPTY = "empty"
+    """It has no text."""
+    ONLY_TAGS = "only tags"
+    """It has no text except tags such as ``<think>``."""
+    BAD_REPLY = "no usable reply"
+    """No reply of the chunking model was usable."""
+    SCORED = "scored"
+    """Every thought has an importance."""
+    NO_THOUGHT = "no thought"
+    """Its thinking ends before the first thought."""
+    BAD_GOLD = "bad gold answer"
+    """The gold answer cannot be parsed: no rollout could be right."""
+    TOO_LONG = "too long"
+    """It leaves no room for a rollout in the model's context."""
+    ENGINE_ERROR = "engine error"
+    """The engine failed. The journal keeps finished requests, and the next run resumes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """A chain of thought on one problem; every stage fills in more of it (paper, section 3.1)."""
+
+    key: str
+    """Name, unique in a file."""
+    outcome: ChainOutcome
+    """How far it got."""
+    detail: str = ""
+    """The reason of a rejection, in words."""
+    problem: Problem | None = None
+    """The problem; None if the row is unreadable."""
+    text: str = ""
+    """The whole chain, its answer included."""
+    thoughts: tuple[Thought, ...] = ()
+    """The thoughts. They concatenate to ``text``; in a scored chain, to its thinking."""
+    lengths: tuple[int, ...] = ()
+    """Tokens of each thought, at least 1."""
+    values: tuple[Value, ...] = ()
+    """Values after 0, 1, …, n thoughts."""
+    likelihoods: tuple[float, ...] = ()
+    """Likelihood of the gold answer after 0, 1, …, n thoughts; empty without pre-screen."""
+    restarts: Mapping[int, Counts] = field(default_factory=dict)
+    """Rollouts of the restart control by boundary."""
+    scores: tuple[Importance, ...] = ()
+    """Importance of each thought."""
+    agreement: float | None = None
+    """F1 of its thought boundaries against those in its file; None if the file has none."""
+    cost: Cost | None = None
+    """What the stage spent on it; not read from files."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Every claim that is made of the metric, and its numbers worked by hand."""
+"""Every claim about the metric, and its numbers worked by hand."""
 
 from __future__ import annotations
 
@@ -15,23 +15,29 @@ from hypothesis import strategies as st
 
 import longshort_verl.importance as importance_module
 from longshort_verl.importance import (
-    Metric,
+    METRICS,
+    Credit,
+    ImportanceRewardSettings,
+    MeasuredTurns,
     MetricSettings,
-    Value,
     anytime,
     hoeffding,
     importance,
     interpolate,
+    is_measured,
     pool,
+    turn_importances,
     value_alpha,
 )
+from longshort_verl.rewards import turn_advantages
+from longshort_verl.types import Counts, Value
 
-SETTINGS = MetricSettings(metric=Metric.LONG_SHORT, decay=1.0, length_weight=0.5, alpha=0.1)
+SETTINGS = MetricSettings(metric="gain_decay", decay=1.0, length_weight=0.5, alpha=0.1)
 probabilities = st.floats(0, 1)
 chains = st.lists(st.tuples(st.integers(1, 5000), probabilities), min_size=1, max_size=30)
 constants = st.builds(
     MetricSettings,
-    metric=st.just(Metric.LONG_SHORT),
+    metric=st.just("gain_decay"),
     decay=st.floats(0, 20),
     length_weight=st.floats(0, 5),
     alpha=st.floats(0.001, 0.5),
@@ -51,13 +57,36 @@ def test_by_hand():
     expected = [0.6 - 0.2, math.exp(-0.4) * -0.1 - 0.05, math.exp(-0.5) * 0.3 - 0.25]
     assert scores([0.2, 0.8, 0.7, 1.0], [4, 1, 5], SETTINGS) == pytest.approx(expected)
     variants = {
-        Metric.NO_DECAY: [0.4, -0.15, 0.05],
-        Metric.GAIN: [0.6, -0.1, 0.3],
-        Metric.GAIN_PER_TOKEN: [0.15, -0.1, 0.06],
+        "no_decay": [0.4, -0.15, 0.05],
+        "gain": [0.6, -0.1, 0.3],
+        "gain_per_token": [0.15, -0.1, 0.06],
     }
     for metric, values in variants.items():
         settings = replace(SETTINGS, metric=metric)
         assert scores([0.2, 0.8, 0.7, 1.0], [4, 1, 5], settings) == pytest.approx(values), metric
+
+
+def test_an_unknown_metric_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="unknown metric 'mine'; known metrics are gain, gain_decay, gain_per_"):
+        replace(SETTINGS, metric="mine")
+
+
+def test_a_metric_from_outside_the_package(tmp_path, monkeypatch):
+    (tmp_path / "my_metric.py").write_text(
+        "from longshort_verl.importance import METRICS\n"
+        "from longshort_verl.types import Importance\n"
+        "def value_after(values, lengths, settings):\n"
+        "    rest = {'gain': 0, 'decay': 1, 'length_share': 0}\n"
+        "    return [Importance(score=v.mean, low=v.low, high=v.high, **rest) for v in values[1:]]\n"
+        "METRICS['value_after'] = value_after\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("VERL_USE_EXTERNAL_MODULES", "json,my_metric")
+    try:
+        settings = replace(SETTINGS, metric="value_after")
+        assert scores([0.2, 0.8, 0.7], [4, 1], settings) == [0.8, 0.7]
+    finally:
+        METRICS.pop("value_after", None)
 
 
 @given(chain=chains, start=probabilities, settings=constants)
@@ -201,7 +230,7 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="0 right of 0 rollouts"):
         hoeffding(0, 0, 0.1)
     for name, bad in (("decay", -1.0), ("length_weight", math.nan), ("alpha", 0.0), ("alpha", 1.0)):
-        with pytest.raises(ValueError, match=f"importance: {name} is {bad!r}"):
+        with pytest.raises(ValueError, match=name):
             replace(SETTINGS, **{name: bad})
 
 
@@ -249,3 +278,119 @@ def test_likelihoods_of_0_and_1_are_borrowed_from_like_others():
     assert pooled[-1].mean == pytest.approx(0.75, abs=0.02)
     assert pooled[0].mean == pytest.approx(1, abs=0.002)
     assert pooled[1].mean == pytest.approx(0, abs=0.002)
+
+
+# Turns of a dialogue -----------------------------------------------------------------------------------------------
+
+TURN_METRIC = MetricSettings(metric="gain_decay", decay=0.5, length_weight=0.1, alpha=0.05)
+COUNTS = st.integers(0, 4).map(lambda right: Counts(num_right=right, num_rollouts=4))
+
+
+def turn_settings(**changes):
+    given = {
+        "group_share": 1.0,
+        "num_rollouts": 2,
+        "max_tokens": 8,
+        "max_dialogue_tokens": 64,
+        "forcing_text": "<answer>",
+        "stop": (),
+        "credit": Credit.ROW,
+        "metric": TURN_METRIC,
+    }
+    return ImportanceRewardSettings(**{**given, **changes})
+
+
+def test_two_turns():
+    counts = [
+        Counts(num_right=0, num_rollouts=4),
+        Counts(num_right=1, num_rollouts=4),
+        Counts(num_right=4, num_rollouts=4),
+    ]
+    first, second = turn_importances(counts, [30, 10], ends_with_long=False, settings=TURN_METRIC)
+    # 0.25 - 0.1 * 30/40; then exp(-0.5 * 30/40) * 0.75 - 0.1 * 10/40
+    assert first.score == pytest.approx(0.175)
+    assert second.score == pytest.approx(math.exp(-0.375) * 0.75 - 0.025)
+    assert first.low <= first.score <= first.high
+
+
+def test_a_turn_that_breaks_the_protocol_loses_what_was_known():
+    counts = [Counts(num_right=0, num_rollouts=2), Counts(num_right=2, num_rollouts=2)]
+    first, second = turn_importances(counts, [10, 10], ends_with_long=True, settings=TURN_METRIC)
+    assert (first.gain, second.gain) == (1.0, -1.0)
+    # A single broken turn is worth what the short role knew by itself.
+    (only,) = turn_importances([Counts(num_right=1, num_rollouts=2)], [10], ends_with_long=True, settings=TURN_METRIC)
+    assert only.gain == -0.5
+
+
+def test_turns_past_what_was_measured_have_none():
+    counts = [Counts(num_right=0, num_rollouts=2), Counts(num_right=1, num_rollouts=2)]
+    (only,) = turn_importances(counts, [10, 20, 30], ends_with_long=True, settings=TURN_METRIC)
+    # Its length counts against all of the dialogue's long tokens, as if the others had been measured.
+    assert only.score == pytest.approx(0.5 - 0.1 * 10 / 60)
+    assert turn_importances(counts[:1], [10, 20], ends_with_long=False, settings=TURN_METRIC) == []
+    assert turn_importances([], [10], ends_with_long=True, settings=TURN_METRIC) == []
+    assert turn_importances([], [], ends_with_long=False, settings=TURN_METRIC) == []
+
+
+@given(st.lists(st.tuples(COUNTS, st.integers(1, 1000)), min_size=1, max_size=6), COUNTS, st.booleans())
+def test_the_sum_is_bounded(turns, before, broke):
+    counts, lengths = [before, *(count for count, _ in turns)], [length for _, length in turns]
+    found = turn_importances(counts, lengths, ends_with_long=broke, settings=TURN_METRIC)
+    assert len(found) == len(turns)
+    assert all(-1.1 <= one.score <= 1 and one.low <= one.score <= one.high for one in found)
+    flat = MetricSettings(metric="no_decay", decay=0.0, length_weight=0.1, alpha=0.05)
+    total = sum(one.score for one in turn_importances(counts, lengths, ends_with_long=broke, settings=flat))
+    assert total == pytest.approx(counts[-1].mean - before.mean - 0.1)
+
+
+def test_a_share_of_groups_is_measured_and_always_the_same_ones():
+    names = [f"7/3/{i}" for i in range(1000)]
+    chosen = [name for name in names if is_measured(name, 0.3)]
+    assert 250 < len(chosen) < 350
+    assert chosen == [name for name in names if is_measured(name, 0.3)]
+    assert all(is_measured(name, 1.0) for name in names)
+
+
+def test_boundaries_fit_in_the_budget():
+    assert turn_settings().max_boundaries == 4
+    assert turn_settings(max_dialogue_tokens=63).max_boundaries == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"group_share": 0.0}, "group_share\n  Input should be greater than 0"),
+        ({"group_share": 1.5}, "group_share\n  Input should be less than or equal to 1"),
+        ({"num_rollouts": 0}, "num_rollouts"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_dialogue_tokens": 31}, "max_dialogue_tokens is 31.*at least 32"),
+        ({"forcing_text": ""}, "forcing_text"),
+    ],
+)
+def test_impossible_settings_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        turn_settings(**changes)
+
+
+def test_measured_turns_cross_as_text_and_keep_every_digit():
+    rollouts = MeasuredTurns(
+        lengths=(30, 10),
+        ends_with_long=False,
+        replies=(("3", "3"), ("7", "3"), ("7", "7")),
+        num_tokens=6,
+        wait_s=0.1,
+    )
+    assert MeasuredTurns.from_json(rollouts.to_json()) == rollouts
+    graded = rollouts.graded({"7": True, "3": False}, TURN_METRIC)
+    counts = [Counts(num_right=right, num_rollouts=2) for right in (0, 1, 2)]
+    expected = turn_importances(counts, [30, 10], ends_with_long=False, settings=TURN_METRIC)
+    assert (list(graded.importances), graded.replies) == (expected, ())
+    assert MeasuredTurns.from_json(graded.to_json()) == graded
+    assert graded.score == expected[0].score + expected[1].score
+    assert MeasuredTurns().graded({}, TURN_METRIC).score == 0
+
+
+def test_turns_are_measured_against_their_group():
+    scores = {"a0": [1.0, 0.0], "a1": [0.5], "a2": [], "b0": [3.0]}
+    groups = {"a0": "a", "a1": "a", "a2": "a", "b0": "b"}
+    assert turn_advantages(scores, groups) == {"a0": [0.5, -0.5], "a1": [0.0], "a2": [], "b0": [0.0]}

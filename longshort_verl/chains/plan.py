@@ -11,10 +11,11 @@ rule, because their intervals hold at every number of rollouts at once (:func:`l
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+
+from longshort_verl.types import Counts
 
 
 class Plan(str, Enum):
@@ -56,26 +57,6 @@ class PlanSettings:
         for name in ("spread", "resolution"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"importance: {name} is {getattr(self, name)!r}; give a number between 0 and 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Counts:
-    """Rollouts of one boundary."""
-
-    num_right: int = 0
-    num_rollouts: int = 0
-
-    @property
-    def mean(self) -> float:
-        """Their share of right ones; 0 without rollouts."""
-        return self.num_right / max(1, self.num_rollouts)
-
-    @property
-    def spread(self) -> float:
-        """Standard deviation of the value's posterior, from a uniform prior."""
-        right, wrong = self.num_right + 1, self.num_rollouts - self.num_right + 1
-        total = right + wrong
-        return math.sqrt(right * wrong / (total * total * (total + 1)))
 
 
 def next_rollouts(

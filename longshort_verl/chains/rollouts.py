@@ -19,13 +19,11 @@ from enum import Enum
 from typing import Any, cast
 
 from longshort_verl.chains.chunk import Thought
-from longshort_verl.chains.plan import Counts, Plan, PlanSettings, next_rollouts
+from longshort_verl.chains.plan import Plan, PlanSettings, next_rollouts
 from longshort_verl.files.journal import Journal
 from longshort_verl.generation import Generator, LikelihoodGenerator
 from longshort_verl.importance import (
-    Importance,
     MetricSettings,
-    Value,
     anytime,
     hoeffding,
     importance,
@@ -33,7 +31,7 @@ from longshort_verl.importance import (
     pool,
     value_alpha,
 )
-from longshort_verl.types import FinishReason, Message, Problem, Sampling
+from longshort_verl.types import Cost, Counts, FinishReason, Importance, Message, Problem, Sampling, Value
 
 
 class Elicitation(str, Enum):
@@ -115,38 +113,6 @@ class Trace:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
-    """What was spent."""
-
-    num_rollouts: int = 0
-    """Rollouts, those of the restart control included."""
-    num_tokens: int = 0
-    """Generated tokens, those of the pre-screen included."""
-    num_prompt_tokens: int = 0
-    """Tokens of all requests."""
-    num_cached_tokens: int = 0
-    """Of these, those that were in the engine's prefix cache, as the engine counts."""
-    num_uncounted: int = 0
-    """Requests whose engine did not say how much was cached."""
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(
-            num_rollouts=self.num_rollouts + other.num_rollouts,
-            num_tokens=self.num_tokens + other.num_tokens,
-            num_prompt_tokens=self.num_prompt_tokens + other.num_prompt_tokens,
-            num_cached_tokens=self.num_cached_tokens + other.num_cached_tokens,
-            num_uncounted=self.num_uncounted + other.num_uncounted,
-        )
-
-    @property
-    def hit_rate(self) -> float | None:
-        """Share of request tokens that were cached; None where the engine does not say."""
-        if self.num_uncounted or not self.num_prompt_tokens:
-            return None
-        return self.num_cached_tokens / self.num_prompt_tokens
-
-
-@dataclass(frozen=True, kw_only=True)
 class Scored:
     """What came of a trace."""
 
@@ -164,7 +130,7 @@ class Scored:
     """Restart control by boundary."""
     importances: tuple[Importance, ...] = ()
     """Of the n thoughts."""
-    cost: Cost = Cost()
+    cost: Cost = field(default_factory=Cost)
     """What it cost."""
 
 

@@ -18,11 +18,12 @@ from typing import Any
 from longshort_verl.chains.chunk import Chunked, ChunkOutcome, Thought, boundary_f1, chunk
 from longshort_verl.chains.files import Row, RowOutcome, thought_rows
 from longshort_verl.chains.importance_config import ImportanceConfig
-from longshort_verl.chains.rollouts import Cost, Scored, Trace, TraceOutcome, score_trace
+from longshort_verl.chains.rollouts import Scored, Trace, TraceOutcome, score_trace
 from longshort_verl.files.atomic import write_atomically
 from longshort_verl.files.journal import Journal
 from longshort_verl.generation import Generator
 from longshort_verl.grading.answers import check_gold, grade
+from longshort_verl.types import Cost
 
 CONTEXT_MARGIN = 64
 """Tokens kept free for the chat template, when a trace is held against the model's context."""

@@ -13,8 +13,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from longshort_verl.chains.rollouts import Cost
 from longshort_verl.report.curves import Step, read_run
+from longshort_verl.types import Cost
 
 _POLL_S = 0.5
 _STAGES = (

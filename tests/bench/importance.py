@@ -25,13 +25,12 @@ from longshort_verl.chains.files import Row as Trace
 from longshort_verl.chains.files import RowOutcome
 from longshort_verl.chains.importance_config import ImportanceConfig, read_importance
 from longshort_verl.chains.plan import Plan
-from longshort_verl.chains.rollouts import Cost
 from longshort_verl.chains.score import Result as Row
 from longshort_verl.chains.score import score_rows
 from longshort_verl.files.journal import Journal
 from longshort_verl.generation import VLLMGenerator
 from longshort_verl.generation.open import token_counter
-from longshort_verl.types import Problem
+from longshort_verl.types import Cost, Problem
 from tests.bench.results import Result, result
 from tests.support.configs import ROOT
 from tests.support.engines import engine_environment

@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from longshort_verl.chains.plan import Counts, Plan, PlanSettings, next_rollouts
+from longshort_verl.chains.plan import Plan, PlanSettings, next_rollouts
+from longshort_verl.types import Counts
 
 
 def plan(**changes):

@@ -13,10 +13,10 @@ import pytest
 
 from longshort_verl.chains.chunk import Thought
 from longshort_verl.chains.plan import Plan, PlanSettings
-from longshort_verl.chains.rollouts import Cost, Elicitation, RolloutSettings, Trace, TraceOutcome, score_trace
+from longshort_verl.chains.rollouts import Elicitation, RolloutSettings, Trace, TraceOutcome, score_trace
 from longshort_verl.files.journal import Journal
-from longshort_verl.importance import Metric, MetricSettings, anytime, pool
-from longshort_verl.types import FinishReason, Generation, Likelihood, Problem
+from longshort_verl.importance import MetricSettings, anytime, pool
+from longshort_verl.types import Cost, FinishReason, Generation, Likelihood, Problem
 
 TRUTH = (0.1, 0.1, 0.1, 0.9, 0.9, 1.0)
 ROLLOUTS = RolloutSettings(
@@ -40,7 +40,7 @@ PLAN = PlanSettings(
     resolution=0.2,
     prescreen=True,
 )
-METRIC = MetricSettings(metric=Metric.LONG_SHORT, decay=0.5, length_weight=0.1, alpha=0.05)
+METRIC = MetricSettings(metric="gain_decay", decay=0.5, length_weight=0.1, alpha=0.05)
 
 
 def trace(truth=TRUTH, key="t"):

@@ -12,11 +12,11 @@ from fastapi.responses import JSONResponse
 from longshort_verl.chains.chunk import Thought
 from longshort_verl.chains.files import TraceFileError, read_traces
 from longshort_verl.chains.importance_config import read_importance
-from longshort_verl.chains.rollouts import Cost
 from longshort_verl.chains.score import chunk_rows, journal_settings, score_rows, summary, thinking, write_results
 from longshort_verl.config.compose import ConfigError
 from longshort_verl.files.journal import Journal
 from longshort_verl.generation import EndpointGenerator
+from longshort_verl.types import Cost
 from tests.support.servers import AT_ONCE, completion
 
 STEPS = "<think>1+1=2\n\n2+2=4\n\n4+4=8</think>\\boxed{8}"

@@ -9,9 +9,9 @@ from rich.console import Console
 
 from longshort_verl.chains.chunk import Thought
 from longshort_verl.chains.files import Row, RowOutcome
-from longshort_verl.chains.rollouts import Cost, Scored, Trace, TraceOutcome
+from longshort_verl.chains.rollouts import Scored, Trace, TraceOutcome
 from longshort_verl.chains.score import Result, summary, write_results
-from longshort_verl.importance import Metric, MetricSettings, anytime, importance, interpolate
+from longshort_verl.importance import MetricSettings, anytime, importance, interpolate
 from longshort_verl.report.chains import (
     plot_importance,
     read_scored,
@@ -19,10 +19,10 @@ from longshort_verl.report.chains import (
     thoughts_table,
     write_page,
 )
-from longshort_verl.types import Problem
+from longshort_verl.types import Cost, Problem
 
 HOSTILE = "<script>alert(1)</script> $\\frac{\n\n"
-METRIC = MetricSettings(metric=Metric.LONG_SHORT, decay=0.5, length_weight=0.1, alpha=0.05)
+METRIC = MetricSettings(metric="gain_decay", decay=0.5, length_weight=0.1, alpha=0.05)
 
 
 def scored(key="1", texts=("\x1b[31mno colour\n\n", HOSTILE, "[red]nor here[/red]"), kind="$\\frac{$ <b>check</b>"):

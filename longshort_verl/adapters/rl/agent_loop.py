@@ -27,8 +27,8 @@ from longshort_verl.adapters import compat
 from longshort_verl.adapters.rl.check import AGENT_LOOP, load_tokenizer, long_short_settings, role_config
 from longshort_verl.chat_template import control_tokens, hf_render, text_after_turn
 from longshort_verl.dialogue import run_dialogue, transcript
+from longshort_verl.importance import ImportanceRewardSettings, is_measured
 from longshort_verl.rewards import format_term
-from longshort_verl.turn_importance import ImportanceRewardSettings, is_measured
 from longshort_verl.types import Dialogue, FinishReason, Generation, Message, Problem, Role, Sampling, StopReason
 
 logger = logging.getLogger(__name__)

@@ -18,10 +18,9 @@ from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from longshort_verl.adapters.rl.agent_loop import ROW
 from longshort_verl.adapters.rl.check import long_short_settings
-from longshort_verl.chains.plan import Counts
 from longshort_verl.grading.answers import grade, warm_up
-from longshort_verl.turn_importance import turn_importances
-from longshort_verl.types import Role, StopReason
+from longshort_verl.importance import turn_importances
+from longshort_verl.types import Counts, Role, StopReason
 
 
 class LongShortRewardManager(RewardManagerBase):
@@ -80,7 +79,7 @@ class LongShortRewardManager(RewardManagerBase):
         found = turn_importances(
             [Counts(num_right=sum(right[text] for text in texts), num_rollouts=len(texts)) for texts in replies],
             lengths,
-            broke=record["ends_with_long"],
+            ends_with_long=record["ends_with_long"],
             settings=settings.metric,
         )
         return {

@@ -54,10 +54,10 @@ from longshort_verl.adapters.rl.check import (
 )
 from longshort_verl.adapters.rl.policies import SHORT_GROUP, Policy, build_short_policy
 from longshort_verl.adapters.rl.settings import Placement, Policies
+from longshort_verl.importance import Credit
 from longshort_verl.metrics import alarms, check_engines, dialogue_metrics, importance_metrics, role_metrics
 from longshort_verl.report.curves import validation_mean
 from longshort_verl.rewards import Outcome, Reward, group_rewards, turn_advantages
-from longshort_verl.turn_importance import Credit
 from longshort_verl.types import Role, StopReason
 
 logger = logging.getLogger(__name__)
