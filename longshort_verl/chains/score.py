@@ -22,7 +22,7 @@ from longshort_verl.chains.rollouts import Scored, Trace, TraceOutcome, score_tr
 from longshort_verl.files.atomic import write_atomically
 from longshort_verl.files.journal import Journal
 from longshort_verl.generation import Generator
-from longshort_verl.grading.answers import check_gold, grade
+from longshort_verl.grading import check_gold, grade
 from longshort_verl.types import Cost
 
 CONTEXT_MARGIN = 64

@@ -73,7 +73,7 @@ def traces(
     from longshort_verl.chains.traces_config import read_traces_config
     from longshort_verl.files.journal import Journal
     from longshort_verl.generation.open import open_generator
-    from longshort_verl.grading.answers import check_gold, grade
+    from longshort_verl.grading import check_gold, grade
     from longshort_verl.problems.read import check_answers, read_problems, write_manifest
 
     async def run() -> list[Reply]:
@@ -222,7 +222,7 @@ def cold_start(
     from longshort_verl.cold_start.table import cold_start_table
     from longshort_verl.files.journal import Journal
     from longshort_verl.generation.open import load_tokenizer, open_generator
-    from longshort_verl.grading.answers import grade
+    from longshort_verl.grading import grade
 
     async def run() -> list[ColdDialogue]:
         async with AsyncExitStack() as stack:

@@ -107,7 +107,7 @@ def score(
     from rich.progress import track
 
     from longshort_verl.evaluation.records import grade_again, read_records
-    from longshort_verl.grading.answers import GradingSettings, grade
+    from longshort_verl.grading import GradingSettings, grade
     from longshort_verl.problems.sets import PUBLISHED
     from longshort_verl.report.tables import evaluation_results, evaluation_table
 

@@ -13,7 +13,7 @@ from longshort_verl.cold_start.select import SelectionSettings
 from longshort_verl.config.compose import read_recipe
 from longshort_verl.config.model import ModelSettings
 from longshort_verl.dialogue import DialogueSettings
-from longshort_verl.grading.answers import GradingSettings
+from longshort_verl.grading import GradingSettings
 
 BASE = "longshort_cold_start.yaml"
 

@@ -15,7 +15,7 @@ from longshort_verl.config.compose import read_recipe
 from longshort_verl.config.model import ModelSettings
 from longshort_verl.dialogue import DialogueSettings
 from longshort_verl.evaluation.run import EarlyExit, EvaluationSampling
-from longshort_verl.grading.answers import GradingSettings
+from longshort_verl.grading import GradingSettings
 
 BASE = "longshort_evaluate.yaml"
 

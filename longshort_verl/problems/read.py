@@ -490,7 +490,7 @@ def _read_row(row: Any, *, shape: _Shape | None, source: str | None, default_sou
     except _Fault as fault:
         faults.append(str(fault))
     try:
-        answer = _canonical_answer(row.get("answer"), "answer") if shape is _Shape.PLAIN else _verl_answer(row)
+        answer = canonical_answer(row.get("answer")) if shape is _Shape.PLAIN else _verl_answer(row)
     except _Fault as fault:
         faults.append(str(fault))
     try:
@@ -549,10 +549,10 @@ def _verl_answer(row: dict[str, Any]) -> str:
     style = reward_model.get("style")
     if style is not None and style != "rule":
         raise _Fault(f"reward_model.style is {_shorten.repr(style)}; answers are graded by rule only: set it to 'rule'")
-    return _canonical_answer(reward_model.get("ground_truth"), "reward_model.ground_truth")
+    return canonical_answer(reward_model.get("ground_truth"), "reward_model.ground_truth")
 
 
-def _canonical_answer(value: Any, name: str) -> str:
+def canonical_answer(value: Any, name: str = "answer") -> str:
     """An answer as text: text as it is, a number in plain decimal notation without a needless fraction."""
     cure = "give the row its gold answer or remove it"
     if isinstance(value, str):

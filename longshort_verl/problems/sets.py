@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from longshort_verl.grading.answers import check_gold, last_boxed
+from longshort_verl.grading import check_gold, last_boxed
 from longshort_verl.problems.read import ProblemFileError, check_answers, problems_from_rows, read_problems
 from longshort_verl.types import Problem
 

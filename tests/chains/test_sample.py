@@ -13,7 +13,7 @@ from longshort_verl.chains.traces_config import read_traces_config
 from longshort_verl.config.compose import ConfigError
 from longshort_verl.files.journal import Journal
 from longshort_verl.generation import ScriptedGenerator
-from longshort_verl.grading.answers import GradingSettings, grade
+from longshort_verl.grading import GradingSettings, grade
 from longshort_verl.types import FinishReason, Generation, Problem
 
 GRADING = GradingSettings(timeout_s=2.0, max_answer_chars=100, max_workers=1)

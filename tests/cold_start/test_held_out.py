@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from longshort_verl.cold_start.held_out import TurnReply, turn_cases, turn_metrics
 from longshort_verl.cold_start.transcripts import RoleRow
-from longshort_verl.grading.answers import GradingSettings, grade
+from longshort_verl.grading import GradingSettings, grade
 from longshort_verl.report.transcripts import lengths, plot_lengths, transcript_text, write_page
 from longshort_verl.types import Message, Role, TurnKind
 

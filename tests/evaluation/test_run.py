@@ -19,7 +19,7 @@ from longshort_verl.evaluation.run import Attempt, EarlyExit, EvaluationSampling
 from longshort_verl.evaluation.systems import read_attempts, run_systems
 from longshort_verl.files.journal import Journal, JournalError
 from longshort_verl.generation import ScriptedGenerator
-from longshort_verl.grading.answers import GradingSettings, grade
+from longshort_verl.grading import GradingSettings, grade
 from longshort_verl.problems.sets import ProblemSet
 from longshort_verl.report.tables import evaluation_results, evaluation_table
 from longshort_verl.types import FinishReason, Generation, Problem, Role

@@ -2,66 +2,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """Grading must not drift. What is held here:
 
-* every gold answer of MATH-500, AMC 2023 and AIME 2024 is graded right, by short cut and by math-verify;
-* hostile or wrong answers are wrong, with a reason, within the time limit, and never an exception;
-* it works from threads, event loops, daemonic and forked processes, and leaves no process behind, even on ``kill -9``.
+* every gold answer of MATH-500, AMC 2023 and AIME 2024 is graded right, by the short cuts and by math-verify;
+* hostile or wrong answers are wrong, with a reason, and never an exception.
 
-Right and wrong are worked by hand: each table row is an answer, a gold answer, and what a strict teacher says.
+Right and wrong are worked by hand: each row is an answer, a gold answer, and the verdict of a strict teacher.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-import multiprocessing
-import os
-import signal
-import subprocess
-import sys
-import textwrap
-import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longshort_verl.grading import answers as grading
-from longshort_verl.grading.answers import (
-    MAX_NESTING,
-    Fault,
-    GradingSettings,
-    canonical_gold,
-    check_gold,
-    extract_answer,
-    grade,
-    grade_choice,
-    grade_math,
-    last_boxed,
-    warm_up,
-)
+from longshort_verl.grading import GradingSettings, answers, check_gold, grade, judge, last_boxed, workers
+from longshort_verl.grading.answers import MAX_NESTING, Fault
+from longshort_verl.problems.read import canonical_answer
 from longshort_verl.types import Grade
+from tests.grading.cases import HASTY, PATIENT, boxed, is_right
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENT = GradingSettings(timeout_s=30.0, max_answer_chars=2000, max_workers=2)
-"""For outcomes: a busy machine must not turn a right answer into a late one."""
-HASTY = GradingSettings(timeout_s=0.8, max_answer_chars=2000, max_workers=2)
-"""For the time limit itself."""
-SLACK_S = 1.2
-"""Allowed on top of a limit: reaping a killed process on two busy cores."""
-
-
-def boxed(answer: str) -> str:
-    return f"So it is $\\boxed{{{answer}}}$."
-
-
-def is_right(answer: str, gold: str) -> bool:
-    return grade(boxed(answer), gold, PATIENT).correct
 
 
 def rows(name: str) -> list[dict[str, Any]]:
@@ -71,20 +36,12 @@ def rows(name: str) -> list[dict[str, Any]]:
     return json.loads(path.read_text())
 
 
-def children(of: int | None = None) -> list[psutil.Process]:
-    return [child for child in psutil.Process(of).children(recursive=True) if "_serve()" in " ".join(child.cmdline())]
+def verdict(answer: str, gold: str) -> str:
+    """math-verify's, without the short cuts."""
+    return workers.judge(answer, gold, timeout_s=PATIENT.timeout_s, max_workers=PATIENT.max_workers)
 
 
-@pytest.fixture
-def fresh_workers(monkeypatch: pytest.MonkeyPatch) -> Iterator[grading._Workers]:
-    """A pool of this test's own, for tests that tamper with it."""
-    workers = grading._Workers()
-    monkeypatch.setattr(grading, "_workers", workers)
-    yield workers
-    workers.close()
-
-
-# --- finding the answer ---------------------------------------------------------------------------------------------
+# Boxes ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -117,9 +74,9 @@ def test_last_boxed(text: str, content: str | None) -> None:
     assert last_boxed(text) == content
 
 
-def test_extract_answer_trims_and_guesses_nothing() -> None:
-    assert extract_answer(r"\boxed{ 5 }") == "5"
-    assert extract_answer("The final answer is $5$. I hope it is correct.") is None
+def test_an_answer_is_trimmed_and_never_guessed() -> None:
+    assert grade(r"\boxed{ 5 }", "5", PATIENT).extracted == "5"
+    assert grade("The final answer is $5$. I hope it is correct.", "5", PATIENT).extracted is None
 
 
 @pytest.mark.parametrize(
@@ -148,7 +105,7 @@ def test_last_boxed_finds_what_was_boxed_last(before: str, content: str) -> None
     assert last_boxed(before.rstrip("\\") + f" \\boxed{{{content}}} done") == content
 
 
-# --- right and wrong ------------------------------------------------------------------------------------------------
+# Right and wrong -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -306,12 +263,12 @@ def test_nesting_limit_is_exact() -> None:
 
 def test_gold_that_is_no_mathematics_is_compared_as_text() -> None:
     gold = "\\text{yes} & \\text{no} \\\\ & #"
-    assert grading._workers.judge("5", gold, PATIENT) == Fault.GOLD_AS_TEXT  # the premise
+    assert verdict("5", gold) == judge.GOLD_AS_TEXT  # the premise
     assert is_right("yes &  NO \\\\ & #", gold)
     assert grade(boxed("yes & yes"), gold, PATIENT).reason == Fault.GOLD_AS_TEXT.value
 
 
-# --- multiple choice ------------------------------------------------------------------------------------------------
+# Multiple choice -----------------------------------------------------------------------------------------------------
 
 
 PLAIN_C = ["C", "c", "(C)", "C.", "C)", "[C]", "$C$", "{C}", " C ", "**C**", "\\left(C\\right)"]
@@ -320,8 +277,8 @@ LATEX_C = ["\\text{C}", "\\text{(C)}", "\\text{(C) }", "\\textbf{(C)}", "\\textb
 
 @pytest.mark.parametrize("answer", [*PLAIN_C, *LATEX_C])
 def test_choice_right(answer: str) -> None:
-    assert grade_choice(boxed(answer), "C", PATIENT) == Grade(correct=True, extracted=answer.strip())
-    assert grade(boxed(answer), "\\text{(C)}", PATIENT).correct
+    for gold in ("C", "\\text{(C)}"):
+        assert grade(boxed(answer), gold, PATIENT) == Grade(correct=True, extracted=answer.strip())
 
 
 @pytest.mark.parametrize(
@@ -348,15 +305,14 @@ def test_choice_right(answer: str) -> None:
     ],
 )
 def test_choice_wrong(answer: str, reason: str) -> None:
-    result = grade_choice(boxed(answer), "C", PATIENT)
+    result = grade(boxed(answer), "C", PATIENT)
     assert (result.correct, result.reason) == (False, getattr(reason, "value", reason))
-    assert not grade(boxed(answer), "C", PATIENT).correct
 
 
 def test_choice_takes_the_last_box_and_needs_one() -> None:
-    assert grade_choice(r"\boxed{A} no, \boxed{C}", "C", PATIENT).correct
-    assert not grade_choice(r"\boxed{C} no, \boxed{A}", "C", PATIENT).correct
-    assert grade_choice("The answer is C.", "C", PATIENT).reason == Fault.NO_BOX.value
+    assert grade(r"\boxed{A} no, \boxed{C}", "C", PATIENT).correct
+    assert not grade(r"\boxed{C} no, \boxed{A}", "C", PATIENT).correct
+    assert grade("The answer is C.", "C", PATIENT).reason == Fault.NO_BOX.value
 
 
 def test_letter_golds_are_choices_and_others_are_mathematics() -> None:
@@ -365,29 +321,9 @@ def test_letter_golds_are_choices_and_others_are_mathematics() -> None:
     assert grade(boxed("5"), "J", PATIENT).reason == Fault.NOT_A_LETTER.value
     assert grade(boxed("5"), "K", PATIENT).reason == ""  # beyond J it is a variable
     assert grade(boxed("5"), "a", PATIENT).reason == ""  # so is a small letter
-    with pytest.raises(ValueError, match="not one letter A to J"):
-        grade_choice(boxed("K"), "K", PATIENT)
 
 
-# --- gold answers and settings --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (27.0, "27"),
-        (27, "27"),
-        (-1.0, "-1"),
-        (-0.0, "0"),
-        (0.5, "0.5"),
-        (1e-7, "0.0000001"),
-        (1e22, "1" + "0" * 22),
-        (" \\frac{1}{2} ", "\\frac{1}{2}"),
-        ("033", "033"),
-    ],
-)
-def test_canonical_gold(value: object, text: str) -> None:
-    assert canonical_gold(value) == text
+# Gold answers and settings -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -425,12 +361,6 @@ def test_bad_gold_is_refused(gold: Any) -> None:
         grade(boxed("5"), gold, PATIENT)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), True, None, "", 1j])
-def test_canonical_gold_refuses(value: object) -> None:
-    with pytest.raises(ValueError, match="gold answer"):
-        canonical_gold(value)
-
-
 @pytest.mark.parametrize(
     "wrong", [{"timeout_s": 0.0}, {"timeout_s": float("inf")}, {"max_answer_chars": 0}, {"max_workers": 0}]
 )
@@ -439,7 +369,7 @@ def test_settings_are_validated(wrong: dict[str, Any]) -> None:
         GradingSettings(**{"timeout_s": 1.0, "max_answer_chars": 10, "max_workers": 1, **wrong})
 
 
-# --- benchmarks -----------------------------------------------------------------------------------------------------
+# Benchmarks ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.timeout(120)
@@ -453,8 +383,8 @@ def test_math500_solutions_are_right() -> None:
 def test_math500_gold_answers_are_right_by_math_verify_alone() -> None:
     # The solutions hold the gold answers letter by letter, so that the test above never leaves the short cut.
     golds = [row["answer"] for row in rows("math500")]
-    judged = {gold: grading._workers.judge(grading._tidy(gold), grading._tidy(gold), PATIENT) for gold in golds}
-    assert {gold: verdict for gold, verdict in judged.items() if verdict != "equal"} == {}
+    judged = {gold: verdict(answers._tidy(gold), answers._tidy(gold)) for gold in golds}
+    assert {gold: result for gold, result in judged.items() if result != judge.EQUAL} == {}
 
 
 @pytest.mark.timeout(120)
@@ -471,7 +401,7 @@ def test_math500_another_problems_answer_is_wrong() -> None:
 
 @pytest.mark.parametrize(("name", "count"), [("amc_2023", 40), ("aime_2024", 30)])
 def test_competition_answers_are_right(name: str, count: int) -> None:
-    golds = [canonical_gold(row["answer"]) for row in rows(name)]
+    golds = [canonical_answer(row["answer"]) for row in rows(name)]
     assert len(golds) == count
     assert all(gold.removeprefix("-").isdigit() for gold in golds)
     for gold in golds:
@@ -480,343 +410,18 @@ def test_competition_answers_are_right(name: str, count: int) -> None:
         assert not grade(boxed(str(int(gold) + 1)), gold, PATIENT).correct
 
 
-# --- the time limit -------------------------------------------------------------------------------------------------
+# Anything at all -----------------------------------------------------------------------------------------------------
 
-BOMBS = {
-    "tower": "9^{9^{9^{9}}}",
-    "factorial": "100000000!",
-    "exponent": "10^{1000000000000}",
-    "sum": "\\sum_{k=1}^{1000000000} \\frac{1}{k}",
-    "polynomial": "+".join(f"{i}x^{{{i}}}" for i in range(200)),
-}
-
-
-@pytest.mark.job
-@pytest.mark.timeout(120)
-def test_bombs_are_wrong_in_time_and_grading_goes_on() -> None:
-    reasons = {}
-    for name, answer in BOMBS.items():
-        warm_up(PATIENT)  # raises where grading does not work
-        start = time.perf_counter()
-        result = grade(boxed(answer), "5", HASTY)
-        took = time.perf_counter() - start
-        assert not result.correct, name
-        assert took < HASTY.timeout_s + SLACK_S, (name, took)
-        reasons[name] = result.reason
-    # No machine computes these two, so only the limit can have ended them.
-    assert (reasons["tower"], reasons["exponent"]) == (Fault.TIMED_OUT.value, Fault.TIMED_OUT.value)
-
-
-@pytest.mark.job
-def test_a_late_or_dead_worker_is_replaced_and_reaped(fresh_workers: grading._Workers) -> None:
-    one = GradingSettings(timeout_s=0.8, max_answer_chars=2000, max_workers=1)
-    warm_up(PATIENT)
-    (late,) = [worker._process for worker in fresh_workers._all]
-    assert grade(boxed(BOMBS["tower"]), "5", one).reason == Fault.TIMED_OUT.value
-    (dead,) = [worker._process for worker in fresh_workers._all]
-    assert late.returncode == -signal.SIGKILL
-    assert not psutil.pid_exists(late.pid)
-    os.kill(dead.pid, signal.SIGKILL)  # in its idle time, as an out-of-memory killer would
-    assert grade(boxed("2/4"), "\\frac{1}{2}", PATIENT).correct
-    assert dead.returncode == -signal.SIGKILL
-    assert len(fresh_workers._all) == 1
-
-
-class ScriptedWorker:
-    """Stands for a process: each asks for the next scripted reply, None is a late one, an exception a death."""
-
-    replies: list[bytes | Exception | None]
-    alive: int
-
-    def __init__(self) -> None:
-        type(self).alive += 1
-
-    def is_ready(self) -> bool:
-        return True
-
-    def ask(self, request: bytes, timeout_s: float) -> bytes | None:
-        reply = self.replies.pop(0)
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
-
-    def kill(self) -> None:
-        type(self).alive -= 1
-
-
-@pytest.mark.parametrize(
-    ("replies", "reason", "kept"),
-    [
-        ([b'["equal", false]'], "", True),
-        ([b'["equal", true]'], "", False),  # worn: its memory is used up
-        ([None], Fault.TIMED_OUT.value, False),
-        ([EOFError(), b'["equal", false]'], "", False),
-        ([BrokenPipeError(), EOFError()], Fault.DIED.value, False),
-    ],
-)
-def test_which_workers_are_kept(
-    fresh_workers: grading._Workers, monkeypatch: pytest.MonkeyPatch, replies: list, reason: str, kept: bool
-) -> None:
-    monkeypatch.setattr(grading, "_Worker", ScriptedWorker)
-    monkeypatch.setattr(ScriptedWorker, "replies", [b'["equal", false]', *replies], raising=False)
-    monkeypatch.setattr(ScriptedWorker, "alive", 0, raising=False)
-    one = GradingSettings(timeout_s=1.0, max_answer_chars=2000, max_workers=1)
-    assert grade(boxed("x+x"), "2x", one).correct
-    (before,) = fresh_workers._all
-    result = grade(boxed("x+x"), "2x", one)
-    assert (result.correct, result.reason) == (not reason, reason)
-    (after,) = fresh_workers._all
-    assert (before is after) is kept
-    assert ScriptedWorker.alive == 1
-    assert fresh_workers._idle == [after]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="memory of a process can be limited on Linux only")
-def test_workers_memory_is_limited() -> None:
-    warm_up(PATIENT)
-    for child in children():
-        if child.rlimit(psutil.RLIMIT_AS) == (2**30, 2**30):  # another may still be starting
-            assert child.memory_info().vms < 2**29  # else it would be worn from the start
-            return
-    pytest.fail("no worker has a limit")
-
-
-def test_environment_in_which_no_worker_starts_is_an_error(
-    fresh_workers: grading._Workers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(RuntimeError, match="do not start"):
-        warm_up(PATIENT)
-    assert not fresh_workers._all
-
-
-# --- where it is called from ----------------------------------------------------------------------------------------
-
-SAMPLES = [("x+x", "2x", True), ("x+x", "3x", False), ("0.5", "\\frac{1}{2}", True), ("0.4", "\\frac{1}{2}", False)]
-
-
-def test_many_threads_share_few_workers() -> None:
-    start = threading.Barrier(8)
-
-    def one(index: int) -> bool:
-        start.wait()
-        answer, gold, right = SAMPLES[index % 4]
-        return all(is_right(answer, gold) is right for _ in range(5))
-
-    with ThreadPoolExecutor(8) as threads:
-        assert all(threads.map(one, range(8)))
-    assert 1 <= len(children()) <= PATIENT.max_workers
-
-
-@pytest.mark.job
-def test_time_limit_holds_in_threads() -> None:
-    with ThreadPoolExecutor(3) as threads:
-        bombs = [threads.submit(grade, boxed(BOMBS["tower"]), "5", HASTY) for _ in range(2)]
-        fine = threads.submit(is_right, "x+x", "2x")
-        assert [bomb.result(60).reason for bomb in bombs] == [Fault.TIMED_OUT.value] * 2
-        assert fine.result(60)
-
-
-def test_executor_of_a_running_event_loop() -> None:
-    async def grade_all() -> list[Grade]:
-        loop = asyncio.get_running_loop()
-        jobs = [loop.run_in_executor(None, grade, boxed(answer), gold, PATIENT) for answer, gold, _ in SAMPLES]
-        return list(await asyncio.gather(*jobs))
-
-    assert [result.correct for result in asyncio.run(grade_all())] == [right for *_, right in SAMPLES]
-
-
-@pytest.mark.job
-def test_daemonic_spawned_process() -> None:
-    # Pool workers are daemonic: multiprocessing would refuse them children of their own.
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.apply(grade, (boxed("x+x"), "2x", PATIENT)).correct
-        assert pool.apply(grade, (boxed(BOMBS["tower"]), "5", HASTY)).reason == Fault.TIMED_OUT.value
-        assert pool.apply(grade, (boxed("x+x"), "2x", PATIENT)).correct
-
-
-# --- a process of its own: what it imports, and what it leaves behind -------------------------------------------------
-
-PRELUDE = f"""
-import json, os, sys, threading, time
-import psutil
-from longshort_verl.grading.answers import GradingSettings, grade
-PATIENT, HASTY, BOMBS = {PATIENT}, {HASTY}, {BOMBS}
-def workers():
-    return [child.pid for child in psutil.Process().children(recursive=True) if "_serve()" in " ".join(child.cmdline())]
-def judge(answer, gold, how):
-    return grade("\\\\boxed{{" + answer + "}}", gold, how).correct
-"""
-
-
-def launch(tmp_path: Path, body: str) -> subprocess.Popen[str]:
-    """A user's script, with no main guard: nothing may import it a second time."""
-    script = tmp_path / "script.py"
-    script.write_text(PRELUDE + textwrap.dedent(body))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment)
-
-
-def gone_after(pids: list[int], limit_s: float) -> float:
-    """Seconds until none of the processes runs; a zombie waits for init only. Fails past the limit."""
-    start = time.perf_counter()
-    while True:
-        alive = []
-        for pid in pids:
-            try:
-                if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-                    alive.append(pid)
-            except psutil.NoSuchProcess:
-                pass
-        took = time.perf_counter() - start
-        if not alive:
-            return took
-        assert took < limit_s, f"{alive} still run after {limit_s} s"
-        time.sleep(0.02)
-
-
-@pytest.mark.job
-def test_exit_amid_grading_leaves_nothing_and_does_not_hang(tmp_path: Path) -> None:
-    process = launch(
-        tmp_path,
-        """
-        right = judge("x+x", "2x", PATIENT)
-        late = judge(BOMBS["tower"], "5", HASTY)
-        again = judge("x+x", "2x", PATIENT)
-        heavy = {"sympy", "math_verify", "torch", "ray", "verl", "transformers", "numpy", "vllm"}
-        here = sorted(heavy & set(sys.modules))
-        threading.Thread(target=judge, args=(BOMBS["tower"], "5", PATIENT), daemon=True).start()
-        time.sleep(0.3)
-        pids = workers()
-        from longshort_verl.grading import answers as grading
-        grading._load_judge()  # all that a worker imports
-        print(json.dumps([right, late, again, pids, here, sorted(heavy & set(sys.modules))]), flush=True)
-        """,
-    )
-    out, _ = process.communicate(timeout=100)
-    right, late, again, pids, here, in_worker = json.loads(out)
-    assert (right, late, again) == (True, False, True)
-    assert len(pids) == 1
-    assert here == []  # sympy stays out of the trainer's processes …
-    assert in_worker == ["math_verify", "sympy"]  # … and torch, ray and verl out of the workers
-    assert process.returncode == 0
-    gone_after(pids, 3.0)
-
-
-@pytest.mark.job
-def test_workers_die_with_a_killed_parent(tmp_path: Path) -> None:
-    process = launch(
-        tmp_path,
-        """
-        three = GradingSettings(timeout_s=5.0, max_answer_chars=2000, max_workers=3)
-        together = threading.Barrier(4)
-        def run(answer):
-            together.wait()
-            judge("x+x", "2x", three)
-            together.wait()
-            judge(answer, "5", three)
-        # Plain numbers leave their worker idle; the sum runs in Python; the tower is one multiplication inside C that
-        # lets no other thread run, so that its worker notices nothing and only the alarm can end it, after 5 + 1 s.
-        for answer in ("1", BOMBS["sum"], BOMBS["tower"]):
-            threading.Thread(target=run, args=(answer,)).start()
-        together.wait()
-        together.wait()
-        time.sleep(0.5)
-        print(json.dumps(workers()), flush=True)
-        time.sleep(60)
-        """,
-    )
-    assert process.stdout is not None
-    pids = json.loads(process.stdout.readline())
-    assert len(pids) == 3
-    process.kill()
-    process.communicate()
-    gone_after(pids, 9.0)
-
-
-@pytest.mark.job
-def test_forked_process_has_workers_of_its_own(tmp_path: Path) -> None:
-    process = launch(
-        tmp_path,
-        """
-        before = judge("x+x", "2x", PATIENT)
-        threading.Thread(target=judge, args=(BOMBS["sum"], "5", PATIENT)).start()
-        time.sleep(0.3)  # now that worker is in use
-        read, write = os.pipe()
-        child = os.fork()
-        if child == 0:
-            in_child = judge("y+y", "2y", PATIENT)
-            os.write(write, json.dumps([in_child, workers()]).encode())
-            time.sleep(60)
-        in_child, childs_workers = json.loads(os.read(read, 100))
-        after = judge("z+z", "2z", PATIENT)
-        mine = sorted(set(workers()) - set(childs_workers))
-        print(json.dumps([before, in_child, after, child, childs_workers, mine]), flush=True)
-        time.sleep(60)
-        """,
-    )
-    assert process.stdout is not None
-    before, in_child, after, child, childs_workers, mine = json.loads(process.stdout.readline())
-    try:
-        assert (before, in_child, after) == (True, True, True)
-        assert (len(childs_workers), len(mine)) == (1, 2)
-        process.kill()
-        # The forked process lives on; it must not keep alive the workers that belong to the killed one, busy or idle.
-        gone_after(mine, 3.0)
-        assert psutil.Process(childs_workers[0]).is_running()
-    finally:
-        os.kill(child, signal.SIGKILL)
-    gone_after(childs_workers, 3.0)
-    process.communicate()
-
-
-# --- anything at all ------------------------------------------------------------------------------------------------
-
-FRAGMENTS = [
-    "\\boxed{",
-    "\\fbox{",
-    "{",
-    "}",
-    "\\frac",
-    "\\sqrt",
-    "1",
-    "23",
-    "x",
-    "+",
-    "-",
-    "^",
-    "_",
-    "(",
-    ")",
-    "[",
-    "]",
-]
-FRAGMENTS += [
-    ",",
-    " ",
-    "\\",
-    "\\text{",
-    "\\left(",
-    "\\right)",
-    "\\pi",
-    "\\infty",
-    "=",
-    "<",
-    "$",
-    "%",
-    "|",
-    "!",
-    "\n",
-    "\x00",
-]
-LATEX = st.lists(st.sampled_from(FRAGMENTS), max_size=15).map("".join)
+SIGNS = "{}123x+-^_()[], \\=<$%|!" + "\n\x00"
+COMMANDS = ["\\boxed{", "\\fbox{", "\\frac", "\\sqrt", "\\text{", "\\left(", "\\right)", "\\pi", "\\infty"]
+LATEX = st.lists(st.sampled_from([*SIGNS, *COMMANDS]), max_size=15).map("".join)
 
 
 @settings(deadline=None, max_examples=150)
 @given(st.text() | LATEX, st.sampled_from(["5", "\\frac{1}{2}", "(1, 2)", "x^2 + 1", "\\text{even}", "C"]))
 def test_no_text_raises(text: str, gold: str) -> None:
-    for answer_text in (text, boxed(text)):
-        result = grade(answer_text, gold, HASTY)
+    for reply in (text, boxed(text)):
+        result = grade(reply, gold, HASTY)
         assert not (result.correct and result.reason)
         assert result.correct or result.reason in {"", *(fault.value for fault in Fault)}
 
@@ -828,5 +433,4 @@ def test_an_accepted_gold_answer_equals_itself(gold: str) -> None:
         check_gold(gold)
     except ValueError:
         return
-    if grading._choice(gold) is None:
-        assert grade_math(f"\\boxed{{{gold}}}", gold, PATIENT).correct
+    assert grade(f"\\boxed{{{gold}}}", gold, PATIENT).correct or answers._choice(gold) is not None

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from longshort_verl.grading.answers import GradingSettings, check_gold, grade
+from longshort_verl.grading import GradingSettings, check_gold, grade
 from longshort_verl.problems import sets as problem_sets
 from longshort_verl.problems.read import ProblemFileError
 from longshort_verl.problems.sets import PUBLISHED, TRAINING, read_problem_set, read_training_problems

@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Grades a reply for lm-evaluation-harness as `longshort evaluate` does."""
 
-from longshort_verl.grading.answers import GradingSettings, canonical_gold, grade
+from longshort_verl.grading import GradingSettings, grade
+from longshort_verl.problems.read import canonical_answer
 
 SETTINGS = GradingSettings(timeout_s=2.0, max_answer_chars=1000, max_workers=2)
 
 
 def process_results(doc, results):
-    return {"accuracy": float(grade(results[0], canonical_gold(doc["answer"]), SETTINGS).correct)}
+    return {"accuracy": float(grade(results[0], canonical_answer(doc["answer"]), SETTINGS).correct)}

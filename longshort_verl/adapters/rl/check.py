@@ -23,7 +23,7 @@ from longshort_verl.adapters.rl.settings import SECTION, LongShortConfig, Placem
 from longshort_verl.chat_template import check_chat_template, check_tokens, hf_render
 from longshort_verl.config.compose import ConfigError
 from longshort_verl.dialogue import transcript
-from longshort_verl.grading.answers import check_gold
+from longshort_verl.grading import check_gold
 from longshort_verl.metrics import PAIR_METRICS
 from longshort_verl.problems.read import ProblemFileError, check_answers, check_prompt_lengths, read_problems
 from longshort_verl.types import Role

@@ -18,7 +18,7 @@ from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from longshort_verl.adapters.rl.agent_loop import ROW
 from longshort_verl.adapters.rl.check import long_short_settings
-from longshort_verl.grading.answers import grade, warm_up
+from longshort_verl.grading import grade, warm_up
 from longshort_verl.importance import turn_importances
 from longshort_verl.types import Counts, Role, StopReason
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from longshort_verl.config.compose import read_settings
 from longshort_verl.dialogue import DialogueSettings
-from longshort_verl.grading.answers import GradingSettings
+from longshort_verl.grading import GradingSettings
 from longshort_verl.importance import ImportanceRewardSettings
 from longshort_verl.metrics import AlarmSettings
 from longshort_verl.rewards import RewardWeights

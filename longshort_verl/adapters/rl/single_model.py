@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage, register_adv_est
 
-from longshort_verl.grading.answers import GradingSettings, grade
+from longshort_verl.grading import GradingSettings, grade
 from longshort_verl.rewards import length_terms
 
 ESTIMATOR = "longshort_single"

@@ -41,7 +41,7 @@ from longshort_verl.cold_start.held_out import TurnCase, TurnReply, turn_cases, 
 from longshort_verl.cold_start.transcripts import RoleRow, pieces, read_role_rows
 from longshort_verl.config.compose import ConfigError, read_settings
 from longshort_verl.dialogue import CLOSING_TAGS
-from longshort_verl.grading.answers import GradingSettings, grade
+from longshort_verl.grading import GradingSettings, grade
 from longshort_verl.types import Role
 
 logger = logging.getLogger(__name__)

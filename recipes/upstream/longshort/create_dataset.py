@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from longshort_verl import config
-from longshort_verl.grading.answers import check_gold
+from longshort_verl.grading import check_gold
 from longshort_verl.problems.read import problems_from_rows, split_problems, write_problems
 from longshort_verl.problems.sets import TRAINING, TrainingSet
 from longshort_verl.types import Problem

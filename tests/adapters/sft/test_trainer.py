@@ -23,7 +23,7 @@ from longshort_verl.chat_template import ChatTemplateError
 from longshort_verl.cold_start.held_out import turn_cases, turn_metrics
 from longshort_verl.cold_start.transcripts import RoleFileError, read_role_rows
 from longshort_verl.config.compose import ConfigError
-from longshort_verl.grading.answers import GradingSettings, grade
+from longshort_verl.grading import GradingSettings, grade
 from longshort_verl.types import Role
 from tests.support.configs import ROOT, compose_config
 
