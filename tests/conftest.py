@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import hypothesis
@@ -25,8 +26,49 @@ hypothesis.settings.register_profile("longshort", deadline=None)
 hypothesis.settings.load_profile("longshort")
 
 ROOT = Path(__file__).resolve().parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
+# Reasons for which a test may be skipped. A skip for any other reason fails.
+EXPECTED_SKIPS = (
+    "the public benchmark files are absent",
+    "Chromium is not installed",
+    "finds no CUDA device",
+    "memory of a process can be limited on Linux only",
+    "patches/ was deleted",
+)
 # The recipe's own modules, as its scripts see them.
 sys.path.insert(0, str(ROOT / "recipes" / "tiny_cpu"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that read the public benchmarks."""
+    for item in items:
+        if "shared_data" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.shared)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test that is skipped for a reason that is not in ``EXPECTED_SKIPS``."""
+    report = yield
+    fail_unexpected_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Fail a file that is skipped as a whole for such a reason."""
+    report = yield
+    fail_unexpected_skip(report)
+    return report
+
+
+def fail_unexpected_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if not report.skipped or hasattr(report, "wasxfail"):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if not any(expected in reason for expected in EXPECTED_SKIPS):
+        report.outcome = "failed"
+        report.longrepr = f"unexpected skip ({reason}): remove its cause, or add the reason to {Path(__file__).name}"
 
 
 @pytest.fixture(scope="session")
@@ -37,11 +79,16 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Public benchmark files beside the checkout; never part of it."""
-    folder = ROOT.parent / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is absent: the benchmark files are not part of the repository")
-    return folder
+    """Folder of the public benchmark files, which lie beside the checkout and are no part of it."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"the public benchmark files are absent: {SHARED_DATA}")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def math_problems() -> Path:
+    """Sixteen problems of our own with answers in LaTeX, of the kinds that MATH has."""
+    return ROOT / "tests" / "support" / "math_problems.jsonl"
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ from longshort_verl.adapters import compat
 ROOT = Path(__file__).resolve().parents[1]
 PATCHES = sorted((ROOT / "patches" / "verl-0.9.1").glob("*.patch"))
 if not PATCHES:
-    pytest.skip("patches/ was deleted, which it may be: nothing else reads it", allow_module_level=True)
+    pytest.skip("patches/ was deleted", allow_module_level=True)
 
 pytestmark = pytest.mark.job
 """Each starts processes that import verl."""

@@ -234,7 +234,7 @@ def test_chunked_files_are_scored_as_they_are(serve, tmp_path):
     assert (bad.outcome.value, bad.detail) == ("missing field", "the thoughts do not concatenate to the trace")
 
 
-def test_boundaries_are_compared_with_those_of_the_file(tmp_path, shared_data):
+def test_boundaries_are_compared_with_those_of_the_file(tmp_path):
     block = {"1": {"start": 1, "end": 2, "block type": "a"}, "2": {"start": 3, "end": 5, "block type": "b"}}
     path = write(
         tmp_path / "traces.jsonl",
@@ -246,6 +246,9 @@ def test_boundaries_are_compared_with_those_of_the_file(tmp_path, shared_data):
     # Boundaries 1, 2, 3, 4 against 2, of which one matches: precision 1/4, recall 1.
     assert [result.agreement for result in found] == [pytest.approx(2 / 5), None, None]
     assert (found[2].outcome, found[2].detail[:7]) == ("missing field", "block: ")
+
+
+def test_the_authors_own_example_is_read(shared_data):
     (authors,) = read_traces(shared_data / "long_cot_chunked_example.json")
     assert [thought.num_steps for thought in authors.thoughts] == [4, 8, 16, 20, 16, 27, 40, 2, 17]
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,10 @@ from tests.grading.cases import HASTY, PATIENT, boxed, is_right
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def rows(name: str) -> list[dict[str, Any]]:
-    path = ROOT.parent / "shared" / "data" / f"{name}.json"
-    if not path.exists():
-        pytest.skip(f"benchmark data is not part of the repository: no {path}")
-    return json.loads(path.read_text())
+@pytest.fixture
+def rows(shared_data: Path) -> Callable[[str], list[dict[str, Any]]]:
+    """Reads the rows of a public benchmark."""
+    return lambda name: json.loads((shared_data / f"{name}.json").read_text())
 
 
 def verdict(answer: str, gold: str) -> str:
@@ -369,18 +369,27 @@ def test_settings_are_validated(wrong: dict[str, Any]) -> None:
         GradingSettings(**{"timeout_s": 1.0, "max_answer_chars": 10, "max_workers": 1, **wrong})
 
 
+def test_problems_of_our_own_are_graded(math_problems: Path) -> None:
+    golds = [json.loads(line)["answer"] for line in math_problems.read_text().splitlines()]
+    assert len(golds) == 16
+    for i, gold in enumerate(golds):
+        check_gold(gold)
+        assert is_right(gold, gold)
+        assert not is_right(golds[i - 1], gold)
+
+
 # Benchmarks ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.timeout(120)
-def test_math500_solutions_are_right() -> None:
+def test_math500_solutions_are_right(rows) -> None:
     wrong = [row["answer"] for row in rows("math500") if not grade(row["solution"], row["answer"], PATIENT).correct]
     assert wrong == []
     assert len(rows("math500")) == 500
 
 
 @pytest.mark.timeout(120)
-def test_math500_gold_answers_are_right_by_math_verify_alone() -> None:
+def test_math500_gold_answers_are_right_by_math_verify_alone(rows) -> None:
     # The solutions hold the gold answers letter by letter, so that the test above never leaves the short cut.
     golds = [row["answer"] for row in rows("math500")]
     judged = {gold: verdict(answers._tidy(gold), answers._tidy(gold)) for gold in golds}
@@ -388,7 +397,7 @@ def test_math500_gold_answers_are_right_by_math_verify_alone() -> None:
 
 
 @pytest.mark.timeout(120)
-def test_math500_another_problems_answer_is_wrong() -> None:
+def test_math500_another_problems_answer_is_wrong(rows) -> None:
     golds = [row["answer"] for row in rows("math500")]
     pairs = [(golds[i], golds[(i + 1) % 500]) for i in range(500)]
     # Looked through by eye: neighbours of equal value share their text, but for one where a 5 meets an x=5.
@@ -400,7 +409,7 @@ def test_math500_another_problems_answer_is_wrong() -> None:
 
 
 @pytest.mark.parametrize(("name", "count"), [("amc_2023", 40), ("aime_2024", 30)])
-def test_competition_answers_are_right(name: str, count: int) -> None:
+def test_competition_answers_are_right(rows, name: str, count: int) -> None:
     golds = [canonical_answer(row["answer"]) for row in rows(name)]
     assert len(golds) == count
     assert all(gold.removeprefix("-").isdigit() for gold in golds)

@@ -43,8 +43,6 @@ from longshort_verl.problems.read import (
 )
 from longshort_verl.types import Problem
 
-SHARED_DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-
 GOOD = {"problem": "What is 1 + 1?", "answer": "2"}
 
 
@@ -194,10 +192,10 @@ def test_duplicates_are_kept_and_counted(tmp_path: Path, caplog: pytest.LogCaptu
         ("aime_2024", 30, 0, "33"),  # the number 33
     ],
 )
-def test_benchmarks_load_fully(tmp_path: Path, name: str, num_rows: int, row: int, answer: str) -> None:
-    path = SHARED_DATA / f"{name}.json"
-    if not path.is_file():
-        pytest.skip(f"{path} is absent: the benchmark files lie beside the repository, not in it")
+def test_benchmarks_load_fully(
+    tmp_path: Path, shared_data: Path, name: str, num_rows: int, row: int, answer: str
+) -> None:
+    path = shared_data / f"{name}.json"
     problems = read_problems(path)
     assert [problem.prompt for problem in problems] == [row["problem"] for row in json.loads(path.read_text())]
     assert [problem.index for problem in problems] == list(range(num_rows))
@@ -546,7 +544,8 @@ def test_written_types_are_verls(tmp_path: Path) -> None:
 
 
 def test_verls_loader_reads_what_is_written(tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
+    import datasets
+
     path = write_problems(make_problems("Q1", "Q2"), tmp_path / "x.parquet", split="train")
     # The call of verl 0.9.1, verl/utils/dataset/rl_dataset.py.
     loaded = datasets.load_dataset("parquet", data_files=str(path), cache_dir=str(tmp_path / "cache"))["train"]
@@ -679,10 +678,7 @@ def test_manifest_says_where_the_file_came_from(tmp_path: Path, monkeypatch: pyt
 
 def test_manifest_holds_the_commit_of_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     identity = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false", "-c", "core.hooksPath="]
-    try:
-        subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
-    except FileNotFoundError:
-        pytest.skip("git is not installed")
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "made.txt"
     file.write_text("x")

@@ -22,7 +22,7 @@ from tests.support.models import with_other_ids
 
 pytestmark = [pytest.mark.job, pytest.mark.timeout(1200)]
 
-NUM_MATH = 40
+NUM_MATH = 16
 MAX_MEAN_DIFFERENCE = 1e-5
 PROBS_DIFF = "training/rollout_probs_diff_mean"
 
@@ -37,15 +37,16 @@ def problems(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def long_only(tmp_path_factory, problems, shared_data):
-    """The long role learns; validation also asks real MATH-500 problems."""
+def long_only(tmp_path_factory, problems, math_problems):
+    """The long role learns; validation also asks problems in LaTeX that the models never saw."""
     folder = tmp_path_factory.mktemp("long_only")
-    math500 = read_problems(shared_data / "math500.json", source="math500")[:NUM_MATH]
-    write_problems(math500, folder / "math500.parquet", split="test")
+    asked = read_problems(math_problems, source="math")
+    assert len(asked) == NUM_MATH
+    write_problems(asked, folder / "math.parquet", split="test")
     job = start_job(
         folder,
         f"data.train_files={problems}/train.parquet",
-        f"data.val_files=[{problems}/val.parquet,{folder}/math500.parquet]",
+        f"data.val_files=[{problems}/val.parquet,{folder}/math.parquet]",
         # A byte is a token here; the problems do not fit into one batch of the engine.
         "data.max_prompt_length=1024",
         "actor_rollout_ref.rollout.max_model_len=1536",
@@ -242,7 +243,7 @@ def test_every_dialogue_ends_with_a_name(long_only):
         assert long_only.steps()[step]["dialogue/num_rethinks"] > 0
 
 
-def test_real_problems_end_with_a_name_and_are_graded(long_only):
+def test_problems_in_latex_end_with_a_name_and_are_graded(long_only):
     rows = [json.loads(line) for line in (long_only.folder / "validation" / "0.jsonl").read_text().splitlines()]
     dialogues = {row["uid"].rsplit("_", 1)[0]: row for row in rows}
     assert len(rows) == len(dialogues) == 32 + NUM_MATH
@@ -252,7 +253,7 @@ def test_real_problems_end_with_a_name_and_are_graded(long_only):
         assert row["stop_reason"] in names - {"engine_error"}
         assert row["acc"] in (0.0, 1.0)
         assert row["acc"] == 1.0 or row["graded"] or row["answer"] != row["gts"]
-    for source in ("math500", "tiny_cpu/arithmetic"):
+    for source in ("math", "tiny_cpu/arithmetic"):
         assert not math.isnan(long_only.steps()[3][f"val-core/{source}/acc/mean@1"])
 
 
