@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from longshort_verl.types import (
     Dialogue,
@@ -33,7 +33,7 @@ from longshort_verl.types import (
 )
 
 if TYPE_CHECKING:
-    from longshort_verl.generation import Generator, StreamingGenerator
+    from longshort_verl.generation.base import Writer
 
 OPENING_TAG: Mapping[Role, str] = {Role.LONG: "<think>", Role.SHORT: "<answer>"}
 CLOSING_TAGS: Mapping[Role, Mapping[str, TurnKind]] = {
@@ -206,7 +206,7 @@ def ending(turns: Sequence[Turn], settings: DialogueSettings) -> tuple[StopReaso
 
 async def run_dialogue(
     problem: Problem,
-    generators: Mapping[Role, Generator],
+    generators: Mapping[Role, Writer],
     settings: DialogueSettings,
     *,
     temperature: float,
@@ -235,12 +235,8 @@ async def run_dialogue(
             # Turns must not repeat each other's random numbers.
             seed=None if seed is None else seed + len(turns),
         )
-        generator = generators[request.role]
-        if on_text is None:
-            reply = await generator.generate(request.messages, sampling)
-        else:
-            streaming = cast("StreamingGenerator", generator)
-            reply = await streaming.generate(request.messages, sampling, partial(on_text, request.role, len(turns)))
+        hear = None if on_text is None else partial(on_text, request.role, len(turns))
+        reply = await generators[request.role].generate(request.messages, sampling, hear)
         if reply.finish is FinishReason.ERROR:
             detail = f"{request.role.value}: {reply.error}"
             return Dialogue(problem=problem, turns=tuple(turns), stop_reason=StopReason.ENGINE_ERROR, detail=detail)

@@ -118,8 +118,8 @@ def check_engines(failed: float | None, where: str) -> None:
     """
     if failed is not None and failed >= MAX_FAILED:
         raise EnginesFailed(
-            f"{where}: an engine failed in {failed:.0%} of the dialogues; the first 'a request of a dialogue failed' "
-            "in the log, and what vLLMHttpServer logged before it, say why"
+            f"{where}: an engine failed in {failed:.0%} of the dialogues; the first 'a request to the rollout servers "
+            "failed' in the log, and what vLLMHttpServer logged before it, say why"
         )
 
 

@@ -22,7 +22,6 @@ from longshort_verl.dialogue import (
     run_dialogue,
     transcript,
 )
-from longshort_verl.generation import ScriptedGenerator
 from longshort_verl.types import (
     Dialogue,
     FinishReason,
@@ -34,6 +33,7 @@ from longshort_verl.types import (
     Turn,
     TurnKind,
 )
+from tests.support.scripted import ScriptedGenerator
 
 SETTINGS = DialogueSettings(
     opening_role=Role.LONG,

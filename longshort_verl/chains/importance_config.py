@@ -12,7 +12,7 @@ from longshort_verl.chains.chunk import ChunkSettings
 from longshort_verl.chains.plan import Plan, PlanSettings
 from longshort_verl.chains.rollouts import Elicitation, RolloutSettings
 from longshort_verl.config.compose import read_recipe
-from longshort_verl.config.model import Engine, ModelSettings
+from longshort_verl.generation.settings import Engine, ModelSettings
 from longshort_verl.grading import GradingSettings
 from longshort_verl.importance import MetricSettings
 

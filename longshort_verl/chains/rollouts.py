@@ -21,7 +21,7 @@ from typing import Any, cast
 from longshort_verl.chains.chunk import Thought
 from longshort_verl.chains.plan import Plan, PlanSettings, next_rollouts
 from longshort_verl.files.journal import Journal
-from longshort_verl.generation import Generator, LikelihoodGenerator
+from longshort_verl.generation.base import Generator, LikelihoodGenerator
 from longshort_verl.importance import (
     MetricSettings,
     anytime,

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from longshort_verl.files.atomic import write_atomically
 from longshort_verl.files.journal import Journal
-from longshort_verl.generation import Generator
+from longshort_verl.generation.base import Generator
 from longshort_verl.types import FinishReason, Grade, Message, Problem, Sampling
 
 

@@ -21,7 +21,7 @@ from longshort_verl.chains.importance_config import ImportanceConfig
 from longshort_verl.chains.rollouts import Scored, Trace, TraceOutcome, score_trace
 from longshort_verl.files.atomic import write_atomically
 from longshort_verl.files.journal import Journal
-from longshort_verl.generation import Generator
+from longshort_verl.generation.base import Generator
 from longshort_verl.grading import check_gold, grade
 from longshort_verl.types import Cost
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from longshort_verl.chains.sample import TraceSampling
 from longshort_verl.config.compose import read_recipe
-from longshort_verl.config.model import ModelSettings
+from longshort_verl.generation.settings import ModelSettings
 from longshort_verl.grading import GradingSettings
 
 BASE = "longshort_traces.yaml"

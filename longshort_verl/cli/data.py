@@ -221,7 +221,8 @@ def cold_start(
     from longshort_verl.cold_start.files import write_cold_start
     from longshort_verl.cold_start.table import cold_start_table
     from longshort_verl.files.journal import Journal
-    from longshort_verl.generation.open import load_tokenizer, open_generator
+    from longshort_verl.generation.base import load_tokenizer
+    from longshort_verl.generation.open import open_generator
     from longshort_verl.grading import grade
 
     async def run() -> list[ColdDialogue]:
@@ -276,7 +277,7 @@ def inspect(
 ) -> None:
     """Show transcripts of a role in colour, and how long they are."""
     from longshort_verl.cold_start.transcripts import read_role_rows
-    from longshort_verl.generation.open import load_tokenizer
+    from longshort_verl.generation.base import load_tokenizer
     from longshort_verl.report.transcripts import lengths, lengths_table, plot_lengths, transcript_text, write_page
     from longshort_verl.types import Role
 

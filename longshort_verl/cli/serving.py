@@ -39,7 +39,8 @@ def serve(
         raise failure(ValueError("serving needs more packages: pip install 'longshort-verl[serve]'"))
 
     from longshort_verl.chat_template import control_tokens
-    from longshort_verl.generation.open import load_tokenizer, open_pair
+    from longshort_verl.generation.base import load_tokenizer
+    from longshort_verl.generation.open import open_pair
     from longshort_verl.serving.app import Pair, bind, build_app, run_app
     from longshort_verl.serving.config import read_serve
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from longshort_verl.cold_start.dialogues import WriterKind, WriterSettings
 from longshort_verl.cold_start.select import SelectionSettings
 from longshort_verl.config.compose import read_recipe
-from longshort_verl.config.model import ModelSettings
 from longshort_verl.dialogue import DialogueSettings
+from longshort_verl.generation.settings import ModelSettings
 from longshort_verl.grading import GradingSettings
 
 BASE = "longshort_cold_start.yaml"

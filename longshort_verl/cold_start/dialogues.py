@@ -22,7 +22,7 @@ from longshort_verl.chains.scored_files import BadRow, ScoredTrace
 from longshort_verl.cold_start.select import Keep, SelectionSettings, file_threshold, select
 from longshort_verl.dialogue import PROTOCOL_TAGS, DialogueSettings, ending, read_turn
 from longshort_verl.files.journal import Journal
-from longshort_verl.generation import Generator
+from longshort_verl.generation.base import Generator
 from longshort_verl.types import (
     FinishReason,
     Generation,

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from longshort_verl.config.compose import read_recipe
-from longshort_verl.config.model import ModelSettings
 from longshort_verl.dialogue import DialogueSettings
 from longshort_verl.evaluation.run import EarlyExit, EvaluationSampling
+from longshort_verl.generation.settings import ModelSettings
 from longshort_verl.grading import GradingSettings
 
 BASE = "longshort_evaluate.yaml"

@@ -17,7 +17,7 @@ from typing import Any
 
 from longshort_verl.dialogue import DialogueSettings, run_dialogue
 from longshort_verl.files.journal import Journal
-from longshort_verl.generation import Generator
+from longshort_verl.generation.base import Generator
 from longshort_verl.types import Dialogue, FinishReason, Generation, Grade, Message, Problem, Role, Sampling, StopReason
 
 Grader = Callable[[str, str], Grade]

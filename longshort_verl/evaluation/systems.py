@@ -13,7 +13,8 @@ from longshort_verl.chat_template import control_tokens
 from longshort_verl.evaluation.config import EvaluateConfig, journal_settings
 from longshort_verl.evaluation.run import Attempt, EvaluationSampling, run_pair, run_solo
 from longshort_verl.files.journal import Journal
-from longshort_verl.generation.open import load_tokenizer, open_generator, open_pair
+from longshort_verl.generation.base import load_tokenizer
+from longshort_verl.generation.open import open_generator, open_pair
 from longshort_verl.grading import check_gold, grade
 from longshort_verl.problems.read import check_answers
 from longshort_verl.problems.sets import ProblemSet

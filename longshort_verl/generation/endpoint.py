@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""OpenAI-compatible servers."""
+"""Generates with OpenAI-compatible servers."""
 
 from __future__ import annotations
 
@@ -10,34 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from longshort_verl.generation.base import OneLoop, OnText, Pieces, failure
+from longshort_verl.generation.base import OneLoop, OnText, Pieces, failure, no_room
+from longshort_verl.generation.settings import EndpointSettings
 from longshort_verl.types import FinishReason, Generation, Message, Sampling
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 _NO_ROOM = "maximum context length"
-"""By which OpenAI's and vLLM's servers tell that a request does not fit."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EndpointSettings:
-    """How :class:`EndpointGenerator` calls its servers."""
-
-    timeout_s: float
-    """Seconds that one attempt may stay without an answer."""
-    max_retries: int
-    """Attempts after the first, made by the openai client: on time-outs, lost connections, 408, 409, 429 and 5xx."""
-    max_concurrency: int
-    """Most requests in flight, over all servers."""
-    vllm_extensions: bool
-    """The servers are vLLM: an assistant's message can be continued, and special tokens are kept in the text. Without
-    it a vLLM server drops tags that are special tokens of its model."""
-
-    def __post_init__(self) -> None:
-        for name, smallest in (("timeout_s", 0.001), ("max_retries", 0), ("max_concurrency", 1)):
-            if getattr(self, name) < smallest:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {smallest}")
+"""Part of the error of OpenAI's and vLLM's servers for a request that does not fit."""
 
 
 @dataclass
@@ -46,19 +27,19 @@ class _Server:
     name: str
     num_in_flight: int = 0
     unreachable: bool = False
-    """Its last request found nobody. It fails faster than others answer, so by load alone it would draw every call."""
+    """Whether its last request found no server. It fails faster than others answer, so load alone would choose it."""
 
 
 class EndpointGenerator:
-    """One or more OpenAI-compatible chat-completions servers of the same model, through the official client.
+    """One or more OpenAI-compatible chat-completions servers of the same model, called by the official client.
 
-    Requests that begin with the same messages, up to the first user message, go to the same server, whose prefix
-    cache knows them; new conversations go to the least loaded one. A server that cannot be reached comes last until
-    it answers again.
+    Requests that begin with the same messages, up to the first user message, go to the same server, for its prefix
+    cache; a new conversation goes to the least loaded server. An unreachable server is the last choice until it answers
+    again.
 
-    Servers cut the stop string off. It is put back where it is known: from vLLM's ``stop_reason``, or, on servers
-    without that field, where exactly one stop string was asked for. The latter also marks a reply that ended by
-    itself as closed, because such servers do not tell the two apart; with several stop strings the text stays cut.
+    Servers remove the stop string. This class appends it if it is known: from vLLM's ``stop_reason``, or, on servers
+    without that field, if the request has exactly one stop string. The latter also closes a reply that ended by
+    itself, because such servers do not distinguish the two; with several stop strings the text stays cut.
     """
 
     def __init__(self, base_urls: Sequence[str], model: str, api_key: str, settings: EndpointSettings) -> None:
@@ -69,7 +50,7 @@ class EndpointGenerator:
         if not all(url.startswith(("http://", "https://")) for url in base_urls):
             raise ValueError("every base URL must begin with http:// or https://, as http://127.0.0.1:8000/v1 does")
         if not api_key:
-            raise ValueError("api_key is empty; any text will do for a server that asks for none")
+            raise ValueError("api_key is empty; give any text for a server without keys")
         self._model = model
         self._api_key = api_key
         self._vllm_extensions = settings.vllm_extensions
@@ -81,15 +62,15 @@ class EndpointGenerator:
             self._servers.append(_Server(client=client, name=client.base_url.netloc.decode()))
         self._slots = asyncio.Semaphore(settings.max_concurrency)
         self._server_of: dict[int, _Server] = {}
-        """Hash of a conversation's first messages → its server; a collision only shares a server."""
+        """Hash of a conversation's first messages → its server; a hash collision is harmless."""
         self._loop = OneLoop("EndpointGenerator")
 
     async def generate(
         self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None
     ) -> Generation:
-        """See :meth:`Generator.generate`. Token counts are the server's; an answer without them is an ERROR.
+        """See :meth:`Writer.generate`. Token counts are the server's; an answer without them is an ERROR.
 
-        A vLLM server refuses a request that has not room for ``max_tokens``; it is asked again for what there is.
+        A vLLM server refuses a request without room for ``max_tokens``; the request is repeated without that limit.
         """
         from openai import APIConnectionError, BadRequestError, OpenAIError
 
@@ -108,7 +89,7 @@ class EndpointGenerator:
                         if _NO_ROOM not in str(error):
                             raise
                         if request.pop("max_tokens", None) is None:
-                            return Generation(text="", finish=FinishReason.LENGTH, num_prompt_tokens=0, num_tokens=0)
+                            return no_room(0)
                 server.unreachable = False
                 generation = self._parse(answer, sampling)
             except OpenAIError as error:
@@ -119,11 +100,11 @@ class EndpointGenerator:
                 return self._failure(server, f"unusable answer: {error!r}")
             finally:
                 server.num_in_flight -= 1
-        pieces.so_far(generation.text)
+        pieces.send(generation.text)
         return generation
 
     async def _answer(self, server: _Server, request: dict[str, Any], pieces: Pieces) -> Any:
-        """The server's answer as JSON values; of a streamed one, what it would have been in one piece."""
+        """The server's answer as JSON values; a streamed answer is joined into the same form."""
         create = server.client.chat.completions.with_raw_response.create
         if not pieces.wanted:
             return json.loads((await create(**request)).text)
@@ -131,16 +112,16 @@ class EndpointGenerator:
         answer: dict[str, Any] = {"choices": [{"message": {"content": ""}, "finish_reason": None}], "usage": None}
         choice = answer["choices"][0]
         async for chunk in answered.parse():
-            said = chunk.to_dict()
-            answer["usage"] = said.get("usage") or answer["usage"]
-            for part in said.get("choices") or []:
+            values = chunk.to_dict()
+            answer["usage"] = values.get("usage") or answer["usage"]
+            for part in values.get("choices") or []:
                 choice["message"]["content"] += part["delta"].get("content") or ""
                 choice |= {name: part[name] for name in ("finish_reason", "stop_reason") if name in part}
-                pieces.so_far(choice["message"]["content"])
+                pieces.send(choice["message"]["content"])
         return answer
 
     async def check(self) -> str:
-        """What is the matter with the servers; empty where each answers and has the model."""
+        """See :meth:`Generator.check`: every server must answer and have the model."""
         from openai import OpenAIError
 
         for server in self._servers:
@@ -149,7 +130,7 @@ class EndpointGenerator:
             except OpenAIError as error:
                 return self._failure(server, f"{type(error).__name__}: {error}").error
             if self._model not in models:
-                return self._failure(server, f"it has no model {self._model!r}, but {models}").error
+                return self._failure(server, f"it has no model {self._model!r}; its models are {models}").error
         return ""
 
     def _request(self, messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
@@ -166,8 +147,8 @@ class EndpointGenerator:
             request["seed"] = sampling.seed
         to_continue = messages[-1].role == "assistant"
         if self._vllm_extensions:
-            # Not `include_stop_str_in_output`: it would keep the text of the end-of-turn token too, which nothing in
-            # the answer tells from the reply. `stop_reason` says which string to put back.
+            # Not `include_stop_str_in_output`: it would also keep the text of the end-of-turn token, and nothing in the
+            # answer distinguishes that from the reply. `stop_reason` names the string to append.
             request["extra_body"] = {
                 "skip_special_tokens": False,
                 "add_generation_prompt": not to_continue,
@@ -191,7 +172,7 @@ class EndpointGenerator:
     def _parse(self, answer: Any, sampling: Sampling) -> Generation:
         choice, usage = answer["choices"][0], answer.get("usage")
         if not usage:
-            raise ValueError("the answer has no usage, and token counts are never guessed")
+            raise ValueError("the answer has no usage, which holds the token counts")
         finish = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}.get(choice["finish_reason"])
         if finish is None:
             raise ValueError(f"the server ended the request with {choice['finish_reason']!r}")
@@ -206,13 +187,13 @@ class EndpointGenerator:
             finish=finish,
             num_prompt_tokens=int(usage["prompt_tokens"]),
             num_tokens=int(usage["completion_tokens"]),
-            num_cached_tokens=details.get("cached_tokens"),  # vLLM says it with --enable-prompt-tokens-details
+            num_cached_tokens=details.get("cached_tokens"),  # vLLM needs --enable-prompt-tokens-details
         )
 
     def _cut_stop(self, choice: dict[str, Any], text: str, stop: Sequence[str]) -> str:
-        """The stop string that the server cut off ``text``; empty where none was, or none is known."""
+        """The stop string that the server removed from ``text``; "" if none, or unknown."""
         if self._vllm_extensions or "stop_reason" in choice:
-            cut = choice.get("stop_reason")  # the string, or None or a token id where a token ended the reply
+            cut = choice.get("stop_reason")  # the string; None or a token id if a token ended the reply
         else:
             cut = stop[0] if len(stop) == 1 else None
         return cut if isinstance(cut, str) and not text.endswith(cut) else ""

@@ -1,88 +1,73 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""The generator that a config asks for, open while it is used, and the token counts of its model."""
+"""Opens the generator of a config, and counts tokens of its model."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from pkgutil import resolve_name
 
 from longshort_verl.config.compose import ConfigError
-from longshort_verl.config.model import Engine, ModelSettings
-from longshort_verl.generation import EndpointGenerator, StreamingGenerator, VLLMGenerator
+from longshort_verl.generation.base import Generator, load_tokenizer
+from longshort_verl.generation.endpoint import EndpointGenerator
+from longshort_verl.generation.settings import Engine, ModelSettings
+from longshort_verl.generation.vllm import VLLMGenerator
 from longshort_verl.types import Role
 
+RAY_GENERATOR = "longshort_verl.adapters.server_client:RayGenerator"
+"""A plugin by name: the adapters, which alone import verl, are above this package."""
+
 
 @asynccontextmanager
-async def open_generator(settings: ModelSettings) -> AsyncIterator[StreamingGenerator]:
-    """Start or reach the model, and end what was started.
+async def open_generator(settings: ModelSettings) -> AsyncIterator[Generator]:
+    """Start or reach the model's engine; what was started ends with the block.
 
     Raises:
-        ConfigError: no model is named.
+        ConfigError: ``path`` is null.
     """
     if not settings.path:
-        raise ConfigError("model.path is null; set it to the path or hub name of the model that is asked")
+        raise ConfigError("model.path is null; set it to the path or hub name of the model")
     if settings.engine is Engine.RAY:
-        from longshort_verl.adapters.server_client import RayGenerator
-
-        async with RayGenerator(settings.path, settings.ray, settings.vllm) as generator:
-            yield generator
+        engine = resolve_name(RAY_GENERATOR)(settings.path, settings.ray, settings.vllm)
     elif settings.engine is Engine.ENDPOINT:
-        endpoint = settings.endpoint
-        # Servers that ask for none take any.
-        key = os.environ.get(endpoint.api_key_variable) or "none"
-        async with EndpointGenerator(endpoint.base_urls, settings.path, key, endpoint) as generator:
-            yield generator
+        # Servers without keys accept any.
+        key = os.environ.get(settings.endpoint.api_key_variable) or "none"
+        engine = EndpointGenerator(settings.endpoint.base_urls, settings.path, key, settings.endpoint)
     else:
-        async with VLLMGenerator(settings.path, settings.vllm) as generator:
-            yield generator
+        engine = VLLMGenerator(settings.path, settings.vllm)
+    async with engine as generator:
+        yield generator
 
 
 @asynccontextmanager
-async def open_pair(long: ModelSettings, short: ModelSettings) -> AsyncIterator[dict[Role, StreamingGenerator]]:
-    """Both roles' generators; one engine where both have the same settings.
+async def open_pair(long: ModelSettings, short: ModelSettings) -> AsyncIterator[dict[Role, Generator]]:
+    """Both roles' generators; one shared engine if both have the same settings.
 
     Raises:
-        ConfigError: a model is not named, or a server does not answer or has not the model.
+        ConfigError: a model has no path, or its engine is not healthy.
     """
     async with AsyncExitStack() as stack:
-        generators: dict[Role, StreamingGenerator] = {Role.LONG: await stack.enter_async_context(open_generator(long))}
+        generators = {Role.LONG: await stack.enter_async_context(open_generator(long))}
         generators[Role.SHORT] = (
             generators[Role.LONG] if long == short else await stack.enter_async_context(open_generator(short))
         )
         for role, generator in generators.items():
-            fault = await generator.check() if isinstance(generator, EndpointGenerator) else ""
+            fault = await generator.check()
             if fault:
-                raise ConfigError(f"the {role.value} role's model is not to be reached: {fault}")
+                raise ConfigError(f"the {role.value} role's model is not available: {fault}")
         yield generators
 
 
-def load_tokenizer(path: str, hint: str = "") -> Any:
-    """The Hugging Face tokenizer at a path.
-
-    Raises:
-        ConfigError: there is none; ``hint`` is added to the message.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"no tokenizer could be loaded from {path!r}: {error}{hint}") from error
-
-
 def token_counter(settings: ModelSettings) -> Callable[[str], int]:
-    """Tokens of a text by the model's own tokenizer.
+    """Counts tokens of a text by the model's tokenizer.
 
     Raises:
         ConfigError: there is no tokenizer at that path.
     """
     path = settings.tokenizer or settings.path
     if not path:
-        raise ConfigError("model.path is null; set it, or model.tokenizer, to count tokens with")
-    tokenizer = load_tokenizer(
-        path, "; where model.path is the name that a server gives its model, set model.tokenizer"
-    )
+        raise ConfigError("model.path is null; set it, or model.tokenizer, to count tokens")
+    tokenizer = load_tokenizer(path, "; if model.path is a server's name for its model, set model.tokenizer")
     return lambda text: len(tokenizer.encode(text, add_special_tokens=False))

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""vLLM, started and ended by this process."""
+"""Generates with a vLLM engine of this process."""
 
 from __future__ import annotations
 
@@ -8,10 +8,20 @@ import asyncio
 import itertools
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from longshort_verl.generation.base import OneLoop, OnText, Pieces, Prompts, failure, no_likelihood, token_by_token
+from longshort_verl.generation.base import (
+    OneLoop,
+    OnText,
+    Pieces,
+    Prompts,
+    failure,
+    no_likelihood,
+    no_room,
+    token_by_token,
+)
+from longshort_verl.generation.settings import VLLMSettings
+from longshort_verl.generation.vllm_cpu import name_vllm_cpu
 from longshort_verl.types import FinishReason, Generation, Likelihood, Message, Sampling
 
 if TYPE_CHECKING:
@@ -19,52 +29,25 @@ if TYPE_CHECKING:
     from vllm.outputs import CompletionOutput, RequestOutput
 
 _SHUTDOWN_S = 60.0
-"""Seconds that vLLM's processes may take to end before they are killed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class VLLMSettings:
-    """How :class:`VLLMGenerator` builds its engine; each field is vLLM's engine argument of the same name."""
-
-    max_model_len: int
-    """Most tokens of prompt and reply together."""
-    dtype: str
-    """``bfloat16``, ``float32``, … or ``auto`` for the checkpoint's own."""
-    tensor_parallel_size: int
-    """GPUs that share the model."""
-    gpu_memory_utilization: float
-    """Share of the GPU's memory, on a CPU of the machine's, for weights and cache."""
-    kv_cache_memory_bytes: int | None
-    """Memory of the cache alone; None for what ``gpu_memory_utilization`` leaves. On a CPU the environment variable
-    ``VLLM_CPU_KVCACHE_SPACE`` (GiB) goes before it."""
-    max_num_seqs: int
-    """Most requests in one batch."""
-    block_size: int | None
-    """Tokens of a block of the prefix cache; None for vLLM's own choice."""
-    enforce_eager: bool
-    """No compilation and no CUDA graphs: starts sooner, writes more slowly."""
-    seed: int
-    """Seed of requests that bring none."""
+"""Seconds before vLLM's processes are killed at the end."""
 
 
 class VLLMGenerator:
-    """vLLM, started and ended by this process; concurrent :meth:`generate` calls are batched together.
+    """A vLLM engine of this process; concurrent :meth:`generate` calls are batched.
 
-    Building it blocks until the model is loaded. It serves one event loop; close it, or use ``async with``, or its
-    engine processes live as long as this one.
+    The constructor blocks until the model is loaded. An instance serves one event loop. Close it, or use ``async
+    with``: otherwise its engine processes live as long as this process.
     """
 
     def __init__(self, model: str, settings: VLLMSettings) -> None:
-        from longshort_verl.adapters.compat import prepare_vllm_process
-
-        prepare_vllm_process()  # before vLLM is imported: it reads its own version to find its platform
+        name_vllm_cpu()  # before vLLM is imported: it reads its own version to find its platform
 
         from vllm import AsyncEngineArgs
         from vllm.platforms import current_platform
         from vllm.v1.engine.async_llm import AsyncLLM
 
         if current_platform.is_cpu() and settings.enforce_eager:
-            # vLLM 0.24 compiles its sampler all the same there, which takes longer than everything else.
+            # vLLM 0.24 would still compile its sampler, which takes longer than everything else.
             os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
         self._prompts = Prompts(model)
         self._engine: AsyncLLM | None = AsyncLLM.from_engine_args(
@@ -79,8 +62,8 @@ class VLLMGenerator:
                 block_size=settings.block_size,  # pyright: ignore[reportArgumentType]: vLLM validates the number
                 enforce_eager=settings.enforce_eager,
                 seed=settings.seed,
-                # On a CPU a prompt that is read in parts ends the engine if its request has a seed: vLLM 0.24 winds the
-                # random numbers back, which torch has for GPUs alone ("CPU Generator does not use offset").
+                # On a CPU a chunked prompt kills the engine if its request has a seed: vLLM 0.24 rewinds the random
+                # numbers, which torch supports on GPUs only ("CPU Generator does not use offset").
                 enable_chunked_prefill=False if current_platform.is_cpu() else None,
                 disable_log_stats=True,
             )
@@ -92,7 +75,7 @@ class VLLMGenerator:
     async def generate(
         self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None
     ) -> Generation:
-        """See :meth:`Generator.generate`. LENGTH also stands for the end of the model's context."""
+        """See :meth:`Writer.generate`. LENGTH also means the end of the model's context."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
@@ -101,7 +84,7 @@ class VLLMGenerator:
         prompt_ids = self._prompts.encode(messages)
         num_free = self._max_model_len - len(prompt_ids)
         if num_free < 1:
-            return Generation(text="", finish=FinishReason.LENGTH, num_prompt_tokens=len(prompt_ids), num_tokens=0)
+            return no_room(len(prompt_ids))
         params = SamplingParams(
             max_tokens=min(sampling.max_tokens, num_free),
             temperature=sampling.temperature,
@@ -114,7 +97,7 @@ class VLLMGenerator:
         )
         pieces = Pieces(on_text)
         try:
-            result = await self._ask(prompt_ids, params, lambda output: pieces.so_far(output.text))
+            result = await self._ask(prompt_ids, params, lambda output: pieces.send(output.text))
         except (EngineDeadError, EngineGenerateError) as error:
             return failure(f"vLLM failed: {error.__cause__ or error}")
         output = result.outputs[0]
@@ -122,7 +105,7 @@ class VLLMGenerator:
         if finish is None:
             return failure(f"vLLM ended the request with {output.finish_reason!r}")
         text = self._without_end_of_turn(output)
-        pieces.so_far(text)
+        pieces.send(text)
         return Generation(
             text=text,
             finish=finish,
@@ -132,7 +115,7 @@ class VLLMGenerator:
         )
 
     async def likelihood(self, messages: Sequence[Message], text: str) -> Likelihood:
-        """See :meth:`LikelihoodGenerator.likelihood`. Uses the prefix cache, which vLLM's prompt_logprobs would not."""
+        """See :meth:`LikelihoodGenerator.likelihood`. Uses the prefix cache; vLLM's prompt_logprobs does not."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
@@ -142,8 +125,8 @@ class VLLMGenerator:
         async def ask(prompt_ids: list[int], token: int) -> tuple[float, int]:
             params = SamplingParams(
                 max_tokens=1,
-                # Which token is drawn does not matter. But on a CPU vLLM 0.24 forgets the seeds of a whole batch if one
-                # request in it has none, and a greedy one has none.
+                # The sampled token is not used. On a CPU, vLLM 0.24 ignores all seeds of a batch if one request of it
+                # has none, and a greedy request has none.
                 temperature=1.0,
                 seed=0,
                 logprob_token_ids=[token],
@@ -152,7 +135,7 @@ class VLLMGenerator:
             )
             result = await self._ask(prompt_ids, params)
             logprobs = result.outputs[0].logprobs
-            assert logprobs is not None  # they were asked for
+            assert logprobs is not None  # requested above
             return logprobs[0][token].logprob, result.num_cached_tokens or 0
 
         try:
@@ -166,7 +149,7 @@ class VLLMGenerator:
         params: SamplingParams,
         on_output: Callable[[CompletionOutput], None] = lambda output: None,
     ) -> RequestOutput:
-        """The last output; those before it, which are there only where they were asked for, go to ``on_output``."""
+        """The last output; earlier ones, of a streaming request, go to ``on_output``."""
         from vllm import TokensPrompt
 
         if self._engine is None:
@@ -182,38 +165,33 @@ class VLLMGenerator:
     def _without_end_of_turn(self, output: CompletionOutput) -> str:
         if output.finish_reason != "stop" or isinstance(output.stop_reason, str):
             return output.text
-        # A token ended the reply, and keeping stop strings makes vLLM keep that token's text too.
+        # A token ended the reply; with include_stop_str_in_output vLLM keeps that token's text too.
         return output.text.removesuffix(self._prompts.tokenizer.decode(list(output.token_ids[-1:])))
 
     async def check(self) -> str:
-        """What is the matter with the engine; empty where nothing is."""
+        """See :meth:`Generator.check`."""
         from vllm.v1.engine.exceptions import EngineDeadError
 
         if self._engine is None:
-            return "it is closed"
+            return "the engine is closed"
         try:
             await self._engine.check_health()
         except EngineDeadError as error:
             return f"vLLM failed: {error.__cause__ or error}"
         return ""
 
-    async def forget(self) -> None:
-        """Empty the prefix cache."""
-        if self._engine is not None:
-            await self._engine.reset_prefix_cache()
-
     async def close(self) -> None:
-        """End the engine's processes; calls still waiting return ERROR. May be called again."""
+        """End the engine's processes; pending calls return ERROR. Idempotent."""
         engine, self._engine = self._engine, None
         if engine is not None:
             handler = engine.output_handler
             if handler is not None and not engine.output_processor.has_unfinished_requests():
-                # Nothing waits: else vLLM's reader may see the engine end first, and print a traceback of it.
+                # Nothing is pending. Otherwise vLLM's reader may see the engine end first and print a traceback.
                 handler.cancel()
-            # In a thread, because vLLM hands out what waits while its processes end. Its default time of 5 s kills an
-            # engine core that still waits for its worker, which leaks shared memory.
+            # In a thread, because vLLM returns pending requests while its processes end. Its default timeout of 5 s
+            # kills an engine core that still waits for its worker, which leaks shared memory.
             await asyncio.to_thread(engine.shutdown, _SHUTDOWN_S)
-            await asyncio.sleep(0)  # vLLM's own tasks take their cancellation before the loop may close
+            await asyncio.sleep(0)  # lets vLLM's tasks see their cancellation before the loop closes
 
     async def __aenter__(self) -> VLLMGenerator:
         return self

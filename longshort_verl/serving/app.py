@@ -31,7 +31,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from longshort_verl.dialogue import DialogueSettings, run_dialogue
-from longshort_verl.generation import StreamingGenerator
+from longshort_verl.generation.base import Generator
 from longshort_verl.serving.config import ServerSampling, ServerSettings
 from longshort_verl.serving.protocol import ChatRequest, Envelope, Reply, RequestError, cut
 from longshort_verl.types import Dialogue, Problem, Role, StopReason
@@ -84,7 +84,7 @@ class _Metrics:
 class Pair:
     """Two models that answer together."""
 
-    generators: Mapping[Role, StreamingGenerator]
+    generators: Mapping[Role, Generator]
     """Who writes each role."""
     forbidden: Sequence[str]
     """Control tokens of their templates (:func:`longshort_verl.dialogue.read_turn`)."""
@@ -212,8 +212,7 @@ class _Server:
             told = False
         found = {}
         for role, generator in self._pair.generators.items():
-            check = getattr(generator, "check", None)
-            trouble = await check() if check else ""
+            trouble = await generator.check()
             found[role.value] = (trouble if told else "failed") if trouble else "ok"
         well = all(state == "ok" for state in found.values())
         return JSONResponse(found, status_code=200 if well else 503)

@@ -14,8 +14,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from longshort_verl.config.compose import ConfigError, read_recipe
-from longshort_verl.config.model import ModelSettings
 from longshort_verl.dialogue import DialogueSettings
+from longshort_verl.generation.settings import ModelSettings
 
 BASE = "longshort_serve.yaml"
 

@@ -28,8 +28,8 @@ from longshort_verl.chains.plan import Plan
 from longshort_verl.chains.score import Result as Row
 from longshort_verl.chains.score import score_rows
 from longshort_verl.files.journal import Journal
-from longshort_verl.generation import VLLMGenerator
 from longshort_verl.generation.open import token_counter
+from longshort_verl.generation.vllm import VLLMGenerator
 from longshort_verl.types import Cost, Problem
 from tests.bench.results import Result, result
 from tests.support.configs import ROOT
@@ -79,7 +79,7 @@ async def measure(
     generator: VLLMGenerator, config: ImportanceConfig, traces: Sequence[Trace], *, one_by_one: bool = False
 ) -> Measured:
     """Score ``traces`` from an empty cache."""
-    await generator.forget()
+    await generator._engine.reset_prefix_cache()
     costs: list[Cost] = []
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, Journal(Path(folder) / "journal.jsonl", {}) as journal:

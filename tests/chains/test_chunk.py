@@ -29,8 +29,8 @@ from longshort_verl.chains.chunk import (
     read_blocks,
     split_steps,
 )
-from longshort_verl.generation import ScriptedGenerator
 from longshort_verl.types import FinishReason, Generation
+from tests.support.scripted import ScriptedGenerator
 
 SETTINGS = {
     chunker: ChunkSettings(chunker=chunker, min_steps=2, max_attempts=3, max_tokens=500, temperature=0.0)

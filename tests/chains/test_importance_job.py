@@ -15,7 +15,7 @@ import time
 import pytest
 
 from longshort_verl.chains.importance_config import read_importance
-from longshort_verl.generation import VLLMGenerator
+from longshort_verl.generation.vllm import VLLMGenerator
 from longshort_verl.types import Message, Sampling
 from tests.bench.importance import RECIPE, auc, is_step, own_traces
 from tests.support.configs import ROOT

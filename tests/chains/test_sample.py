@@ -12,9 +12,9 @@ from longshort_verl.chains.sample import ReplyOutcome, TraceSampling, sample_tra
 from longshort_verl.chains.traces_config import read_traces_config
 from longshort_verl.config.compose import ConfigError
 from longshort_verl.files.journal import Journal
-from longshort_verl.generation import ScriptedGenerator
 from longshort_verl.grading import GradingSettings, grade
 from longshort_verl.types import FinishReason, Generation, Problem
+from tests.support.scripted import ScriptedGenerator
 
 GRADING = GradingSettings(timeout_s=2.0, max_answer_chars=100, max_workers=1)
 PROBLEMS = [Problem(prompt=f"problem {i}", answer="7", source="test", index=i) for i in range(3)]

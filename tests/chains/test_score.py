@@ -15,7 +15,7 @@ from longshort_verl.chains.importance_config import read_importance
 from longshort_verl.chains.score import chunk_rows, journal_settings, score_rows, summary, thinking, write_results
 from longshort_verl.config.compose import ConfigError
 from longshort_verl.files.journal import Journal
-from longshort_verl.generation import EndpointGenerator
+from longshort_verl.generation.endpoint import EndpointGenerator
 from longshort_verl.types import Cost
 from tests.support.servers import AT_ONCE, completion
 

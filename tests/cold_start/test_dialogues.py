@@ -25,9 +25,9 @@ from longshort_verl.cold_start.select import Keep, Selection, SelectionSettings,
 from longshort_verl.config.compose import ConfigError
 from longshort_verl.dialogue import DialogueSettings
 from longshort_verl.files.journal import Journal
-from longshort_verl.generation import ScriptedGenerator
 from longshort_verl.grading import GradingSettings, grade
 from longshort_verl.types import FinishReason, Generation, Problem, Role
+from tests.support.scripted import ScriptedGenerator
 
 GRADING = GradingSettings(timeout_s=2.0, max_answer_chars=100, max_workers=1)
 THOUGHTS = ("<think>plan\n\n", "a = 3\n\n", "check a\n\n", "b = 4\n\n", "check b\n\n")

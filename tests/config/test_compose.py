@@ -117,7 +117,7 @@ def test_a_recipe_is_read_as_its_settings_class(tmp_path):
 
 STAGES = [
     *("chains.traces_config", "chains.importance_config", "cold_start.config", "evaluation.config", "serving.config"),
-    *("adapters.rl.settings", "config.model"),
+    *("adapters.rl.settings", "generation.settings"),
 ]
 
 

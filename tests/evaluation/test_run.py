@@ -18,11 +18,11 @@ from longshort_verl.evaluation.records import answer_text, grade_again, summariz
 from longshort_verl.evaluation.run import Attempt, EarlyExit, EvaluationSampling, run_pair, run_solo
 from longshort_verl.evaluation.systems import read_attempts, run_systems
 from longshort_verl.files.journal import Journal, JournalError
-from longshort_verl.generation import ScriptedGenerator
 from longshort_verl.grading import GradingSettings, grade
 from longshort_verl.problems.sets import ProblemSet
 from longshort_verl.report.tables import evaluation_results, evaluation_table
 from longshort_verl.types import FinishReason, Generation, Problem, Role
+from tests.support.scripted import ScriptedGenerator
 from tests.support.servers import completion, servers
 
 GRADING = GradingSettings(timeout_s=2.0, max_answer_chars=100, max_workers=1)

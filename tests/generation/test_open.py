@@ -8,7 +8,7 @@ import pytest
 
 from longshort_verl.chains.importance_config import read_importance
 from longshort_verl.config.compose import ConfigError
-from longshort_verl.generation import EndpointGenerator
+from longshort_verl.generation.endpoint import EndpointGenerator
 from longshort_verl.generation.open import open_generator, token_counter
 from tests.support.configs import ROOT
 
@@ -47,5 +47,5 @@ def test_tokens_are_counted_by_the_models_tokenizer():
 
 
 def test_a_tokenizer_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="where model.path is the name that a server gives its model, set model.tok"):
+    with pytest.raises(ConfigError, match="if model.path is a server's name for its model, set model.tok"):
         token_counter(settings(f"model.path={tmp_path}"))

@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from longshort_verl.generation import Prompts, token_by_token
+from longshort_verl.generation.base import Prompts, token_by_token
 from longshort_verl.types import Message
 
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz<>/{}0123456789\n"

@@ -190,7 +190,7 @@ def test_servers_given_by_address(evaluated, tmp_path):
     def vllm(role):
         # Through our own start, since vLLM's CPU build needs what compat.py mends.
         start = (
-            "from longshort_verl.adapters.compat import prepare_vllm_process; prepare_vllm_process(); "
+            "from longshort_verl.generation.vllm_cpu import name_vllm_cpu; name_vllm_cpu(); "
             "import runpy; runpy.run_module('vllm.entrypoints.openai.api_server', run_name='__main__', alter_sys=True)"
         )
         script = tmp_path / "vllm_server.py"
@@ -237,5 +237,5 @@ def test_servers_given_by_address(evaluated, tmp_path):
         ) as running:
             assert running.wait(timeout=120) == 1
         said = log.read_text()
-        assert "the short role's model is not to be reached" in said
+        assert "the short role's model is not available" in said
         assert "Traceback" not in said

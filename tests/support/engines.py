@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
-from longshort_verl.generation import VLLMSettings
+from longshort_verl.generation.settings import VLLMSettings
 
 
 def tiny_engine(max_model_len: int) -> VLLMSettings:

@@ -27,6 +27,7 @@ from longshort_verl.adapters import compat
 from longshort_verl.adapters.rl.check import AGENT_LOOP, load_tokenizer, long_short_settings, role_config
 from longshort_verl.chat_template import control_tokens, hf_render, text_after_turn
 from longshort_verl.dialogue import run_dialogue, transcript
+from longshort_verl.generation.base import OnText
 from longshort_verl.importance import ImportanceRewardSettings, is_measured
 from longshort_verl.rewards import format_term
 from longshort_verl.types import Dialogue, FinishReason, Generation, Message, Problem, Role, Sampling, StopReason
@@ -79,7 +80,9 @@ class RoleWriter:
         self.logprobs: list[float] = []
         self.versions: list[int] = []
 
-    async def generate(self, messages: Sequence[Message], sampling: Sampling) -> Generation:
+    async def generate(
+        self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None
+    ) -> Generation:
         """One turn; ``finish`` is LENGTH with no token where the context has no room left."""
         self._append_prompt(messages)
         self._on_prompt(self.token_ids)
@@ -106,7 +109,7 @@ class RoleWriter:
                 self._request_id, prompt_ids=list(self.token_ids), sampling_params=params
             )
         except RayError as error:
-            logger.exception("a request of a dialogue failed")
+            logger.exception("a request to the rollout servers failed")
             return failed(error=f"the engine failed: {str(error).strip().splitlines()[-1]}")
         if output.stop_reason == "aborted" or not output.token_ids:
             return failed(error=f"the engine ended the request: {output.stop_reason}")

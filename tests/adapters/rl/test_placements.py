@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from longshort_verl.adapters.export import export_pair
 from longshort_verl.adapters.rl.settings import read_long_short
 from longshort_verl.dialogue import run_dialogue
-from longshort_verl.generation import VLLMGenerator
+from longshort_verl.generation.vllm import VLLMGenerator
 from longshort_verl.problems.read import read_problems
 from longshort_verl.types import Dialogue, Role, StopReason
 from tests.support.configs import compose_config
