@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.imports import imported_names
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "longshort_verl"
 SPDX = ("# SPDX-FileCopyrightText: 2026 The longshort-verl authors", "# SPDX-License-Identifier: Apache-2.0")
@@ -82,20 +84,6 @@ def module_name(path: Path) -> str:
 @cache
 def modules() -> dict[str, Path]:
     return {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
-
-
-def imported_names(tree: ast.AST) -> Iterable[tuple[str, str | None, int]]:
-    """Module, name taken from it where there is one, and line of each import in a file."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, None, node.lineno) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"line {node.lineno}: import by the full name, not relatively"
-            yield from ((node.module or "", alias.name, node.lineno) for alias in node.names)
-        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", None)
-            if name == "import_module":
-                yield str(node.args[0].value), None, node.lineno
 
 
 @cache

