@@ -2,7 +2,7 @@
 # make test         everything that needs no GPU; make check is its fast part alone
 # CONTRIBUTING.md has the rest.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart pipeline check test test-slow test-gpu bench models lock clean
+.PHONY: help quickstart pipeline check test test-slow test-gpu docs bench models lock clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.8
@@ -54,6 +54,9 @@ test-slow: .venv/.ready ## What takes longer.
 
 test-gpu: ## One SFT step and three joint steps on a GPU, with GPU_PYTHON=, where verl[vllm] is installed.
 	$(GPU_PYTHON) -m pytest -q -m gpu tests/gpu
+
+docs: .venv/.ready ## Generate the tables in the Markdown pages.
+	.venv/bin/python docs/tables.py
 
 bench: .venv/.ready ## Measure ratios side by side; writes tests/bench/results.
 	VERL_PLATFORM=cpu .venv/bin/python -m tests.bench

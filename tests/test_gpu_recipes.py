@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -112,14 +111,3 @@ def test_every_other_stage_reads_its_recipe(recipe):
     }
     for stage, read in readers.items():
         read(folder / f"{stage}.yaml", [])
-
-
-@pytest.mark.parametrize("recipe", HARDWARE)
-def test_a_readme_names_every_file_of_its_recipe_and_no_other(recipe):
-    folder = RECIPES / recipe
-    text = (folder / "README.md").read_text()
-    table = "\n".join(line for line in text.splitlines() if line.startswith("| `"))
-    named = set(re.findall(r"`([\w/]+\.yaml)`", table))
-    if recipe == "llama3_1_8b_math":  # file for file the other one, as it says
-        named = set(re.findall(r"`([\w/]+\.yaml)`", (RECIPES / "qwen2_5_7b_math" / "README.md").read_text()))
-    assert named == {str(path.relative_to(folder)) for path in folder.rglob("*.yaml")}

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import re
 from pathlib import Path
 from typing import Any
 
@@ -211,18 +210,6 @@ def test_an_ablation_changes_its_keys_and_nothing_else(path):
         readers[stage](folder / f"{ABLATED[stage]}.yaml", added)
     elif stage == "importance":
         read_importance(folder / "importance.yaml", added)
-
-
-def test_the_table_of_ablations_is_whole():
-    lines = (ROOT / "recipes" / "ablations" / "README.md").read_text().splitlines()
-    told = {
-        (stage, name)
-        for line in lines
-        if line.startswith("| `")
-        for name in re.findall("`([^`]+)`", line.split("|")[1])
-        for stage in line.split("|")[2].strip().split(", ")
-    }
-    assert told == {(path.parent.name, path.stem) for path in ABLATIONS}
 
 
 def rl_of(folder: Path) -> DictConfig:

@@ -505,14 +505,6 @@ def test_what_is_replaced_on_a_cpu():
     assert replaced("cpu") == REPLACED_ON_CPU
 
 
-def test_the_readme_of_the_patches_names_what_is_replaced(root):
-    folder = root / "patches"
-    if not folder.is_dir():
-        pytest.skip("patches/ was deleted")
-    text = (folder / "README.md").read_text(encoding="utf-8")
-    assert [name for name in REPLACED_ON_CPU if f"`{name}`" not in text] == []
-
-
 def test_only_compat_replaces():
     for path in SOURCES:
         if path.name in ("compat.py", "vllm_cpu.py"):

@@ -11,7 +11,6 @@ import importlib.util
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -26,7 +25,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from longshort_verl.adapters.rl.check import check_config, check_files, load_tokenizer, role_config
 from longshort_verl.adapters.sft.trainer import check_sft
-from longshort_verl.cli.evaluation import _sets_and_settings
 from longshort_verl.cold_start.config import read_cold_start
 from longshort_verl.evaluation.config import read_evaluate
 from longshort_verl.problems.read import read_problems
@@ -179,12 +177,6 @@ def test_scripts_are_sound(path):
     subprocess.run(["bash", "-n", str(path)], check=True)
     if shellcheck := shutil.which("shellcheck"):
         subprocess.run([shellcheck, str(path)], check=True)
-
-
-def test_every_file_is_in_the_readme(recipe):
-    told = (recipe / "README.md").read_text().partition("## Files")[2].partition("## Results")[0]
-    names = {file.stem if file.parent.name == "dialogue" else file.name for file in recipe.rglob("*") if file.is_file()}
-    assert {name for name in names if not re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", told)} == set()
 
 
 # The config ----------------------------------------------------------------------------------------------------------
@@ -352,39 +344,10 @@ def test_what_verl_itself_composes_is_what_these_tests_compose(recipe, tmp_path,
     check_files(found, *(load_tokenizer(role_config(found, role)) for role in Role))
 
 
-def test_the_readmes_table_of_keys_is_true(recipe, configs):
-    pair, twin = configs["run_qwen2.5-7b_math.sh"], configs["run_qwen2.5-7b_math_baseline.sh"]
-    rows = re.findall(r"^\| `([\w.]+)` \|(.*?)\|", (recipe / "README.md").read_text(), re.M)
-    assert len(rows) > 10
-    for key, value in rows:
-        config = pair if OmegaConf.select(pair, key) is not None else twin
-        assert OmegaConf.select(config, key) is not None, key
-        if value.strip() not in ("", "by setting"):
-            assert str(OmegaConf.select(config, key)) == value.strip(" `"), key
-
-
-def test_the_readmes_figures_are_those_of_the_results(recipe):
-    results = (ROOT / "recipes" / "tiny_cpu" / "RESULTS.md").read_text().splitlines()
-    systems = ("solo", "cold_start", "pair", "single")
-    told = (recipe / "README.md").read_text().partition("## Results")[2].splitlines()
-    rows = [[cell.strip() for cell in line.split("|")[2:4]] for line in told if line.startswith("| the ")]
-    whole = {system: next(line for line in results if line.startswith(f"| {system} | 3 | ")) for system in systems}
-    assert len(rows) == len(systems)
-    for system, (accuracy, tokens) in zip(systems, rows, strict=True):
-        cells = [cell.strip() for cell in whole[system].split("|")]
-        assert accuracy in cells, system
-        assert tokens in cells, system
-
-
-def test_the_readmes_evaluation_is_accepted(recipe):
-    code = (recipe / "README.md").read_text().replace("\\\n", " ")
-    (line,) = [line for line in code.splitlines() if line.startswith("longshort evaluate ")]
-    words = shlex.split(line)[2:]
-    config = recipe.parents[1] / words.pop(words.index("--recipe") + 1)
-    sets, overrides = _sets_and_settings([word for word in words if "=" in word or word.endswith(".parquet")])
-    assert len(sets) == 1
-    evaluate = read_evaluate(config, overrides)
-    assert all(model.path for model in (evaluate.long, evaluate.short, evaluate.solo))
+def test_the_pair_and_a_model_by_itself_can_be_evaluated(recipe):
+    models = {name: f"{name}.path=models/{name}" for name in ("long", "short", "solo")}
+    evaluate = read_evaluate(recipe / "config" / "evaluate.yaml", ["dialogue=gsm8k", *models.values()])
+    assert [getattr(evaluate, name).path for name in models] == [f"models/{name}" for name in models]
     assert evaluate.dialogue.max_dialogue_tokens == 1536
 
 

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Versions: the sets that were really run, and what our own and verl's metadata allow.
 
-:data:`TESTED` is the one place of the tested matrix: `longshort doctor` compares an installation with it, README's
-table is made of it and requirements/cpu.txt pins it.
+:data:`TESTED` is the only list of tested versions: `longshort doctor` compares an installation with it, docs/tables.py
+makes the pages' table from it and requirements/cpu.txt pins it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class VersionSet:
     packages: Mapping[str, str]
     """Version by distribution."""
     ran: str
-    """What was run, in the README's words."""
+    """What was run, as the pages state it."""
 
 
 TESTED = (
@@ -72,15 +72,3 @@ def allowed_ranges(requirements: Iterable[str]) -> dict[str, SpecifierSet]:
         name = canonicalize_name(requirement.name)
         found[name] = found.get(name, SpecifierSet()) & requirement.specifier
     return found
-
-
-def versions_markdown() -> str:
-    """README's table: a column a set, and a row for what has not run."""
-    names = dict.fromkeys(name for one in TESTED for name in one.packages)
-    rows = [["", *(one.hardware for one in TESTED)], ["---"] * (1 + len(TESTED))]
-    rows.append(["Python", *(", ".join(one.python) for one in TESTED)])
-    rows += [[name, *(one.packages.get(name, "") for one in TESTED)] for name in names]
-    rows.append(["what was run", *(one.ran for one in TESTED)])
-    if all(one.hardware == "CPU" for one in TESTED):
-        rows.append(["on GPUs", "not run yet", *[""] * (len(TESTED) - 1)])
-    return "\n".join(f"| {' | '.join(row)} |".replace("  ", " ").replace(" --- ", "---") for row in rows)

