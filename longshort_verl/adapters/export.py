@@ -5,12 +5,11 @@
 from __future__ import annotations
 
 import json
-import logging
+import shutil
 from pathlib import Path
 
 from longshort_verl.adapters.rl.checkpoints import MARK
-
-logger = logging.getLogger(__name__)
+from longshort_verl.files.manifest import Artefact, manifest_path
 
 
 class ExportError(ValueError):
@@ -20,20 +19,22 @@ class ExportError(ValueError):
 def export_pair(checkpoint: Path, out: Path) -> list[Path]:
     """Write every policy of a checkpoint as a folder that transformers and ``vllm serve`` load.
 
+    An interrupted export resumes: a model that was written is kept.
+
     Args:
         checkpoint: verl's ``global_step_<n>``.
-        out: gets the folders ``long`` and ``short``, or ``shared`` where one model plays both roles. Must not hold
-            any of them yet.
+        out: gets the folders ``long`` and ``short``, or ``shared`` where one model plays both roles, and a manifest.
 
     Returns:
         The folders.
 
     Raises:
-        ExportError: the checkpoint is not whole, holds no parameters, or a folder is there already.
+        ExportError: the checkpoint is incomplete or holds no parameters, or ``out`` holds other models.
+        ManifestError: ``out`` holds the models of another checkpoint.
     """
     mark = checkpoint / MARK
     if not mark.is_file():
-        raise ExportError(f"{checkpoint} has no {MARK}: it is not a whole checkpoint of a two-agent run")
+        raise ExportError(f"{checkpoint} has no {MARK}: it is not a complete checkpoint of a two-agent run")
     shared = json.loads(mark.read_text()).get("policies") == "shared"
     parts = {"shared": "actor"} if shared else {"long": "actor", "short": "short"}
     for name, part in parts.items():
@@ -41,38 +42,50 @@ def export_pair(checkpoint: Path, out: Path) -> list[Path]:
             raise ExportError(
                 f"{checkpoint / part} holds no parameters; train with 'model' in actor.checkpoint.save_contents"
             )
-        if (out / name).exists():
-            raise ExportError(f"{out / name} is there already; remove it or choose another folder")
-    return [merge_shards(checkpoint / part, out / name) for name, part in parts.items()]
+        if (out / name).exists() and not manifest_path(out).exists():
+            raise ExportError(f"{out / name} exists, and no manifest says what it is; choose another folder")
+    with Artefact(out, config={}, inputs={"checkpoint": checkpoint}) as artefact:
+        if artefact.finished:
+            print(artefact.nothing_to_do)
+        for name, part in parts.items():
+            if not (out / name).exists():
+                merge_shards(checkpoint / part, out / name)
+        artefact.finish()
+    return [out / name for name in parts]
 
 
 def merge_shards(part: Path, target: Path) -> Path:
-    """One model of a checkpoint as a Hugging Face folder; a LoRA adapter is merged and also laid beside it.
+    """Write one model of a checkpoint as a Hugging Face folder; a LoRA adapter is merged and also laid beside it.
 
     Args:
         part: holds ``model_world_size_*.pt`` and ``huggingface``.
-        target: the folder to write; must not be there.
+        target: the folder to write; must not exist. It appears when it is complete.
     """
     from transformers import AutoModelForCausalLM
     from verl.model_merger.base_model_merger import ModelMergerConfig
     from verl.model_merger.fsdp_model_merger import FSDPModelMerger
 
-    target.mkdir(parents=True)
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of an interrupted call
+    partial.mkdir(parents=True)
     merger = FSDPModelMerger(
         ModelMergerConfig(
             operation="merge",
             backend="fsdp",
             local_dir=str(part),
             hf_model_config_path=str(part / "huggingface"),
-            target_dir=str(target),
+            target_dir=str(partial),
         )
     )
     merger.merge_and_save()
-    adapter = target / "lora_adapter"
+    adapter = partial / "lora_adapter"
     if adapter.is_dir():
         from peft import PeftModel
 
-        base = AutoModelForCausalLM.from_pretrained(target)
-        PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(target)
-        adapter.rename(target.parent / f"{target.name}_lora_adapter")
+        base = AutoModelForCausalLM.from_pretrained(partial)
+        PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(partial)
+        beside = target.with_name(f"{target.name}_lora_adapter")
+        shutil.rmtree(beside, ignore_errors=True)  # of an interrupted call
+        adapter.rename(beside)
+    partial.rename(target)
     return target

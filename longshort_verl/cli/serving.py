@@ -17,11 +17,11 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder for long and short, or for shared.")],
 ) -> None:
     """Write a checkpoint's models as Hugging Face folders, which transformers and `vllm serve` load."""
-    from longshort_verl.adapters.export import ExportError, export_pair
+    from longshort_verl.adapters.export import export_pair
 
     try:
         folders = export_pair(checkpoint, out)
-    except ExportError as error:
+    except ValueError as error:
         raise failure(error) from error
     for folder in folders:
         typer.echo(f"{folder.name}: {folder}")

@@ -4,7 +4,7 @@
 
 Each record is one line, written by one call; a line that was cut short is dropped. Keys are unique, so nothing counts
 twice. Work that has no record is done again with the same seed. The first line holds the settings: a journal refuses to
-open under others.
+open under others once it has a record.
 """
 
 from __future__ import annotations
@@ -71,7 +71,11 @@ class Journal:
                     self._records[row["key"]] = row["value"]
             except (ValueError, LookupError, TypeError) as error:
                 raise JournalError(f"{self.path}: line {number} is damaged ({error}); delete the file") from error
-        if changed := differences(old, settings):
+        changed = differences(old, settings)
+        if changed and not self._records:  # an earlier run failed before its first record
+            os.ftruncate(self._file, 0)
+            self._write({"settings": settings})
+        elif changed:
             raise JournalError(
                 f"{self.path} was written with other settings:\n  "
                 + "\n  ".join(changed)

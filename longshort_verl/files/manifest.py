@@ -96,7 +96,7 @@ class Artefact:
         """Raises: ManifestError: a setting or an input differs; the message names each with both values."""
         inputs = {name: {"path": _shown(str(path)), "sha256": _hash(path)} for name, path in self._inputs.items()}
         old = read_manifest(self._out) if self.path.is_file() and not self._anew else None
-        seconds = 0.0
+        seconds, self._is_new = 0.0, old is None
         if old is not None:
             self._refuse_changes(old, inputs)
             complete = old["finished"] and self._out.exists()
@@ -148,10 +148,21 @@ class Artefact:
         json.dumps(completed, allow_nan=False)
         self.manifest |= {**completed, "finished": True}
 
-    def __exit__(self, *exception: object) -> None:
-        if not self.finished:
-            self.manifest["seconds"] = round(time.monotonic() - self._began, 1)
-            self._write()
+    def __exit__(self, failure: type[BaseException] | None = None, *exception: object) -> None:
+        if self.finished:
+            return
+        self.manifest["seconds"] = round(time.monotonic() - self._began, 1)
+        self._write()
+        failed = failure is not None and issubclass(failure, Exception)  # not Ctrl-C
+        if failed and self._is_new and not self._read_only and not self._has_records():
+            self.path.unlink()  # nothing was done yet: the next run may have other settings
+
+    def _has_records(self) -> bool:
+        """Whether there is anything to resume from: a JSONL file, or a journal, of more than its first line."""
+        files = (
+            self._out.parent.glob(f"{self._out.name}*") if self._out.suffix in _FILE_SUFFIXES else self._out.rglob("*")
+        )
+        return any(file.read_bytes().count(b"\n") > 1 for file in files if file.suffix in (".jsonl", ".journal"))
 
     def _write(self) -> None:
         if not self._read_only:

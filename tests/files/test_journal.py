@@ -58,10 +58,15 @@ def test_a_damaged_line_is_named(tmp_path, damage):
         Journal(path, SETTINGS)
 
 
-def test_other_settings_are_refused(tmp_path):
-    Journal(tmp_path / "j.jsonl", SETTINGS).close()
+def test_other_settings_are_refused_once_there_is_a_record(tmp_path):
+    path = tmp_path / "j.jsonl"
+    Journal(path, {"model": "a typing error"}).close()
+    with Journal(path, SETTINGS) as journal:
+        journal.add("a", {})
     with pytest.raises(JournalError, match=r"more: not set then, 1 now\n  seed: 1 then, 2 now"):
-        Journal(tmp_path / "j.jsonl", {**SETTINGS, "seed": 2, "more": 1})
+        Journal(path, {**SETTINGS, "seed": 2, "more": 1})
+    with Journal(path, SETTINGS) as journal:
+        assert list(journal) == ["a"]
 
 
 def test_two_processes_do_not_write_one_journal(tmp_path):

@@ -18,6 +18,7 @@ import pytest
 
 from longshort_verl.config.compose import read_recipe
 from longshort_verl.evaluation.config import BASE, EvaluateConfig
+from longshort_verl.files.journal import Journal
 from longshort_verl.files.manifest import (
     Artefact,
     ManifestError,
@@ -185,6 +186,27 @@ def test_seconds_of_interrupted_runs_are_summed(tmp_path):
         raise RuntimeError
     make(out, {})
     assert read_manifest(out)["seconds"] >= spent
+
+
+@pytest.mark.parametrize("name", ["traces.jsonl", "importance"])
+@pytest.mark.parametrize("num_records", [0, 1])
+def test_a_run_that_fails_before_its_first_record_binds_nobody(tmp_path, name, num_records):
+    out = tmp_path / name
+    path = out.with_name(f"{name}.journal") if out.suffix else out / "journal.jsonl"
+
+    def fail():
+        with Artefact(out, config={"model": "typo"}), Journal(path, {}) as journal:
+            for number in range(num_records):
+                journal.add(str(number), {})
+            raise OSError("no such model")
+
+    with pytest.raises(OSError, match="no such model"):
+        fail()
+    if num_records:
+        with pytest.raises(ManifestError, match='model: "typo" then, "right" now'):
+            make(out, {"model": "right"})
+    else:
+        assert not make(out, {"model": "right"})
 
 
 def test_the_lineage_holds_every_stage_once(tmp_path):
