@@ -23,8 +23,8 @@ rm -f "$VERL_FILE_LOGGER_PATH"
 if [ -n "${PROBLEMS:-}" ]; then
   .venv/bin/longshort problems "$PROBLEMS" --out "$out/problems"
   # The tiny tokenizer reads bytes, so real problems are long; a batch cannot be larger than the file.
-  rows=$("$python" -c 'import json, sys; print(json.load(open(sys.argv[1]))["counts"]["rows"])' \
-    "$out/problems/train.parquet.manifest.json")
+  rows=$("$python" -c 'import json, sys; print(json.load(open(sys.argv[1]))["counts"]["train"])' \
+    "$out/problems/manifest.json")
   batch=$((rows < 16 ? rows : 16))
   set -- data.max_prompt_length=4096 data.train_batch_size=$batch \
     actor_rollout_ref.actor.ppo_mini_batch_size=$batch "$@"

@@ -408,8 +408,8 @@ def test_the_data_script_writes_what_training_reads(create, tmp_path, name, rows
     for part in parts:
         assert [p.prompt + suffix for p in parts[part]] == [p.prompt for p in single[part]]
         assert [p.answer for p in parts[part]] == [p.answer for p in single[part]]
-    manifest = json.loads((tmp_path / "out" / "train.parquet.manifest.json").read_text())
-    assert manifest["settings"]["left_out"] == [3]
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["counts"]["left_out"] == [3]
 
 
 def test_the_data_script_writes_the_test_split_whole(create, tmp_path):

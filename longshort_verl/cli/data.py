@@ -30,29 +30,17 @@ def problems(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
     suffix: Annotated[
-        str | None, typer.Option(help="Added to each problem: what a model that learns by itself is told.")
-    ] = None,
+        str, typer.Option(help="Added to each problem, for a single model without a system prompt.")
+    ] = "",
 ) -> None:
     """Check problems, row by row, and split them into verl's own format."""
-    import dataclasses
-
-    from longshort_verl.problems.read import split_problems, write_problems
-    from longshort_verl.problems.sets import read_training_problems
+    from longshort_verl.problems.write import make_training_files
 
     try:
-        found = read_training_problems(given)
-        rows = [dataclasses.replace(problem, prompt=problem.prompt + (suffix or "")) for problem in found.problems]
-        held_out = min(64, max(1, len(rows) // 4)) if num_val is None else num_val
-        train, val = split_problems(rows, num_validation=held_out, seed=seed)
+        lines = make_training_files(given, out, num_val=num_val, seed=seed, suffix=suffix)
     except ValueError as error:
         raise failure(error) from error
-    settings = {"given": given, "num_val": held_out, "seed": seed, "suffix": suffix}
-    inputs = {"file": Path(given)} if Path(given).is_file() else {}
-    for line in found.left_out:
-        typer.echo(f"left out: {line}")
-    for split, part in (("train", train), ("val", val)):
-        path = write_problems(part, out / f"{split}.parquet", split=split, inputs=inputs, settings=settings)
-        typer.echo(f"{len(part)} problems in {path}")
+    typer.echo("\n".join(lines))
 
 
 def traces(
@@ -65,16 +53,16 @@ def traces(
     import asyncio
     import dataclasses
     import hashlib
-    import json
 
     from rich.progress import Progress
 
     from longshort_verl.chains.sample import Reply, sample_traces, write_traces
     from longshort_verl.chains.traces_config import read_traces_config
     from longshort_verl.files.journal import Journal
+    from longshort_verl.files.manifest import Artefact
     from longshort_verl.generation.open import open_generator
-    from longshort_verl.grading import check_gold, grade
-    from longshort_verl.problems.read import check_answers, read_problems, write_manifest
+    from longshort_verl.grading import grade
+    from longshort_verl.problems.read import check_answers, read_problems
 
     async def run() -> list[Reply]:
         async with open_generator(config.model) as generator:
@@ -92,7 +80,7 @@ def traces(
 
     try:
         config, rows = read_traces_config(recipe, overrides or []), read_problems(file)
-        check_answers(rows, check_gold, path=file)
+        check_answers(rows, path=file)
         settings = {
             "model": config.model.path,
             "sampling": {**dataclasses.asdict(config.sampling), "num_samples": None},
@@ -103,9 +91,8 @@ def traces(
         found = write_traces(replies, out)
     except ValueError as error:
         raise failure(error) from error
-    write_manifest(
-        out, inputs={"problems": file}, counts=found, settings=json.loads(json.dumps(dataclasses.asdict(config)))
-    )
+    with Artefact(out, config=config, inputs={"problems": file}, anew=True) as artefact:
+        artefact.finish(counts=found)
     for outcome, number in found.items():
         typer.echo(f"{outcome}: {number}")
     typer.echo(f"written to {out}")

@@ -20,7 +20,8 @@ from longshort_verl.chains.scored_files import ColdStartError
 from longshort_verl.cold_start.dialogues import ColdDialogue
 from longshort_verl.dialogue import DialogueSettings, transcript
 from longshort_verl.files.atomic import write_atomically
-from longshort_verl.problems.read import split_problems, write_manifest, write_problems
+from longshort_verl.files.manifest import Artefact
+from longshort_verl.problems.write import split_problems, write_problems
 from longshort_verl.types import Message, Role, Turn
 
 
@@ -82,7 +83,7 @@ def write_cold_start(
     for side, part in sides.items():
         distinct = {one.problem.prompt: one.problem for one in part if one.problem}
         own = [replace(problem, index=number) for number, problem in enumerate(distinct.values())]
-        write_problems(own, out / f"problems_{side}.parquet", split=side, inputs=inputs, settings=config)
+        write_problems(own, out / f"problems_{side}.parquet", split=side)
         counts["num_problems"][side] = len(own)
         for role in Role:
             rows = [row for one in part if (row := _sft_row(one, role, settings)) is not None]
@@ -92,7 +93,8 @@ def write_cold_start(
                 )
             path = _write_parquet(rows, out / f"{role.value}_{side}.parquet")
             number = {"rows": len(rows), "outcomes": found}
-            write_manifest(path, inputs=inputs, counts=number, settings={**config, "split": side})
+            with Artefact(path, config={**config, "split": side}, inputs=inputs, anew=True) as artefact:
+                artefact.finish(counts=number)
             counts["num_rows"][f"{role.value}_{side}"] = len(rows)
     counts["num_tokens"] = {
         "traces": sum(one.num_trace_tokens for one in kept),

@@ -15,7 +15,7 @@ from longshort_verl.evaluation.run import Attempt, EvaluationSampling, run_pair,
 from longshort_verl.files.journal import Journal
 from longshort_verl.generation.base import load_tokenizer
 from longshort_verl.generation.open import open_generator, open_pair
-from longshort_verl.grading import check_gold, grade
+from longshort_verl.grading import grade
 from longshort_verl.problems.read import check_answers
 from longshort_verl.problems.sets import ProblemSet
 from longshort_verl.types import Grade
@@ -34,7 +34,7 @@ def read_attempts(sets: Sequence[ProblemSet], sampling: EvaluationSampling) -> l
     for one in sets:
         for sample in range(sampling.num_samples(one.num_samples)):
             problems = one.problems_of(sample)
-            check_answers(problems, check_gold, path=one.name)
+            check_answers(problems, path=one.name)
             attempts += [Attempt(problem_set=one.name, problem=problem, sample=sample) for problem in problems]
     return attempts
 

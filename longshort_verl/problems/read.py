@@ -1,65 +1,50 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""A user's problem file, checked and written in verl's RL schema: the first stage of the pipeline.
+"""Reads and checks a problem file: the first stage of the pipeline.
 
-``problems ─▶ chunk ─▶ importance ─▶ …``: every later stage reads what `write_problems` wrote, and so does
-verl's own loader (``datasets.load_dataset("parquet", …)``). A file comes in one of two shapes, told apart by its
-columns: *plain* (``problem`` or ``question``, and ``answer``) or *verl* (``prompt``, ``reward_model`` and
-optionally ``data_source``). Where a file has the columns of both, verl's are read, as verl itself would.
+A file is JSON, JSONL or Parquet. Its columns are *plain* (``problem`` or ``question``, and ``answer``) or *verl's*
+(``prompt``, ``reward_model``); ``data_source`` is optional in both. A file with the columns of both is read as verl
+reads it.
 
-A bad file fails here, before any model loads, with one `ProblemFileError` that names every bad row. In a
-``.jsonl`` file a row is named by its line, counted from 1; elsewhere by its index, counted from 0. Prompts and
-text answers are kept byte for byte; numbers become canonical text (``27.0`` → ``27``).
-
-Pure: no verl, no ray, no torch.
+A bad file fails here, before any model loads, with one `ProblemFileError` that names every bad row: by its line,
+counted from 1, in a ``.jsonl`` file, and elsewhere by its index, counted from 0. Prompts and text answers are kept
+byte for byte; numbers become canonical text (``27.0`` → ``27``).
 """
 
 from __future__ import annotations
 
 import codecs
-import hashlib
 import json
 import logging
 import math
 import os
-import platform
 import reprlib
-import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from enum import Enum
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from longshort_verl.files.atomic import write_atomically
+from longshort_verl.grading import check_gold
 from longshort_verl.types import Problem
 
 logger = logging.getLogger(__name__)
 
-VERL_SCHEMA = pa.schema(
-    [
-        ("data_source", pa.string()),
-        ("prompt", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
-        ("ability", pa.string()),
-        ("reward_model", pa.struct([("style", pa.string()), ("ground_truth", pa.string())])),
-        ("extra_info", pa.struct([("index", pa.int64()), ("split", pa.string())])),
-    ]
-)
-"""One row of verl's RL data, as its loader and reward managers read it."""
-
 _SUFFIXES = (".json", ".jsonl", ".parquet")
 _PROMPT_COLUMNS = ("problem", "question")
+_PLAIN_COLUMNS = (*_PROMPT_COLUMNS, "answer", "data_source")
+_VERL_COLUMNS = ("prompt", "reward_model", "data_source")
 _MEDIA_COLUMNS = ("images", "videos", "audios")  # verl's names; a Problem is text
-_USED_COLUMNS = (*_PROMPT_COLUMNS, "answer", "prompt", "reward_model", "data_source")
-_MISSING_TEXTS = ("nan", "<na>")  # what pandas' astype(str) makes of a missing value; no gold answer reads so
+_MISSING_TEXTS = ("nan", "<na>")  # what pandas' astype(str) makes of a missing value
 _MAX_EXACT_FLOAT = 2**53  # beyond it neighbouring integers share one double
 _MAX_FAULTS_IN_FULL = 10
 _MAX_RANGES = 50
+_ONE_MESSAGE = 'expected [{"role": "user", "content": "…"}]'
+_WRITE_PROBLEM = "write the problem's text or remove the row"
+_GIVE_ANSWER = "give the row its gold answer or remove it"
 
 _shorten = reprlib.Repr()
 _shorten.maxstring = _shorten.maxother = 80
@@ -69,42 +54,28 @@ class ProblemFileError(ValueError):
     """A problem file cannot be used. The message names the file, the rows, what is wrong and the cure."""
 
     rows: tuple[int, ...] = ()
-    """Index from 0 of every bad row; empty when the fault is the file's as a whole."""
+    """Index from 0 of every bad row; empty if the whole file is at fault."""
 
 
 class _Fault(ValueError):
-    """One thing wrong with one row, or with the file before it has rows; becomes part of a ProblemFileError."""
-
-
-class _Shape(Enum):
-    """Which columns hold the problem and its answer."""
-
-    PLAIN = "plain"
-    VERL = "verl"
-
-
-class _RepeatedKey:
-    """Stands for a JSON object that has one key twice, of which Python would drop the first in silence."""
-
-    def __init__(self, key: str) -> None:
-        self.key = key
+    """One thing wrong with a row, or with the file as a whole; becomes part of a ProblemFileError."""
 
 
 def read_problems(path: str | os.PathLike[str], *, source: str | None = None) -> list[Problem]:
-    """Read and validate a problem file in either shape.
+    """Read and check a problem file with plain or verl's columns.
 
     ``Problem.index`` is the row's position in this file. ``Problem.source`` is ``source``, else the row's
-    ``data_source``, else the file's stem. Columns that are not used, verl's ``ability`` and ``extra_info`` among
-    them, are ignored, and logged.
+    ``data_source``, else the file's stem. Unused columns, such as verl's ``ability`` and ``extra_info``, are ignored
+    and logged.
 
     Raises:
-        ProblemFileError: the file is missing, of another kind, unreadable or without rows, or any row is
-            bad; all bad rows are in the one error.
+        ProblemFileError: the file is missing, of another kind, unreadable or without rows, or any row is bad; the
+            error names all bad rows.
     """
     path = Path(path)
     try:
         if source is not None:
-            _check_text(source, "the source name", "pass another name")
+            check_text(source, "the source name", "pass another name")
         columns, rows = _read_rows(path)
     except _Fault as fault:
         raise ProblemFileError(f"{path}: {fault}") from fault
@@ -112,23 +83,68 @@ def read_problems(path: str | os.PathLike[str], *, source: str | None = None) ->
 
 
 def problems_from_rows(rows: Sequence[Mapping[str, Any]], *, where: str, source: str) -> list[Problem]:
-    """The problems of rows that another reader has read, in either shape; ``where`` names them in messages.
+    """The problems of rows in memory; ``where`` names the rows in messages.
 
     Raises:
         ProblemFileError: there is no row, or any row is bad.
     """
-    columns = list(dict.fromkeys(key for row in rows for key in row))
     if not rows:
         raise ProblemFileError(f"{where}: has no rows; give it at least one problem")
+    columns = list(dict.fromkeys(key for row in rows for key in row))
     return _read_all(columns, [dict(row) for row in rows], where=Path(where), source=source, default_source=source)
+
+
+def check_prompt_lengths(
+    problems: Sequence[Problem], count_tokens: Callable[[str], int], limit: int, *, path: str | os.PathLike[str]
+) -> None:
+    """Check that every prompt has at most ``limit`` tokens, as ``count_tokens`` counts them.
+
+    ``path`` is the file that the problems were read from, for the message.
+
+    Raises:
+        ValueError: the limit is below 1.
+        ProblemFileError: a prompt is longer; verl would drop it without naming it.
+    """
+    if limit < 1:
+        raise ValueError(f"the prompt limit is {limit} tokens; set data.max_prompt_length to 1 or more")
+    lengths = [count_tokens(problem.prompt) for problem in problems]
+    faults = [
+        (problem.index, f"{length} tokens: {_shorten.repr(problem.prompt)}")
+        for problem, length in zip(problems, lengths, strict=True)
+        if length > limit
+    ]
+    if faults:
+        cure = f"Raise data.max_prompt_length to {max(lengths)} or more, or remove these rows."
+        what = f"are longer than the prompt limit of {limit} tokens"
+        raise row_error(Path(path), faults, num_rows=len(problems), what=what, cure=cure)
+
+
+def check_answers(problems: Sequence[Problem], *, path: str | os.PathLike[str]) -> None:
+    """Check that every gold answer can be graded (:func:`longshort_verl.grading.check_gold`).
+
+    ``path`` is the file that the problems were read from, for the message.
+
+    Raises:
+        ProblemFileError: at least one answer cannot.
+    """
+    faults: list[tuple[int, str]] = []
+    for problem in problems:
+        try:
+            check_gold(problem.answer)
+        except ValueError as fault:
+            faults.append((problem.index, str(fault)))
+    if faults:
+        cure = "Correct these answers or remove the rows."
+        what = "have an answer that cannot be graded"
+        raise row_error(Path(path), faults, num_rows=len(problems), what=what, cure=cure)
 
 
 def _read_all(
     columns: Sequence[str], rows: Sequence[Any], *, where: Path, source: str | None, default_source: str
 ) -> list[Problem]:
     try:
-        has_objects = any(isinstance(row, dict) for row in rows)
-        shape = _find_shape(columns) if has_objects else None
+        # Without any object, each row has its own fault.
+        used = _used_columns(columns) if any(isinstance(row, dict) for row in rows) else _PLAIN_COLUMNS
     except _Fault as fault:
         raise ProblemFileError(f"{where}: {fault}") from fault
 
@@ -136,189 +152,18 @@ def _read_all(
     faults: list[tuple[int, str]] = []
     for index, row in enumerate(rows):
         try:
-            problems.append(_read_row(row, shape=shape, source=source, default_source=default_source, index=index))
+            prompt, answer, name = _read_row(row, is_verl=used is _VERL_COLUMNS, source=source)
+            problems.append(Problem(prompt=prompt, answer=answer, source=name or default_source, index=index))
         except _Fault as fault:
             faults.append((index, str(fault)))
     if faults:
-        raise _error(where, faults, num_rows=len(rows), what="cannot be used")
+        raise row_error(where, faults, num_rows=len(rows), what="cannot be used")
 
-    unused = sorted(set(columns) - set(_USED_COLUMNS))
-    if shape is _Shape.VERL:
-        unused = sorted(set(columns) - {"prompt", "reward_model", "data_source"})
+    unused = sorted(set(columns) - set(used))
     if unused:
         logger.info("%s: columns not used: %s", where, ", ".join(unused))
     _warn_of_duplicates(where, problems)
     return problems
-
-
-def write_problems(
-    problems: Sequence[Problem],
-    path: str | os.PathLike[str],
-    *,
-    split: str,
-    inputs: Mapping[str, Path] | None = None,
-    settings: Mapping[str, Any] | None = None,
-) -> Path:
-    """Write verl's RL parquet schema and, beside it, ``<path>.manifest.json``; return the parquet's path.
-
-    Atomic: a reader sees the old file or the new one. The same problems and split give the same bytes (under one
-    pyarrow version). ``extra_info.index`` is ``Problem.index``, so after `split_problems` it still names the
-    row of the file that was read. ``inputs`` and ``settings`` go into the manifest.
-
-    Raises:
-        ValueError: the path does not end in ``.parquet``, there are no problems, or the split has no name.
-        ProblemFileError: a problem has an empty text or one that cannot be encoded.
-    """
-    path = Path(path)
-    if path.suffix != ".parquet":
-        raise ValueError(f"cannot write {str(path)!r}: verl loads only files that end in .parquet; rename it")
-    if not problems:
-        raise ValueError(f"cannot write {path}: there are no problems; verl cannot train on an empty file")
-    if not split.strip():
-        raise ValueError(f"split is {split!r}; name it, for example 'train' or 'test'")
-    faults: list[tuple[int, str]] = []
-    for problem in problems:
-        try:
-            for name in ("prompt", "answer", "source"):
-                _check_text(getattr(problem, name), name, "correct the Problem")
-        except _Fault as fault:
-            faults.append((problem.index, str(fault)))
-    if faults:
-        raise _error(path, faults, num_rows=len(problems), what="cannot be written")
-
-    table = pa.Table.from_pylist(
-        [
-            {
-                "data_source": problem.source,
-                "prompt": [{"role": "user", "content": problem.prompt}],
-                "ability": "math",
-                "reward_model": {"style": "rule", "ground_truth": problem.answer},
-                "extra_info": {"index": problem.index, "split": split},
-            }
-            for problem in problems
-        ],
-        schema=VERL_SCHEMA,
-    )
-    write_atomically(path, lambda temporary: pq.write_table(table, temporary))
-    write_manifest(
-        path,
-        inputs=inputs or {},
-        counts={
-            "rows": len(problems),
-            "distinct_problems": len({_text_key(problem.prompt) for problem in problems}),
-            "rows_by_source": dict(Counter(problem.source for problem in problems)),
-        },
-        settings={**(settings or {}), "split": split},
-    )
-    return path
-
-
-def write_manifest(
-    path: str | os.PathLike[str],
-    *,
-    inputs: Mapping[str, Path],
-    counts: Mapping[str, Any],
-    settings: Mapping[str, Any],
-) -> Path:
-    """Write ``<path>.manifest.json``, which says what the artefact at ``path`` was made from; return its path.
-
-    Holds no time stamp, so that the same inputs, code and place give the same manifest. A commit or a package
-    version that cannot be found is null.
-
-    Raises:
-        OSError: the artefact or an input cannot be read.
-        TypeError, ValueError: counts or settings hold what JSON cannot.
-    """
-    path = Path(path)
-    manifest = {
-        "output": {"path": path.name, "sha256": _sha256(path)},
-        "inputs": {name: {"path": str(file), "sha256": _sha256(Path(file))} for name, file in inputs.items()},
-        "counts": counts,
-        "settings": settings,
-        "longshort_verl": _package_version(),
-        "python": platform.python_version(),
-        "git_commit": _git_commit(),
-    }
-    text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-    manifest_path = path.with_name(path.name + ".manifest.json")
-    write_atomically(manifest_path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    return manifest_path
-
-
-def check_prompt_lengths(
-    problems: Sequence[Problem],
-    count_tokens: Callable[[str], int],
-    limit: int,
-    *,
-    path: str | os.PathLike[str],
-) -> None:
-    """Check that every prompt has at most ``limit`` tokens; ``count_tokens`` counts what the model will see.
-
-    ``path`` is the file that the problems were read from, for the message.
-
-    Raises:
-        ValueError: the limit is below 1.
-        ProblemFileError: at least one prompt is longer; verl would drop it without a word about which.
-    """
-    if limit < 1:
-        raise ValueError(f"the prompt limit is {limit} tokens; set data.max_prompt_length to 1 or more")
-    faults: list[tuple[int, str]] = []
-    longest = 0
-    for problem in problems:
-        num_tokens = count_tokens(problem.prompt)
-        longest = max(longest, num_tokens)
-        if num_tokens > limit:
-            faults.append((problem.index, f"{num_tokens} tokens: {_shorten.repr(problem.prompt)}"))
-    if faults:
-        cure = f"Raise data.max_prompt_length to {longest} or more, or remove these rows."
-        what = f"are longer than the prompt limit of {limit} tokens"
-        raise _error(Path(path), faults, num_rows=len(problems), what=what, cure=cure)
-
-
-def check_answers(problems: Sequence[Problem], check: Callable[[str], None], *, path: str | os.PathLike[str]) -> None:
-    """Run a gold-answer check (``grading.check_gold``), which raises ValueError, on every answer.
-
-    ``path`` is the file that the problems were read from, for the message.
-
-    Raises:
-        ProblemFileError: the check refused at least one answer; anything but a ValueError passes through.
-    """
-    faults: list[tuple[int, str]] = []
-    for problem in problems:
-        try:
-            check(problem.answer)
-        except ValueError as fault:
-            faults.append((problem.index, f"answer {_shorten.repr(problem.answer)}: {fault}"))
-    if faults:
-        cure = "Correct these answers or remove the rows."
-        raise _error(Path(path), faults, num_rows=len(problems), what="have an answer that is refused", cure=cure)
-
-
-def split_problems(
-    problems: Sequence[Problem], *, num_validation: int, seed: int
-) -> tuple[list[Problem], list[Problem]]:
-    """Split into (training, validation), each in the order of the input.
-
-    Validation holds ``num_validation`` distinct problems, with all their duplicates: texts that differ in
-    white space only count as one, and none is ever on both sides. Which ones is decided by a hash of seed and
-    text, so neither the order of the rows nor the Python version changes the split.
-
-    Raises:
-        ValueError: ``num_validation`` is below 1, or not one distinct problem would be left to train on.
-    """
-    texts = {_text_key(problem.prompt) for problem in problems}
-    if num_validation < 1:
-        raise ValueError(f"num_validation is {num_validation}; a validation set needs at least 1 problem")
-    if len(texts) <= num_validation:
-        raise ValueError(
-            f"{len(problems)} rows with {len(texts)} distinct problems are too few for {num_validation} validation "
-            f"problems and at least 1 to train on; add rows or lower num_validation"
-        )
-    order = sorted(texts, key=lambda text: hashlib.sha256(f"{seed}\n{text}".encode()).digest())
-    chosen = set(order[:num_validation])
-    training = [problem for problem in problems if _text_key(problem.prompt) not in chosen]
-    validation = [problem for problem in problems if _text_key(problem.prompt) in chosen]
-    return training, validation
 
 
 # Reading files -------------------------------------------------------------------------------------------------------
@@ -326,20 +171,20 @@ def split_problems(
 
 def _read_rows(path: Path) -> tuple[list[str], list[Any]]:
     """Columns and rows of a file; a row that cannot be read is a `_Fault` in its place."""
-    if path.suffix.lower() not in _SUFFIXES:
+    suffix = path.suffix.lower()
+    if suffix not in _SUFFIXES:
         raise _Fault(f"unsupported suffix {path.suffix!r}; convert the file to one of {', '.join(_SUFFIXES)}")
     if path.is_dir():
         raise _Fault("is a folder; name the file in it")
     if not path.exists():
         raise _Fault("no such file; check the path")
     try:
-        if path.suffix.lower() == ".parquet":
+        if suffix == ".parquet":
             columns, rows = _read_parquet(path)
         else:
-            read = _read_jsonl if path.suffix.lower() == ".jsonl" else _read_json
             # Windows editors write a byte order mark; it is no part of the text.
             data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-            rows = read(data) if data.strip() else []
+            rows = (_read_jsonl(data) if suffix == ".jsonl" else _read_json(data)) if data.strip() else []
             columns = list(dict.fromkeys(key for row in rows if isinstance(row, dict) for key in row))
     except OSError as error:
         raise _Fault(f"cannot be read: {error}") from error
@@ -350,7 +195,7 @@ def _read_rows(path: Path) -> tuple[list[str], list[Any]]:
 
 def _read_json(data: bytes) -> list[Any]:
     cure = "correct it, or rename the file to .jsonl if it has one object per line"
-    rows = _parse_json(_decode(data), one_line=False, cure=cure)
+    rows = _parse_json(data, one_line=False, cure=cure)
     if not isinstance(rows, list):
         raise _Fault(
             f"its top level is {_kind(rows)}, expected a list of objects; write it as "
@@ -361,33 +206,25 @@ def _read_json(data: bytes) -> list[Any]:
 
 def _read_jsonl(data: bytes) -> list[Any]:
     # Not str.splitlines(), which would also break a row at a raw U+2028 inside a string.
-    lines = data.split(b"\n")
-    while not lines[-1].strip():
-        lines.pop()
-    return [_read_jsonl_line(line) for line in lines]
+    return [_read_jsonl_line(line) for line in data.rstrip().split(b"\n")]
 
 
 def _read_jsonl_line(line: bytes) -> Any:
     if not line.strip():
         return _Fault("is blank; remove the line")  # so that the line number is always the index plus one
     try:
-        return _parse_json(_decode(line), one_line=True, cure="put one whole JSON object on each line")
+        return _parse_json(line, one_line=True, cure="put one whole JSON object on each line")
     except _Fault as fault:
         return fault
 
 
-def _decode(data: bytes) -> str:
+def _parse_json(data: bytes, *, one_line: bool, cure: str) -> Any:
     try:
-        return data.decode("utf-8")
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_object_from_pairs)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         where = f"at byte {error.start}" + (f" (line {line})" if b"\n" in data else "")
         raise _Fault(f"is not UTF-8: byte 0x{data[error.start]:02x} {where}; save it again as UTF-8") from error
-
-
-def _parse_json(text: str, *, one_line: bool, cure: str) -> Any:
-    try:
-        return json.loads(text, object_pairs_hook=_object_from_pairs)
     except json.JSONDecodeError as error:
         where = f"column {error.colno}" if one_line else f"line {error.lineno}, column {error.colno}"
         raise _Fault(f"invalid JSON at {where}: {error.msg}; {cure}") from error
@@ -397,12 +234,13 @@ def _parse_json(text: str, *, one_line: bool, cure: str) -> Any:
         raise _Fault(f"JSON holds a number that Python cannot read ({error}); write it as text") from error
 
 
-def _object_from_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _RepeatedKey:
+def _object_from_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _Fault:
+    """An object; a fault in its place if one key is repeated, since Python would silently drop the first value."""
     row = dict(pairs)
     if len(row) == len(pairs):
         return row
     (key, _), *_ = Counter(key for key, _ in pairs).most_common(1)
-    return _RepeatedKey(key)
+    return _Fault(f"has the key {_shorten.repr(key)} more than once; keep one")
 
 
 def _read_parquet(path: Path) -> tuple[list[str], list[Any]]:
@@ -415,11 +253,12 @@ def _read_parquet(path: Path) -> tuple[list[str], list[Any]]:
         repeated = [name for name, count in Counter(columns).items() if count > 1]
         if repeated:
             raise _Fault(f"has columns of the same name: {', '.join(repeated)}; rename or remove all but one")
-        if columns and file.metadata.num_rows:
-            _check_answer_type(file.schema_arrow, _find_shape(columns))
-        wanted = [name for name in columns if name in _USED_COLUMNS]
+        if not columns or not file.metadata.num_rows:
+            return columns, []
+        used = _used_columns(columns)
+        _check_answer_type(file.schema_arrow, "reward_model.ground_truth" if used is _VERL_COLUMNS else "answer")
         try:
-            table = file.read(columns=wanted)
+            table = file.read(columns=[name for name in columns if name in used])
         except pa.ArrowException as error:
             raise _Fault(f"its data cannot be read: {error}; write it again") from error
     try:
@@ -437,34 +276,30 @@ def _read_parquet_row(row: pa.Table) -> Any:
         return _Fault(f"cannot be read: {error}; store the value as text")
 
 
-def _check_answer_type(schema: pa.Schema, shape: _Shape) -> None:
-    """Refuse half and single precision: 0.1 would come back as 0.10000000149011612, a wrong gold answer."""
-    name = "answer"
-    kind = None
-    if shape is _Shape.PLAIN:
-        kind = schema.field("answer").type
-    else:
-        name = "reward_model.ground_truth"
-        struct = schema.field("reward_model").type
-        if pa.types.is_struct(struct) and struct.get_field_index("ground_truth") >= 0:
-            kind = struct.field("ground_truth").type
-    if kind is not None and (pa.types.is_float16(kind) or pa.types.is_float32(kind)):
+def _check_answer_type(schema: pa.Schema, name: str) -> None:
+    """Refuse half and single precision: 0.1 would be read as 0.10000000149011612, a wrong gold answer."""
+    column, _, key = name.partition(".")
+    kind = schema.field(column).type
+    if key:
+        if not pa.types.is_struct(kind) or kind.get_field_index(key) < 0:
+            return
+        kind = kind.field(key).type
+    if pa.types.is_float16(kind) or pa.types.is_float32(kind):
         raise _Fault(f"column {name} is of type {kind}, which cannot hold decimals exactly; store answers as text")
 
 
-def _find_shape(columns: Iterable[str]) -> _Shape:
-    columns = list(columns)
+def _used_columns(columns: Sequence[str]) -> tuple[str, ...]:
+    """_PLAIN_COLUMNS or _VERL_COLUMNS, whichever the file has."""
     media = [name for name in _MEDIA_COLUMNS if name in columns]
     if media:
         raise _Fault(f"has columns of media ({', '.join(media)}), but problems are text only; remove the columns")
-    if "prompt" in columns and "reward_model" in columns:
-        return _Shape.VERL
+    missing = [name for name in ("prompt", "reward_model") if name not in columns]
+    if not missing:
+        return _VERL_COLUMNS
     has_problem = any(name in columns for name in _PROMPT_COLUMNS)
     if has_problem and "answer" in columns:
-        return _Shape.PLAIN
-    if "prompt" in columns or "reward_model" in columns:
-        missing = [name for name in ("prompt", "reward_model") if name not in columns]
-    else:
+        return _PLAIN_COLUMNS
+    if len(missing) == 2:
         missing = ([] if has_problem else ["problem (or question)"]) + ([] if "answer" in columns else ["answer"])
     raise _Fault(
         f"missing columns: {', '.join(missing)}; it has: {_shorten.repr(sorted(columns))}. A file needs either problem "
@@ -475,70 +310,70 @@ def _find_shape(columns: Iterable[str]) -> _Shape:
 # Reading rows --------------------------------------------------------------------------------------------------------
 
 
-def _read_row(row: Any, *, shape: _Shape | None, source: str | None, default_source: str, index: int) -> Problem:
+def _read_row(row: Any, *, is_verl: bool, source: str | None) -> tuple[str, str, str]:
+    """Prompt, answer and data source: ``source`` if given, else the row's own, empty if it has none."""
     if isinstance(row, _Fault):
         raise row
-    if isinstance(row, _RepeatedKey):
-        raise _Fault(f"has the key {_shorten.repr(row.key)} more than once; keep one")
     if not isinstance(row, dict):
         raise _Fault(f"is {_kind(row)}: {_shorten.repr(row)}, expected an object; write it as {{…}} with the columns")
-    prompt = answer = ""
-    name = source or default_source
-    faults: list[str] = []
-    try:
-        prompt = _plain_prompt(row) if shape is _Shape.PLAIN else _verl_prompt(row)
-    except _Fault as fault:
-        faults.append(str(fault))
-    try:
-        answer = canonical_answer(row.get("answer")) if shape is _Shape.PLAIN else _verl_answer(row)
-    except _Fault as fault:
-        faults.append(str(fault))
-    try:
-        if source is None and row.get("data_source") is not None:
-            name = _check_text(row["data_source"], "data_source", "name the data set, or pass a source")
-    except _Fault as fault:
-        faults.append(str(fault))
+    readers = [_verl_prompt, _verl_answer] if is_verl else [_plain_prompt, _plain_answer]
+    readers.append(_source if source is None else lambda row: source)
+    values, faults = [], []
+    for read in readers:
+        try:
+            values.append(read(row))
+        except _Fault as fault:
+            faults.append(str(fault))
     if faults:
         raise _Fault("; also: ".join(faults))
-    return Problem(prompt=prompt, answer=answer, source=name, index=index)
+    return values[0], values[1], values[2]
+
+
+def _source(row: dict[str, Any]) -> str:
+    source = row.get("data_source")
+    return "" if source is None else check_text(source, "data_source", "name the data set, or pass a source")
 
 
 def _plain_prompt(row: dict[str, Any]) -> str:
-    found = [name for name in _PROMPT_COLUMNS if row.get(name) is not None]
-    if len(found) == 2 and row["problem"] != row["question"]:
-        raise _Fault("problem and question differ; keep the one that is to be asked")
-    name = found[0] if found else next((name for name in _PROMPT_COLUMNS if name in row), "problem")
-    return _check_text(row.get(name), name, "write the problem's text or remove the row")
+    names = [name for name in _PROMPT_COLUMNS if row.get(name) is not None]
+    if len(names) == 2 and row["problem"] != row["question"]:
+        raise _Fault("problem and question differ; keep the one to ask")
+    name = next((name for name in (*names, *_PROMPT_COLUMNS) if name in row), "problem")
+    return check_text(row.get(name), name, _WRITE_PROBLEM)
+
+
+def _plain_answer(row: dict[str, Any]) -> str:
+    return canonical_answer(row.get("answer"))
 
 
 def _verl_prompt(row: dict[str, Any]) -> str:
     """Text of a prompt that is one user message."""
-    expected = 'expected [{"role": "user", "content": "…"}]'
     messages = row.get("prompt")
     if messages is None:
-        raise _Fault(f"prompt is missing; {expected}")
+        raise _Fault(f"prompt is missing; {_ONE_MESSAGE}")
     if not isinstance(messages, list):
-        raise _Fault(f"prompt is {_kind(messages)}: {_shorten.repr(messages)}; {expected}")
+        raise _Fault(f"prompt is {_kind(messages)}: {_shorten.repr(messages)}; {_ONE_MESSAGE}")
     if not messages:
-        raise _Fault(f"prompt has no messages; {expected}")
+        raise _Fault(f"prompt has no messages; {_ONE_MESSAGE}")
     for message in messages:
         if not isinstance(message, dict):
-            raise _Fault(f"prompt holds {_kind(message)}: {_shorten.repr(message)}, which is no message; {expected}")
+            kind = f"{_kind(message)}: {_shorten.repr(message)}"
+            raise _Fault(f"prompt holds {kind}, which is no message; {_ONE_MESSAGE}")
     roles = [message.get("role") for message in messages]
     if "system" in roles:
         content = messages[roles.index("system")].get("content")
         raise _Fault(
-            f"prompt has a system message: {_shorten.repr(content)}; remove it: the system prompts of the long and "
-            "the short role are the package's own"
+            f"prompt has a system message: {_shorten.repr(content)}; remove it: the package has its own system prompts "
+            "for the long and the short role"
         )
     if roles[-1] != "user":
-        raise _Fault(f"the last message of prompt is from {_shorten.repr(roles[-1])}, not from user; {expected}")
+        raise _Fault(f"the last message of prompt is from {_shorten.repr(roles[-1])}, not from user; {_ONE_MESSAGE}")
     if len(roles) > 1:
         raise _Fault(
             f"prompt has {len(roles)} messages, from {_shorten.repr(roles)}, expected exactly one user message; "
             "put the whole problem into one"
         )
-    return _check_text(messages[0].get("content"), "the prompt's content", "write the problem's text or remove the row")
+    return check_text(messages[0].get("content"), "the prompt's content", _WRITE_PROBLEM)
 
 
 def _verl_answer(row: dict[str, Any]) -> str:
@@ -553,18 +388,21 @@ def _verl_answer(row: dict[str, Any]) -> str:
 
 
 def canonical_answer(value: Any, name: str = "answer") -> str:
-    """An answer as text: text as it is, a number in plain decimal notation without a needless fraction."""
-    cure = "give the row its gold answer or remove it"
+    """A gold answer as text: text unchanged, a number in plain decimal notation without trailing zeros.
+
+    Raises:
+        ValueError: the value is missing, not finite, too large for an exact float, or neither text nor a number.
+    """
     if isinstance(value, str):
         if value.strip().lower() in _MISSING_TEXTS:
-            raise _Fault(f"{name} is {value!r}, the trace of a missing value; {cure}")
-        return _check_text(value, name, cure)
+            raise _Fault(f"{name} is {value!r}, the trace of a missing value; {_GIVE_ANSWER}")
+        return check_text(value, name, _GIVE_ANSWER)
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal, type(None))):
         raise _Fault(f"{name} is {_kind(value)}: {_shorten.repr(value)}, expected text or a number; write it as text")
     if isinstance(value, int):
         return str(value)
     if value is None or math.isnan(value):
-        raise _Fault(f"{name} is missing{'' if value is None else ' (NaN)'}; {cure}")
+        raise _Fault(f"{name} is missing{'' if value is None else ' (NaN)'}; {_GIVE_ANSWER}")
     if math.isinf(value):
         raise _Fault(f"{name} is infinite ({value}); write it as text, for example '\\infty'")
     if isinstance(value, float):
@@ -577,8 +415,8 @@ def canonical_answer(value: Any, name: str = "answer") -> str:
     return "0" if text == "-0" else text
 
 
-def _check_text(value: Any, name: str, cure: str) -> str:
-    """The value itself, if it is text that says something and that UTF-8 can hold."""
+def check_text(value: Any, name: str, cure: str) -> str:
+    """The value itself. Raises ValueError if it is not text, is blank, or cannot be encoded as UTF-8."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         raise _Fault(f"{name} is missing{'' if value is None else ' (NaN)'}; {cure}")
     if not isinstance(value, str):
@@ -588,7 +426,7 @@ def _check_text(value: Any, name: str, cure: str) -> str:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
-        # JSON may write half of a surrogate pair ("\ud83d"); neither parquet nor a tokenizer can hold it.
+        # JSON may hold half of a surrogate pair ("\ud83d"); neither parquet nor a tokenizer can.
         raise _Fault(
             f"{name} has a lone surrogate U+{ord(value[error.start]):04X} at character {error.start} (from 0), which "
             "is no Unicode text; correct or remove the character"
@@ -597,15 +435,15 @@ def _check_text(value: Any, name: str, cure: str) -> str:
 
 
 def _kind(value: Any) -> str:
-    """What a value is, in the words of JSON where it has some."""
-    if isinstance(value, _RepeatedKey):
-        return f"an object with the key {_shorten.repr(value.key)} more than once"
+    """The kind of a value, in JSON's words where it has some."""
+    if isinstance(value, _Fault):
+        return f"an object that {value}"
     names = {bool: "a boolean", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
     return "null" if value is None else names.get(type(value), f"of type {type(value).__name__}")
 
 
-def _text_key(text: str) -> str:
-    """What makes two problems the same: their text, whatever its white space."""
+def text_key(text: str) -> str:
+    """Two problems are the same if this is equal: their text with each run of white space as one space."""
     return " ".join(text.split())
 
 
@@ -613,7 +451,7 @@ def _warn_of_duplicates(path: Path, problems: Sequence[Problem]) -> None:
     first: dict[str, Problem] = {}
     num_repeats = num_conflicts = 0
     for problem in problems:
-        earlier = first.setdefault(_text_key(problem.prompt), problem)
+        earlier = first.setdefault(text_key(problem.prompt), problem)
         if earlier is not problem:
             num_repeats += 1
             num_conflicts += earlier.answer != problem.answer
@@ -630,12 +468,11 @@ def _warn_of_duplicates(path: Path, problems: Sequence[Problem]) -> None:
 # Messages ------------------------------------------------------------------------------------------------------------
 
 
-def _error(
+def row_error(
     path: Path, faults: Sequence[tuple[int, str]], *, num_rows: int, what: str, cure: str = ""
 ) -> ProblemFileError:
-    """One error for all bad rows: the first in full, the others by number."""
-    by_line = path.suffix.lower() == ".jsonl"
-    word, first = ("line", 1) if by_line else ("row", 0)
+    """One error for all bad rows: the first ones in full, the others by number."""
+    word, first = ("line", 1) if path.suffix.lower() == ".jsonl" else ("row", 0)
     lines = [f"{path}: {len(faults)} of {num_rows} rows {what} ({word}s counted from {first})."]
     lines += [f"  {word} {index + first}: {fault}" for index, fault in faults[:_MAX_FAULTS_IN_FULL]]
     rest = [index + first for index, _ in faults[_MAX_FAULTS_IN_FULL:]]
@@ -647,7 +484,7 @@ def _error(
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """``[3, 4, 5, 9]`` as ``3-5, 9``; cut after many, so that a log line stays one."""
+    """``[3, 4, 5, 9]`` as ``3-5, 9``, cut after _MAX_RANGES."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][1] + 1:
@@ -656,32 +493,3 @@ def _ranges(numbers: Sequence[int]) -> str:
             runs.append([number, number])
     parts = [str(start) if start == end else f"{start}-{end}" for start, end in runs[:_MAX_RANGES]]
     return ", ".join(parts + (["…"] if len(runs) > _MAX_RANGES else []))
-
-
-# Writing -------------------------------------------------------------------------------------------------------------
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _package_version() -> str | None:
-    try:
-        return metadata.version("longshort-verl")
-    except metadata.PackageNotFoundError:
-        return None  # run from a checkout that is not installed
-
-
-def _git_commit() -> str | None:
-    """Commit of the repository around the working folder."""
-    try:
-        result = subprocess.run(
-            ["git", "rev-parse", "--verify", "HEAD"], capture_output=True, text=True, timeout=30, check=False
-        )
-    except (FileNotFoundError, subprocess.TimeoutExpired):
-        return None  # no git here
-    return result.stdout.strip() if result.returncode == 0 else None

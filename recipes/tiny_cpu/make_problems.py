@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from task import THINKER_STEPS, distinct_problems, solve
 
-from longshort_verl.problems.read import write_problems
+from longshort_verl.problems.write import write_problems
 from longshort_verl.types import Problem
 
 SOURCE = "tiny_cpu/arithmetic"

@@ -392,8 +392,8 @@ def test_the_same_inputs_give_the_same_bytes_and_the_manifest_names_them(tmp_pat
     path = scored_file(tmp_path, [scored_row(f"{n}", f"problem {n}") for n in range(8)])
     make(path, tmp_path / "a")
     make(path, tmp_path / "b")
-    files = sorted(file.name for file in (tmp_path / "a").iterdir())
-    assert len(files) == 2 + 2 * 6
+    files = sorted(file.name for file in (tmp_path / "a").iterdir() if not file.name.endswith(".manifest.json"))
+    assert len(files) == 2 + 6
     for name in files:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
     make(path, tmp_path / "c", seed=4)

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from longshort_verl.cli.app import app
-from longshort_verl.problems.read import write_problems
+from longshort_verl.problems.write import write_problems
 from longshort_verl.types import Problem
 from tests.support.configs import ROOT
 from tests.support.engines import engine_environment

@@ -1,26 +1,19 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Reading, checking, splitting and writing problem files.
+"""Reading and checking problem files.
 
 What must not drift:
-- every bad row is in the one error, by line from 1 in .jsonl and by row from 0 elsewhere;
-- nothing is dropped and no text is changed in silence; numbers become canonical text;
-- the parquet has exactly verl's nested types, and the same problems give the same bytes;
-- a split never has one problem text on both sides.
+- the one error names every bad row, by line from 1 in .jsonl and by row from 0 elsewhere;
+- nothing is dropped and no text is changed silently; numbers become canonical text.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import os
 import pickle
-import platform
-import stat
 import subprocess
 import sys
-import tempfile
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -28,62 +21,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from longshort_verl.problems import read as module
-from longshort_verl.problems.read import (
-    ProblemFileError,
-    check_answers,
-    check_prompt_lengths,
-    read_problems,
-    split_problems,
-    write_manifest,
-    write_problems,
-)
+from longshort_verl.problems.read import ProblemFileError, check_answers, check_prompt_lengths, read_problems
+from longshort_verl.problems.write import write_problems
 from longshort_verl.types import Problem
-
-GOOD = {"problem": "What is 1 + 1?", "answer": "2"}
-
-
-def make_problem(prompt: str, *, answer: str = "2", index: int = 0, source: str = "toy") -> Problem:
-    return Problem(prompt=prompt, answer=answer, source=source, index=index)
-
-
-def make_problems(*prompts: str) -> list[Problem]:
-    return [make_problem(prompt, index=index) for index, prompt in enumerate(prompts)]
-
-
-def verl_row(prompt: Any = None, ground_truth: Any = "2", **changes: Any) -> dict[str, Any]:
-    row = {
-        "data_source": "toy",
-        "prompt": [{"role": "user", "content": "What is 1 + 1?"}] if prompt is None else prompt,
-        "ability": "math",
-        "reward_model": {"style": "rule", "ground_truth": ground_truth},
-        "extra_info": {"index": 0, "split": "train"},
-    }
-    return {**row, **changes}
-
-
-def save(folder: Path, rows: list[Any], suffix: str) -> Path:
-    path = folder / f"toy{suffix}"
-    if suffix == ".parquet":
-        pq.write_table(pa.Table.from_pylist(rows), path)
-    elif suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    else:
-        path.write_text(json.dumps(rows), encoding="utf-8")
-    return path
-
-
-def refusal(path: Path) -> str:
-    """The message with which a file is refused, which always names it first."""
-    with pytest.raises(ProblemFileError) as caught:
-        read_problems(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    return message
-
+from tests.problems.samples import GOOD, make_problem, make_problems, refusal, save, verl_row
 
 # Good files ----------------------------------------------------------------------------------------------------------
 
@@ -431,7 +374,7 @@ BAD_VERL_ROWS = [
     (verl_row(prompt={"role": "user"}), "prompt is an object:"),
     (
         verl_row(prompt=[{"role": "system", "content": "Be brief."}, USER]),
-        "prompt has a system message: 'Be brief.'; remove it: the system prompts of the long and the short role are",
+        "prompt has a system message: 'Be brief.'; remove it: the package has its own system prompts",
     ),
     (verl_row(prompt=[USER, {"role": "assistant", "content": "2"}]), "the last message of prompt is from 'assistant'"),
     (verl_row(prompt=[{"content": "x"}]), "the last message of prompt is from None"),
@@ -519,189 +462,6 @@ def test_bad_source_name(tmp_path: Path) -> None:
         read_problems(save(tmp_path, [GOOD], ".json"), source=" ")
 
 
-# Writing -------------------------------------------------------------------------------------------------------------
-
-
-def test_written_types_are_verls(tmp_path: Path) -> None:
-    path = write_problems([make_problem("Q", answer="7", index=4, source="s")], tmp_path / "x.parquet", split="train")
-    table = pq.ParquetFile(path).read()
-    assert [(field.name, str(field.type)) for field in table.schema] == [
-        ("data_source", "string"),
-        ("prompt", "list<element: struct<role: string, content: string>>"),
-        ("ability", "string"),
-        ("reward_model", "struct<style: string, ground_truth: string>"),
-        ("extra_info", "struct<index: int64, split: string>"),
-    ]
-    assert table.to_pylist() == [
-        {
-            "data_source": "s",
-            "prompt": [{"role": "user", "content": "Q"}],
-            "ability": "math",
-            "reward_model": {"style": "rule", "ground_truth": "7"},
-            "extra_info": {"index": 4, "split": "train"},
-        }
-    ]
-
-
-def test_verls_loader_reads_what_is_written(tmp_path: Path) -> None:
-    import datasets
-
-    path = write_problems(make_problems("Q1", "Q2"), tmp_path / "x.parquet", split="train")
-    # The call of verl 0.9.1, verl/utils/dataset/rl_dataset.py.
-    loaded = datasets.load_dataset("parquet", data_files=str(path), cache_dir=str(tmp_path / "cache"))["train"]
-    assert loaded.to_list() == pq.ParquetFile(path).read().to_pylist()
-
-
-def test_round_trip(tmp_path: Path) -> None:
-    problems = [
-        make_problem("  spaces stay \r\n", answer=" 1 ", index=0, source="a"),
-        make_problem("nul \x00, emoji 🙂, é and é", answer="\\frac{1}{2}", index=1, source="b"),
-    ]
-    assert read_problems(write_problems(problems, tmp_path / "deep" / "er" / "x.parquet", split="train")) == problems
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.lists(st.text().filter(lambda t: t.strip().lower() not in ("", "nan", "<na>")), min_size=1, max_size=5))
-@example(["NAN of it"])
-def test_any_text_round_trips(texts: list[str]) -> None:
-    problems = [make_problem(text, answer=text, index=index, source=text) for index, text in enumerate(texts)]
-    with tempfile.TemporaryDirectory() as folder:
-        again = read_problems(write_problems(problems, Path(folder) / "x.parquet", split="train"))
-        rows = [{"problem": text, "answer": text} for text in texts]
-        from_lines = read_problems(save(Path(folder), rows, ".jsonl"))
-    assert again == problems
-    assert [problem.prompt.encode() for problem in from_lines] == [text.encode() for text in texts]
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.text(), st.characters(min_codepoint=0xD800, max_codepoint=0xDFFF, categories=["Cs"]), st.text())
-def test_a_lone_surrogate_is_refused_by_row(before: str, surrogate: str, after: str) -> None:
-    text = before + surrogate + after
-    fault = f"has a lone surrogate U+{ord(surrogate):04X} at character {len(before)} (from 0)"
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "x.parquet"
-        with pytest.raises(ProblemFileError) as caught:
-            write_problems([make_problem(text, index=6)], path, split="train")
-        assert str(caught.value).startswith(f"{path}: 1 of 1 rows cannot be written")
-        assert f"\n  row 6: prompt {fault}" in str(caught.value)
-        assert os.listdir(folder) == []
-        # json.dumps writes half a surrogate pair as an escape, which json.loads reads back as it is.
-        assert f"\n  line 2: problem {fault}" in refusal(
-            save(Path(folder), [GOOD, {"problem": text, "answer": "1"}], ".jsonl")
-        )
-
-
-def test_surrogate_pair_in_json_is_one_character(tmp_path: Path) -> None:
-    path = tmp_path / "toy.jsonl"
-    path.write_text('{"problem": "\\ud83d\\ude42", "answer": "1"}')
-    assert read_problems(path)[0].prompt == "🙂"
-
-
-def test_same_problems_same_bytes(tmp_path: Path) -> None:
-    problems = make_problems(*(f"Q{index}" for index in range(300)))
-    first = write_problems(problems, tmp_path / "a" / "x.parquet", split="train")
-    second = write_problems(list(problems), tmp_path / "b" / "x.parquet", split="train")
-    assert first.read_bytes() == second.read_bytes()
-    manifests = [path.with_name("x.parquet.manifest.json").read_bytes() for path in (first, second)]
-    assert manifests[0] == manifests[1]
-    other = write_problems(problems, tmp_path / "c.parquet", split="test")
-    assert other.read_bytes() != first.read_bytes()
-
-
-def test_split_keeps_the_row_of_the_source_file(tmp_path: Path) -> None:
-    path = write_problems(make_problems("a", "b", "c")[2:], tmp_path / "x.parquet", split="test")
-    assert pq.ParquetFile(path).read()["extra_info"].to_pylist() == [{"index": 2, "split": "test"}]
-    assert [problem.index for problem in read_problems(path)] == [0]  # its row in the new file
-
-
-@pytest.mark.parametrize(
-    ("name", "problems", "split", "match"),
-    [
-        ("x.json", make_problems("a"), "train", r"verl loads only files that end in \.parquet"),
-        ("x.parquet", [], "train", "there are no problems"),
-        ("x.parquet", make_problems("a"), " ", "split is ' '; name it"),
-        ("x.parquet", [make_problem("a", answer="", index=3)], "train", r"row 3: answer is empty \(''\)"),
-    ],
-)
-def test_write_refuses(tmp_path: Path, name: str, problems: list[Problem], split: str, match: str) -> None:
-    with pytest.raises(ValueError, match=match):
-        write_problems(problems, tmp_path / name, split=split)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_problems(make_problems("old"), tmp_path / "x.parquet", split="train")
-    before = path.read_bytes()
-
-    def write_half(table: pa.Table, where: Path) -> None:
-        where.write_bytes(b"PAR1 half")
-        raise OSError("disk full")
-
-    monkeypatch.setattr(module.pq, "write_table", write_half)
-    with pytest.raises(OSError, match="disk full"):
-        write_problems(make_problems("new"), path, split="train")
-    assert path.read_bytes() == before
-    assert sorted(os.listdir(tmp_path)) == ["x.parquet", "x.parquet.manifest.json"]
-
-
-def test_written_file_has_the_users_own_mode(tmp_path: Path) -> None:
-    plain = tmp_path / "plain"
-    plain.touch()  # whatever the umask gives
-    path = write_problems(make_problems("a"), tmp_path / "x.parquet", split="train")
-    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
-
-
-# The manifest --------------------------------------------------------------------------------------------------------
-
-
-def test_manifest_says_where_the_file_came_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given_file = save(tmp_path, [GOOD], ".json")
-    problems = [make_problem("a b"), make_problem("a  b", source="s"), make_problem("c")]
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))  # no repository around it
-    path = write_problems(
-        problems, tmp_path / "x.parquet", split="train", inputs={"problems": given_file}, settings={"seed": 7}
-    )
-    manifest = json.loads((tmp_path / "x.parquet.manifest.json").read_text())
-    assert manifest == {
-        "output": {"path": "x.parquet", "sha256": hashlib.sha256(path.read_bytes()).hexdigest()},
-        "inputs": {
-            "problems": {"path": str(given_file), "sha256": hashlib.sha256(given_file.read_bytes()).hexdigest()}
-        },
-        "counts": {"rows": 3, "distinct_problems": 2, "rows_by_source": {"toy": 2, "s": 1}},
-        "settings": {"seed": 7, "split": "train"},
-        "longshort_verl": module._package_version(),
-        "python": platform.python_version(),
-        "git_commit": None,
-    }
-
-
-def test_manifest_holds_the_commit_of_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    identity = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false", "-c", "core.hooksPath="]
-    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
-    monkeypatch.chdir(tmp_path)
-    file = tmp_path / "made.txt"
-    file.write_text("x")
-
-    def commit_in_manifest() -> str | None:
-        return json.loads(write_manifest(file, inputs={}, counts={}, settings={}).read_text())["git_commit"]
-
-    assert commit_in_manifest() is None  # a repository without commits
-    subprocess.run(["git", *identity, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
-    head = (tmp_path / ".git" / "HEAD").read_text().split()[-1]
-    assert commit_in_manifest() == (tmp_path / ".git" / head).read_text().strip()
-    monkeypatch.setenv("PATH", "")
-    assert commit_in_manifest() is None  # no git at all
-
-
-def test_manifest_refuses_what_json_cannot_hold(tmp_path: Path) -> None:
-    file = tmp_path / "made.txt"
-    file.write_text("x")
-    with pytest.raises(ValueError, match="Out of range float"):
-        write_manifest(file, inputs={}, counts={"rate": float("nan")}, settings={})
-    assert os.listdir(tmp_path) == ["made.txt"]
-
-
 # Checks --------------------------------------------------------------------------------------------------------------
 
 
@@ -733,82 +493,16 @@ def test_prompt_limit_below_one() -> None:
         check_prompt_lengths(make_problems("one"), count_words, 0, path="toy.json")
 
 
-def refuse_text(answer: str) -> None:
-    if not answer.isdigit():
-        raise ValueError("no number in it; write a number")
-
-
 def test_answers() -> None:
-    problems = [make_problem("a", answer="7"), make_problem("b", answer="seven", index=1)]
-    check_answers(problems[:1], refuse_text, path="toy.json")
+    problems = [make_problem("a", answer="7"), make_problem("b", answer="\\boxed{7}", index=1)]
+    check_answers(problems[:1], path="toy.json")
     with pytest.raises(ProblemFileError) as caught:
-        check_answers(problems, refuse_text, path="toy.jsonl")
+        check_answers(problems, path="toy.jsonl")
     assert str(caught.value).splitlines() == [
-        "toy.jsonl: 1 of 2 rows have an answer that is refused (lines counted from 1).",
-        "  line 2: answer 'seven': no number in it; write a number",
+        "toy.jsonl: 1 of 2 rows have an answer that cannot be graded (lines counted from 1).",
+        "  line 2: gold answer '\\\\boxed{7}' has a box; give only its contents",
         "Correct these answers or remove the rows.",
     ]
-
-
-def test_a_broken_check_is_not_taken_for_a_bad_answer() -> None:
-    def broken(answer: str) -> None:
-        raise RuntimeError("the grader is out of order")
-
-    with pytest.raises(RuntimeError, match="out of order"):
-        check_answers(make_problems("a"), broken, path="toy.json")
-
-
-# Splitting -----------------------------------------------------------------------------------------------------------
-
-
-def test_split_is_complete_in_order_and_repeatable() -> None:
-    problems = make_problems(*(f"Q{index}" for index in range(20)))
-    training, validation = split_problems(problems, num_validation=5, seed=1)
-    assert len(validation) == 5
-    assert sorted(training + validation, key=lambda problem: problem.index) == problems
-    for side in (training, validation):
-        assert [problem.index for problem in side] == sorted(problem.index for problem in side)
-    assert split_problems(problems, num_validation=5, seed=1) == (training, validation)
-    assert split_problems(problems, num_validation=5, seed=2) != (training, validation)
-
-
-def test_split_is_fixed_across_versions() -> None:
-    # The rule, by hand: the texts with the smallest sha256 of "<seed>\n<text>" are held out.
-    texts = [f"Q{index}" for index in range(20)]
-    by_hash = sorted(texts, key=lambda text: hashlib.sha256(b"0\n" + text.encode()).hexdigest())
-    _, validation = split_problems(make_problems(*texts), num_validation=3, seed=0)
-    assert {problem.prompt for problem in validation} == set(by_hash[:3])
-    assert by_hash[:3] == ["Q6", "Q2", "Q10"]
-
-
-def test_split_does_not_depend_on_the_order_of_rows() -> None:
-    problems = make_problems(*(f"Q{index}" for index in range(20)))
-    _, validation = split_problems(problems, num_validation=4, seed=3)
-    _, again = split_problems(problems[::-1], num_validation=4, seed=3)
-    assert {problem.prompt for problem in again} == {problem.prompt for problem in validation}
-
-
-@settings(deadline=None)
-@given(
-    st.lists(st.sampled_from(["a", "b", "b ", " b", "c\nd", "c d", "e"]), min_size=1), st.integers(1, 4), st.integers()
-)
-def test_split_never_puts_one_text_on_both_sides(texts: list[str], num_validation: int, seed: int) -> None:
-    problems = make_problems(*texts)
-    distinct = {" ".join(text.split()) for text in texts}
-    if len(distinct) <= num_validation:
-        with pytest.raises(ValueError, match=f"{len(texts)} rows with {len(distinct)} distinct problems are too few"):
-            split_problems(problems, num_validation=num_validation, seed=seed)
-        return
-    training, validation = split_problems(problems, num_validation=num_validation, seed=seed)
-    sides = [{" ".join(problem.prompt.split()) for problem in side} for side in (training, validation)]
-    assert sides[0].isdisjoint(sides[1])
-    assert len(sides[1]) == num_validation
-    assert len(training) + len(validation) == len(problems)
-
-
-def test_split_needs_a_validation_problem() -> None:
-    with pytest.raises(ValueError, match="num_validation is 0; a validation set needs at least 1 problem"):
-        split_problems(make_problems("a", "b"), num_validation=0, seed=0)
 
 
 def test_import_is_light() -> None:

@@ -46,8 +46,8 @@ def test_gold_answers_are_right_and_others_wrong(name, shared_data):
     for problem in problems:
         check_gold(problem.answer)
         assert grade(f"so \\boxed{{{problem.answer}}}", problem.answer, GRADING).correct, problem
-    wrong = [grade("so \\boxed{123456789}", problem.answer, GRADING).correct for problem in problems]
-    assert not any(wrong)
+    # tests/grading holds what is wrong against all of them.
+    assert not any(grade("so \\boxed{123456789}", problem.answer, GRADING).correct for problem in problems[:20])
 
 
 def test_a_folder_is_read_as_datasets_reads_the_hub(tmp_path):

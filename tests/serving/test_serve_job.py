@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from longshort_verl.evaluation.records import answer_text
-from longshort_verl.problems.read import write_problems
+from longshort_verl.problems.write import write_problems
 from longshort_verl.types import Problem
 from tests.support.configs import ROOT
 from tests.support.engines import engine_environment

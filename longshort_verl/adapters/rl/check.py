@@ -23,7 +23,6 @@ from longshort_verl.adapters.rl.settings import SECTION, LongShortConfig, Placem
 from longshort_verl.chat_template import check_chat_template, check_tokens, hf_render
 from longshort_verl.config.compose import ConfigError
 from longshort_verl.dialogue import transcript
-from longshort_verl.grading import check_gold
 from longshort_verl.metrics import PAIR_METRICS
 from longshort_verl.problems.read import ProblemFileError, check_answers, check_prompt_lengths, read_problems
 from longshort_verl.types import Role
@@ -391,7 +390,7 @@ def check_problem_files(config: DictConfig, long_tokenizer: Any, short_tokenizer
         num_rows = 0
         for path in [files] if isinstance(files, str) else files:
             problems = read_problems(Path(path).expanduser())
-            check_answers(problems, check_gold, path=path)
+            check_answers(problems, path=path)
             check_prompt_lengths(problems, count_tokens, config.data.max_prompt_length, path=path)
             num_rows += len(problems)
         if split == "train" and num_rows < config.data.train_batch_size:

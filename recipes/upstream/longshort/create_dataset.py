@@ -20,7 +20,7 @@
 Of the training split: ``train.parquet`` and ``val.parquet`` (held out from it, so that no choice looks at the test
 split), and ``single_train.parquet`` and ``single_val.parquet``, the same problems with the request for a box that the
 pair's system prompts hold already. Of the test split: ``test.parquet``. MATH is tested on MATH-500, by name:
-``longshort evaluate math500``. Beside each file lies a manifest.
+``longshort evaluate math500``. Beside the files lies manifest.json.
 """
 
 from __future__ import annotations
@@ -33,20 +33,22 @@ from pathlib import Path
 from typing import Any
 
 from longshort_verl import config
+from longshort_verl.files.manifest import Artefact
 from longshort_verl.grading import check_gold
-from longshort_verl.problems.read import problems_from_rows, split_problems, write_problems
-from longshort_verl.problems.sets import TRAINING, TrainingSet
+from longshort_verl.problems.read import problems_from_rows
+from longshort_verl.problems.sets import TRAINING, PublicSet
+from longshort_verl.problems.write import split_problems, write_problems
 from longshort_verl.types import Problem
 from omegaconf import OmegaConf
 
 LOADERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 
 
-DATASETS: Mapping[str, TrainingSet] = {"gsm8k": TRAINING["gsm8k_train"], "math": TRAINING["math_train"]}
+DATASETS: Mapping[str, PublicSet] = {"gsm8k": TRAINING["gsm8k_train"], "math": TRAINING["math_train"]}
 """Where each set is, and where its answers are."""
 
 
-def load_rows(dataset: TrainingSet, split: str, file: Path | None) -> Sequence[Mapping[str, Any]]:
+def load_rows(dataset: PublicSet, split: str, file: Path | None) -> Sequence[Mapping[str, Any]]:
     """Rows of the set on the hub, or of a local copy with the set's own columns.
 
     Raises:
@@ -66,7 +68,7 @@ def load_rows(dataset: TrainingSet, split: str, file: Path | None) -> Sequence[M
 
 
 def problems_of(
-    rows: Sequence[Mapping[str, Any]], dataset: TrainingSet, where: str
+    rows: Sequence[Mapping[str, Any]], dataset: PublicSet, where: str
 ) -> tuple[list[Problem], dict[int, str]]:
     """The problems that can be graded, and why the others are left out, by row.
 
@@ -115,12 +117,14 @@ def create(name: str, split: str, out: Path, file: Path | None, num_val: int, se
     if split == "train":
         train, val = split_problems(problems, num_validation=num_val, seed=seed)
         parts = {"train": train, "val": val, "single_train": asked_alone(train), "single_val": asked_alone(val)}
-    settings = {"dataset": dataset.hub, "num_val": num_val, "seed": seed, "left_out": sorted(left_out)}
-    for part, of_part in parts.items():
-        path = write_problems(
-            of_part, out / f"{part}.parquet", split=part, inputs={"file": file} if file else {}, settings=settings
+    settings = {"dataset": dataset.hub, "split": split, "num_val": num_val, "seed": seed}
+    with Artefact(out, config=settings, inputs={"rows": file or dataset.hub}, anew=True) as artefact:
+        for part, of_part in parts.items():
+            path = write_problems(of_part, out / f"{part}.parquet", split=part)
+            print(f"{len(of_part)} problems in {path}")
+        artefact.finish(
+            counts={"rows": {part: len(rows) for part, rows in parts.items()}, "left_out": sorted(left_out)}
         )
-        print(f"{len(of_part)} problems in {path}")
     for index, reason in left_out.items():
         print(f"left out, row {index}: {reason}")
 

@@ -15,7 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from longshort_verl.problems.read import read_problems, write_problems
+from longshort_verl.problems.read import read_problems
+from longshort_verl.problems.write import write_problems
 from longshort_verl.types import StopReason
 from tests.support.jobs import start_job
 from tests.support.models import with_other_ids
