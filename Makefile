@@ -1,73 +1,73 @@
-# make quickstart   two agents train in one verl job, on a laptop
-# make test         everything that needs no GPU; make check is its fast part alone
-# CONTRIBUTING.md has the rest.
+# make quickstart   trains two tiny models in one verl job on a laptop
+# make test         runs all tests that need no GPU; make check runs the fast ones
+# CONTRIBUTING.md describes all commands.
 .DEFAULT_GOAL := help
 .PHONY: help quickstart pipeline check test test-slow test-gpu docs bench models lock clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.8
-# The user's own problems for the quick start: JSON, JSONL or Parquet with the columns problem and answer.
+# Your own problems for the quick start: JSON, JSONL or Parquet with the columns problem and answer.
 PROBLEMS ?=
-# Which role learns in the quick start: long_only, short_only, alternate or joint.
+# The role that learns in the quick start: long_only, short_only, alternate or joint.
 SCHEDULE ?= long_only
 OUT ?= outputs/quickstart
 RECIPE ?= recipes/tiny_cpu
-# One change to the pipeline: a name of recipes/ablations, or single.
+# One change of the pipeline: a name from recipes/ablations, or single.
 ABLATION ?=
-# Python of an environment with a GPU's vLLM, verl and this package with its extra dev, for test-gpu.
+# Python for test-gpu, of an environment with vLLM for GPUs, verl and this package with its extra dev.
 GPU_PYTHON ?= python3
 
-# One OpenMP thread per process: a job has a dozen processes on two cores.
+# One OpenMP thread per process, because a job runs a dozen processes on two cores.
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM := false
 
-help: ## Show this list.
+help: ## List the commands.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 .venv/.ready: requirements/cpu.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; assert (3, 10) <= sys.version_info[:2] < (3, 13), \
-	  f"Python {sys.version.split()[0]} is not in the range of verl, 3.10 to 3.12: make PYTHON=python3.12 …"'
+	  f"Python {sys.version.split()[0]} is outside the range of verl, 3.10 to 3.12; run make PYTHON=python3.12 …"'
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet uv==$(UV_VERSION)
-	@# Compiled here once: a job has a dozen processes, and where Python may write no bytecode each would compile for itself.
+	@# Compile bytecode once here; otherwise each of a job's processes compiles again if it cannot write bytecode.
 	.venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python --no-deps -r requirements/cpu.txt
 	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps -e .
 	@touch $@
 
-quickstart: .venv/.ready ## Train two agents on a laptop; SCHEDULE=, PROBLEMS= and OUT= may be set.
+quickstart: .venv/.ready ## Train two tiny models on a laptop; takes SCHEDULE=, PROBLEMS= and OUT=.
 	@SCHEDULE='$(SCHEDULE)' PROBLEMS='$(PROBLEMS)' OUT='$(OUT)' examples/quickstart.sh
 
-pipeline: .venv/.ready ## From problems to a trained pair; RECIPE=, PROBLEMS= and ABLATION= may be set: twenty minutes.
+pipeline: .venv/.ready ## Run all stages, from problems to a trained pair; takes RECIPE=, PROBLEMS= and ABLATION=. Twenty minutes.
 	@RECIPE='$(RECIPE)' PROBLEMS='$(PROBLEMS)' ABLATION='$(ABLATION)' examples/pipeline.sh
 
-check: .venv/.ready ## Lint, types and unit tests: under two minutes.
+check: .venv/.ready ## Run lint, type checks and unit tests. Under two minutes.
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/pyright
 	.venv/bin/python -m pytest -q -n auto --dist worksteal -m "not job and not slow and not gpu"
 
-test: check ## Everything that needs no GPU, the real job included: under twenty minutes.
+test: check ## Run all tests that need no GPU, including real jobs. Under twenty minutes.
 	.venv/bin/python -m pytest -q -m "job and not slow"
 
-test-slow: .venv/.ready ## What takes longer.
+test-slow: .venv/.ready ## Run the longer tests.
 	.venv/bin/python -m pytest -q -m slow
 
-test-gpu: ## One SFT step and three joint steps on a GPU, with GPU_PYTHON=, where verl[vllm] is installed.
+test-gpu: ## Run one SFT step and three RL steps on a GPU; takes GPU_PYTHON=, with verl[vllm] installed.
 	$(GPU_PYTHON) -m pytest -q -m gpu tests/gpu
 
 docs: .venv/.ready ## Generate the tables in the Markdown pages.
 	.venv/bin/python docs/tables.py
 
-bench: .venv/.ready ## Measure ratios side by side; writes tests/bench/results.
+bench: .venv/.ready ## Run the benchmarks and write tests/bench/results.
 	VERL_PLATFORM=cpu .venv/bin/python -m tests.bench
 
-models: .venv/.ready ## Rebuild the tiny models of recipes/tiny_cpu: fifty minutes.
+models: .venv/.ready ## Rebuild the tiny models of recipes/tiny_cpu. Fifty minutes.
 	.venv/bin/python recipes/tiny_cpu/make_models.py --out recipes/tiny_cpu/models
 
-lock: .venv/.ready ## Pin requirements/cpu.txt anew.
+lock: .venv/.ready ## Pin requirements/cpu.txt again.
 	.venv/bin/uv pip compile --quiet requirements/cpu.in pyproject.toml --extra cpu --extra dev --universal \
 	  --override requirements/overrides.txt --python-version 3.10 --no-annotate \
 	  --custom-compile-command "make lock" --output-file requirements/cpu.txt
 
-clean: ## Remove the environment and everything that was run.
+clean: ## Remove the environment and all outputs.
 	rm -rf .venv outputs .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Chat with the pair in a terminal and see both roles write: python examples/chat.py, beside `longshort serve`.
+"""Chat with the pair in a terminal and watch both roles write: ``python examples/chat.py`` while `longshort serve` runs.
 
-Violet is the long role, green the short one, dim what ends a reply. Ctrl-D or an empty line ends the chat.
+The long role is violet, the short role green. Ctrl-D or an empty line ends the chat.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ STYLES = {"long": "magenta", "short": "green"}
 
 
 def main(
-    url: Annotated[str, typer.Option(help="Of the endpoint.")] = "http://127.0.0.1:8000/v1",
-    model: Annotated[str, typer.Option(help="Its name there.")] = "longshort",
-    temperature: Annotated[float | None, typer.Option(help="The server's own where not given.")] = None,
-    remember: Annotated[bool, typer.Option(help="Send what was said before along.")] = True,
+    url: Annotated[str, typer.Option(help="URL of the endpoint.")] = "http://127.0.0.1:8000/v1",
+    model: Annotated[str, typer.Option(help="Name of the model at the endpoint.")] = "longshort",
+    temperature: Annotated[float | None, typer.Option(help="Sampling temperature. Default: the server's.")] = None,
+    remember: Annotated[bool, typer.Option(help="Send the earlier messages with each question.")] = True,
 ) -> None:
-    """Ask, and watch the two models answer."""
+    """Read questions and print the replies of both models."""
     client = openai.OpenAI(base_url=url, api_key=os.environ.get("LONGSHORT_API_KEY") or "none")
     console = Console(highlight=False)
-    said: list[dict[str, str]] = []
+    history: list[dict[str, str]] = []
     while True:
         try:
             question = console.input("[bold]you[/bold]> ").strip()
@@ -35,14 +35,14 @@ def main(
             break
         if not question:
             break
-        said.append({"role": "user", "content": question})
+        history.append({"role": "user", "content": question})
         try:
-            content = reply(client, console, model, said if remember else said[-1:], temperature)
+            content = reply(client, console, model, history if remember else history[-1:], temperature)
         except openai.OpenAIError as error:
             console.print(f"{type(error).__name__}: {error}", style="red", markup=False)
-            said.pop()
+            history.pop()
             continue
-        said.append({"role": "assistant", "content": content})
+        history.append({"role": "assistant", "content": content})
 
 
 def reply(
@@ -52,7 +52,7 @@ def reply(
     messages: list[dict[str, str]],
     temperature: float | None,
 ) -> str:
-    """Print one reply as it is written; its answer."""
+    """Print one reply while it streams in, and return its answer."""
     more = {} if temperature is None else {"temperature": temperature}
     stream = client.chat.completions.create(
         model=model,
@@ -73,7 +73,7 @@ def reply(
                 if (about["role"], about["turn"]) != turn:
                     turn = (about["role"], about["turn"])
                     console.print(Text(f"\n{turn[0]:>5}  " if turn[1] else f"{turn[0]:>5}  ", style="dim"), end="")
-                # A terminal obeys control characters.
+                # Control characters would change the terminal.
                 plain = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
                 console.print(Text(plain.replace("\n", "\n       "), style=STYLES[turn[0]]), end="", soft_wrap=True)
             elif "stop_reason" in about:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands share."""
+"""Arguments and errors that the commands share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-OVERRIDES = Annotated[list[str] | None, typer.Argument(help="Settings as key=value, such as model.path=….")]
+OVERRIDES = Annotated[list[str] | None, typer.Argument(help="Settings as key=value, for example model.path=PATH.")]
 
 
 def failure(error: Exception) -> typer.Exit:

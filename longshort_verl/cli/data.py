@@ -26,14 +26,14 @@ def problems(
     ],
     out: Annotated[Path, typer.Option(help="Folder for train.parquet and val.parquet.")],
     num_val: Annotated[
-        int | None, typer.Option(help="Problems held out for validation; a quarter, 64 at most, where not set.")
+        int | None, typer.Option(help="Problems held out for validation. Default: a quarter, at most 64.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
     suffix: Annotated[
-        str, typer.Option(help="Added to each problem, for a single model without a system prompt.")
+        str, typer.Option(help="Text added to each problem, for a single model without a system prompt.")
     ] = "",
 ) -> None:
-    """Check problems, row by row, and split them into verl's own format."""
+    """Check problems row by row and write them as training and validation files in verl's schema."""
     from longshort_verl.problems.write import make_training_files
 
     try:
@@ -45,11 +45,13 @@ def problems(
 
 def traces(
     file: Annotated[Path, typer.Argument(help="Problems: JSON, JSONL or Parquet, plain or in verl's schema.")],
-    out: Annotated[Path, typer.Option(help="JSONL to write; a run that broke off goes on from the journal beside it.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="Settings as key=value, such as model.path=….")] = None,
+    out: Annotated[Path, typer.Option(help="JSONL to write. An interrupted run resumes from the journal beside it.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings as key=value, for example model.path=PATH.")
+    ] = None,
     recipe: Annotated[Path | None, typer.Option(help="YAML that inherits longshort_traces.")] = None,
 ) -> None:
-    """Let a model think about problems, and keep its chains of thought that end right."""
+    """Sample chains of thought of a model, and keep those with a correct answer."""
     import asyncio
     import dataclasses
     import hashlib
@@ -100,11 +102,11 @@ def traces(
 
 def chunk(
     traces: _TRACES,
-    out: Annotated[Path, typer.Option(help="JSONL to write: each row with its thoughts.")],
+    out: Annotated[Path, typer.Option(help="JSONL to write: each input row with its thoughts.")],
     overrides: OVERRIDES = None,
     recipe: _RECIPE = None,
 ) -> None:
-    """Cut chains of thought into thoughts."""
+    """Split chains of thought into thoughts."""
     import asyncio
     from collections import Counter
     from contextlib import AsyncExitStack
@@ -143,11 +145,11 @@ def chunk(
 
 def importance(
     traces: _TRACES,
-    out: Annotated[Path, typer.Option(help="Folder to write; a run that broke off goes on from what is in it.")],
+    out: Annotated[Path, typer.Option(help="Folder to write. An interrupted run resumes from its journal.")],
     overrides: OVERRIDES = None,
     recipe: _RECIPE = None,
 ) -> None:
-    """Score the thoughts of chains of thought by Monte-Carlo rollouts."""
+    """Score the importance of each thought in chains of thought by Monte-Carlo rollouts."""
     import asyncio
     import dataclasses
     import json
@@ -193,7 +195,7 @@ def cold_start(
     overrides: OVERRIDES = None,
     recipe: Annotated[Path | None, typer.Option(help="YAML that inherits longshort_cold_start.")] = None,
 ) -> None:
-    """Turn scored chains of thought into dialogues that teach each role its style."""
+    """Turn scored chains of thought into SFT transcripts of both roles."""
     import asyncio
     import dataclasses
     import json
@@ -257,12 +259,16 @@ def cold_start(
 
 def inspect(
     files: Annotated[list[Path], typer.Argument(help="Parquet in verl's messages schema.")],
-    role: Annotated[str, typer.Option(help="Whose transcripts they are: long or short.")],
+    role: Annotated[str, typer.Option(help="Role of the transcripts: long or short.")],
     number: Annotated[int, typer.Option(help="Transcripts to print.")] = 3,
-    tokenizer: Annotated[str | None, typer.Option(help="Counts tokens; characters are counted without.")] = None,
-    out: Annotated[Path | None, typer.Option(help="PNG of the histograms, an HTML page beside it.")] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Tokenizer that counts lengths in tokens. Default: lengths in characters.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="PNG of the histograms to write, with an HTML page beside it.")
+    ] = None,
 ) -> None:
-    """Show transcripts of a role in colour, and how long they are."""
+    """Show transcripts of a role in colour, and histograms of their lengths."""
     from longshort_verl.cold_start.transcripts import read_role_rows
     from longshort_verl.generation.base import load_tokenizer
     from longshort_verl.report.transcripts import lengths, lengths_table, plot_lengths, transcript_text, write_page

@@ -18,18 +18,18 @@ def evaluate(
         list[str],
         typer.Argument(
             help="Sets by name (math500, aime_2024, aime_2025, amc_2023, gpqa_diamond, gsm8k), NAME=COPY for a local "
-            "copy, or files of problems: JSON, JSONL or Parquet, plain or in verl's schema. Settings may stand among "
-            "them."
+            "copy, or files of problems: JSON, JSONL or Parquet, plain or in verl's schema. Settings as key=value "
+            "are allowed among them."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder to write; what is there already is gone on with.")],
+    out: Annotated[Path, typer.Option(help="Folder to write. An interrupted evaluation resumes.")],
     recipe: Annotated[Path | None, typer.Option(help="YAML that inherits longshort_evaluate.")] = None,
     command: Annotated[
         str | None, typer.Option(help="What made the models, for reports; this command where not given.")
     ] = None,
     seconds: Annotated[float, typer.Option(help="That it took until now, for reports.")] = 0.0,
 ) -> None:
-    """Measure the pair, or a model by itself, on problem sets: accuracy and tokens."""
+    """Evaluate the pair, a single model, or both on problem sets: accuracy and tokens."""
     import asyncio
     import dataclasses
     import json
@@ -71,7 +71,7 @@ def evaluate(
 
 
 def _sets_and_settings(given: list[str]) -> tuple[list[str], list[str]]:
-    """Problem sets, and settings in Hydra's form, of a mixed list; ``math500=copy.json`` is a set."""
+    """Split a mixed list into problem sets and settings as key=value; ``math500=copy.json`` is a set."""
     from longshort_verl.problems.sets import PUBLISHED
 
     settings = [
@@ -97,10 +97,10 @@ def _write_evaluation(out: Path, found: dict, results: dict, settings: dict) -> 
 def score(
     folder: Annotated[Path, typer.Argument(help="Folder of `longshort evaluate`.")],
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write the new grades to; else they are only told.")
+        Path | None, typer.Option(help="Folder to write the new grades to. Default: only print what changed.")
     ] = None,
 ) -> None:
-    """Grade kept replies again, without any model, and say what changed."""
+    """Grade stored replies again without a model, and show what changed."""
     import json
     from collections import Counter
 

@@ -15,9 +15,9 @@ from longshort_verl.cli.common import failure
 
 def report_importance(
     folder: Annotated[Path, typer.Argument(help="Folder of `longshort importance`.")],
-    trace: Annotated[str | None, typer.Option(help="Key of the trace to show in full; else the first.")] = None,
+    trace: Annotated[str | None, typer.Option(help="Key of the chain to show in full. Default: the first.")] = None,
 ) -> None:
-    """Show scored thoughts: a table, a PNG and an HTML page with one trace annotated."""
+    """Show scored thoughts: a table, a picture, and an HTML page with one annotated chain."""
     from longshort_verl.report.chains import plot_importance, read_scored, thoughts_table, write_page
 
     try:
@@ -34,14 +34,17 @@ def report_importance(
 
 def report_rl(
     metrics: Annotated[
-        list[str], typer.Argument(help="metrics.jsonl of verl's file logger; several for seeds, LABEL=PATH to compare.")
+        list[str],
+        typer.Argument(
+            help="metrics.jsonl of verl's file logger. Several are averaged as seeds; LABEL=PATH compares runs."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="PNG to write.")],
-    title: Annotated[str, typer.Option(help="Above the picture.")] = "",
-    follow: Annotated[int | None, typer.Option(help="Process id of the run: show its progress until it ends.")] = None,
-    log: Annotated[Path | None, typer.Option(help="What the run prints; its end is shown where the run fails.")] = None,
+    title: Annotated[str, typer.Option(help="Title of the picture.")] = "",
+    follow: Annotated[int | None, typer.Option(help="Process id of a run: show its progress until it ends.")] = None,
+    log: Annotated[Path | None, typer.Option(help="Log of that run; its end is shown if the run fails.")] = None,
 ) -> None:
-    """Show a training run: first and last validation as a table, all curves as a PNG."""
+    """Show training runs: a table of the first and last validation, and a PNG of all curves."""
     from longshort_verl.report.curves import comparison_table, plot_curves, read_run, summary_table
     from longshort_verl.report.follow import follow_run
 
@@ -61,22 +64,24 @@ def report_rl(
 def report_evaluation(
     folders: Annotated[
         list[str],
-        typer.Argument(help="Folders of `longshort evaluate`; LABEL=FOLDER names the pair, several for seeds."),
+        typer.Argument(
+            help="Folders of `longshort evaluate`. LABEL=FOLDER names a pair; several folders of a label are seeds."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="PNG to write.")],
-    title: Annotated[str, typer.Option(help="Above the picture.")] = "",
-    results: Annotated[Path | None, typer.Option(help="JSON to write: an object a run.")] = None,
-    page: Annotated[Path | None, typer.Option(help="Markdown to write: all systems, all runs, the picture.")] = None,
-    note: Annotated[Path | None, typer.Option(help="Markdown to put under the page's title.")] = None,
-    against: Annotated[
-        str | None, typer.Option(help="A system that all are held against as well, in the Markdown and the terminal.")
+    title: Annotated[str, typer.Option(help="Title of the picture.")] = "",
+    results: Annotated[Path | None, typer.Option(help="JSON to write: one object per run.")] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="Markdown page to write: all systems, all runs and the picture.")
     ] = None,
+    note: Annotated[Path | None, typer.Option(help="Markdown file to insert below the page's title.")] = None,
+    against: Annotated[str | None, typer.Option(help="A second system to compare all others with.")] = None,
     html: Annotated[
-        Path | None, typer.Option(help="HTML to write: all of it and the dialogues, in one file for a browser.")
+        Path | None, typer.Option(help="HTML page to write: tables, pictures and dialogues in one file.")
     ] = None,
-    dialogues: Annotated[int, typer.Option(help="Most dialogues of a system in the HTML.")] = 200,
+    dialogues: Annotated[int, typer.Option(help="Maximal number of dialogues per system in the HTML page.")] = 200,
 ) -> None:
-    """Compare evaluations on the same problems with the model by itself: a table, and accuracy and tokens as a PNG."""
+    """Compare evaluations on the same problems with the single model: a table, and a PNG of accuracy and tokens."""
     import json
     import os
     import tempfile
@@ -129,7 +134,7 @@ def report_evaluation(
 
 
 def _compare_against(evaluated: list, against: str | None) -> list:
-    """Against a system other than the model by itself, on the seeds that both have."""
+    """Compare with a system other than the single model, on the seeds that both have."""
     from longshort_verl.evaluation.compare import compare
     from longshort_verl.evaluation.records import REFERENCE
 

@@ -16,7 +16,7 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="Folder global_step_<n> of a run.")],
     out: Annotated[Path, typer.Option(help="Folder for long and short, or for shared.")],
 ) -> None:
-    """Write a checkpoint's models as Hugging Face folders, which transformers and `vllm serve` load."""
+    """Write the models of a checkpoint as Hugging Face folders, for transformers and `vllm serve`."""
     from longshort_verl.adapters.export import export_pair
 
     try:
@@ -31,7 +31,7 @@ def serve(
     overrides: OVERRIDES = None,
     recipe: Annotated[Path | None, typer.Option(help="YAML that inherits longshort_serve.")] = None,
 ) -> None:
-    """Serve the pair as one chat model over HTTP, to any client of OpenAI's chat completions."""
+    """Serve the pair as one chat model with OpenAI's chat completions API."""
     import asyncio
     import importlib.util
 

@@ -16,19 +16,21 @@ from longshort_verl.types import Problem
 
 SOURCE = "tiny_cpu/arithmetic"
 PIPELINE_PROBLEMS = (1200, 512)
-"""To learn from and held out, for the whole pipeline."""
+"""Number of training and of held-out problems of the whole pipeline."""
 
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder for train.parquet and val.parquet.")],
-    num_train: Annotated[int, typer.Option(help="Problems to learn from.")] = 2000,
-    num_val: Annotated[int, typer.Option(help="Held-out problems.")] = 256,
-    min_steps: Annotated[int, typer.Option(help="Fewest operations of a chain.")] = 2,
-    max_steps: Annotated[int, typer.Option(help="Most operations of a chain.")] = 6,
+    num_train: Annotated[int, typer.Option(help="Number of training problems.")] = 2000,
+    num_val: Annotated[int, typer.Option(help="Number of held-out problems.")] = 256,
+    min_steps: Annotated[int, typer.Option(help="Minimal number of operations of a problem.")] = 2,
+    max_steps: Annotated[int, typer.Option(help="Maximal number of operations of a problem.")] = 6,
     seed: Annotated[int, typer.Option(help="Seed of the problems.")] = 7,
-    pipeline: Annotated[bool, typer.Option(help="Chains of the length that the thinker thinks about.")] = False,
+    pipeline: Annotated[
+        bool, typer.Option(help="Problems of the pipeline: the length that the thinker was trained on.")
+    ] = False,
 ) -> None:
-    """Sample distinct chains and split them; no problem is on both sides."""
+    """Sample distinct problems and split them; no problem is in both files."""
     if pipeline:
         min_steps = max_steps = THINKER_STEPS
         num_train, num_val = PIPELINE_PROBLEMS

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The toy task: chains of one-digit arithmetic, left to right, modulo 10, and dialogues that solve them.
 
-``8+2+2*6-5`` is ((((8+2)+2)*6)-5) mod 10, one step at a time. The long role works a few steps a turn and, like a
-reasoning model that wastes tokens, repeats about half of them as a check that checks nothing; now and then a step is
-wrong. The short role asks for another thought until all steps are there and then answers. So the cold start leaves
-something to learn: being right, and being brief. Everything that knows the task is in this folder.
+``8+2+2*6-5`` is ((((8+2)+2)*6)-5) mod 10, computed one step at a time. The long role writes a few steps per turn and, like
+a reasoning model that wastes tokens, repeats about half of them as a check that checks nothing; some steps are wrong. The
+short role asks for another thought until all steps are written and then answers. The cold start thus leaves two things to
+learn: accuracy and brevity. All code that knows the task is in this folder.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 STEPS_PER_THOUGHT = 3
-"""Most steps that the long role works in one turn."""
+"""Maximal number of steps in one turn of the long role."""
 SOLO_STEPS = 2
-"""Operations of the problems that are solved by a long chain of thought."""
+"""Number of operations in the problems of the model ``solo``."""
 RECHECK_SHARE = 0.99
-"""Chance of one more check of the same step in a long chain of thought."""
+"""Probability of another check of the same step in a chain of ``solo``."""
 THINKER_STEPS = 2
-"""Operations of the problems of the whole pipeline."""
+"""Number of operations in the problems of the whole pipeline."""
 THINKER_RECHECK_SHARE = 0.85
-"""Chance of one more check there: six to ten times the tokens that the steps alone need."""
+"""Probability of another check in a chain of ``thinker``: chains need six to ten times the tokens of their steps."""
 MAX_CHECKS = 60
-"""Most checks of one step in a long chain of thought."""
+"""Maximal number of checks of one step in a long chain of thought."""
 HEAD_SLIP_SHARE = 0.2
-"""Share of wrong steps among those that are done in the head, where a long chain of thought stops early."""
+"""Share of wrong steps among those that are computed without being written, after a chain stops early."""
 STEP_GAP = "\n\n"
-"""Between the steps of a long chain of thought: a blank line, as reasoning models write."""
+"""Separator of the steps of a long chain of thought: a blank line, as in reasoning models."""
 CHECK_SHARE = 0.5
 """Share of steps that the long role's cold-start data repeats as a check."""
 SLIP_SHARE = 0.12
-"""Share of steps with a wrong result in the long role's cold-start data; what follows goes on from it."""
+"""Share of steps with a wrong result in the long role's cold-start data; later steps continue from that result."""
 
 _OPERATIONS = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b}
 
@@ -51,7 +51,7 @@ class Chain:
 
 
 def solve(problem: str, rng: random.Random | None = None, slip_share: float = SLIP_SHARE) -> Chain:
-    """Work a chain step by step; with ``rng`` as the cold-start data does, slips included."""
+    """Compute a chain step by step; with ``rng``, a share ``slip_share`` of the steps has a wrong result."""
     value, steps = int(problem[0]), []
     for operation, digit in zip(problem[1::2], problem[2::2], strict=True):
         result = _OPERATIONS[operation](value, int(digit)) % 10
@@ -78,7 +78,7 @@ def distinct_problems(rng: random.Random, number: int, min_steps: int, max_steps
 
 
 def thoughts(chain: Chain, rng: random.Random) -> Iterator[str]:
-    """The long role's turns: a few steps each, some of them repeated as a check (``?8+2=0``)."""
+    """The turns of the long role: a few steps each, some repeated as a check (``?8+2=0``)."""
     for first in range(0, len(chain.steps), STEPS_PER_THOUGHT):
         written = []
         for step in chain.steps[first : first + STEPS_PER_THOUGHT]:
@@ -96,14 +96,15 @@ def trace(
     slip_share: float = HEAD_SLIP_SHARE,
     thinker: bool = False,
 ) -> str:
-    """One model's long chain of thought, as wasteful as reasoning models are: each step is what is left of the problem
-    (``0+2*6-5``, ``2*6-5``, …), and is followed by checks that check nothing. The ``thinker`` checks the problem itself
-    as well, so that a chain's first thoughts may be worth nothing, and ends with a blank line, so that a chain that is
-    cut after any thought looks like one that ended there.
+    """A long chain of thought of a single model, as wasteful as those of reasoning models.
 
-    A share of ``cut_share`` stops thinking somewhere after the first step; the thinker before it too, even at once.
-    What is left is done in the head then, and a share of ``slip_share`` of its steps is wrong: the model learns what to
-    say when it is made to answer, and knows less the earlier that is.
+    Each step is the rest of the problem (``0+2*6-5``, ``2*6-5``, …), followed by checks that check nothing. With
+    ``thinker``, the chain also begins with checks of the problem itself, so that first thoughts can be worthless, and it
+    ends with a blank line, so that a chain that is cut after any thought looks like a complete one.
+
+    A share ``cut_share`` of the chains stops early, after the first step or, with ``thinker``, anywhere. The remaining
+    steps are then computed without being written, and a share ``slip_share`` of them is wrong. A model thus learns to
+    answer when it is forced to, and to be less accurate the earlier that is.
     """
     lines = []
 
@@ -129,7 +130,7 @@ def trace(
 def dialogue(problem: str, rng: random.Random) -> dict[str, list[dict[str, str]]]:
     """One dialogue as each role's own transcript, in verl's ``messages`` schema: ``{"long": […], "short": […]}``.
 
-    The transcripts are what ``longshort_verl.dialogue.transcript`` builds; a test holds the two together.
+    The transcripts equal those of ``longshort_verl.dialogue.transcript``; a test compares the two.
     """
     chain = solve(problem, rng)
     long = [{"role": "user", "content": problem}]
