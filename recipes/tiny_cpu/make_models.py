@@ -4,9 +4,9 @@
 
 Builds two tiny Qwen2 models with random weights and a byte tokenizer, writes dialogues of the toy task, trains each
 role on its own transcripts with verl's own SFT trainer, and exports both as Hugging Face folders in bfloat16. The pair
-speaks the protocol and is right about half of the time: RL has something to do. Two more go on from the long role and
-learn to think by themselves: ``solo`` at great length, ``thinker`` at length. Each model sees each of its dialogues
-once. About fifty minutes on two cores.
+follows the protocol and is correct about half of the time, so RL can improve it. Two more models continue from the long
+role and learn to think alone: ``solo`` in very long chains, ``thinker`` in long ones. Each model sees each of its
+dialogues once. The build takes about fifty minutes on two cores.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ SHAPES = {
     "long": {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3, "num_attention_heads": 4},
     "short": {"hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 3},
 }
-"""The two roles' models differ in size, as a user's may."""
+"""Shapes of the two role models, which differ in size as a user's models may."""
 LONG_CHAINS = ("solo", "thinker")
-"""The models that think by themselves; each goes on from the long role, which knows arithmetic."""
+"""The models that think alone; each is trained from the long role, which knows arithmetic."""
 MAX_POSITIONS = 8192
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|im_end|>{% endfor %}"
@@ -59,23 +59,23 @@ class Phase:
     """Training on dialogues of one kind, each seen once."""
 
     steps: int
-    """Of the optimizer."""
+    """Optimizer steps."""
     batch_size: int = 64
-    """Dialogues a step."""
+    """Dialogues per step."""
     lr: float = 2e-3
-    """Learning rate at its height."""
+    """Peak learning rate."""
     max_steps: int = 6
-    """Most operations of a problem, of 2 at least."""
+    """Maximal number of operations of a problem; the minimum is 2."""
     recheck_share: float = 0.0
-    """Long chains: chance of one more check."""
+    """Long chains: probability of another check."""
     cut_share: float = 0.0
-    """Long chains: share that stops thinking early and answers all the same."""
+    """Long chains: share that stops early and still answers."""
     slip_share: float = 0.0
-    """Long chains: share of wrong steps among those done in the head then."""
+    """Long chains: share of wrong steps among those that are then computed without being written."""
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer of single bytes, which reads any text, with one token for each tag of the protocol."""
+    """A byte tokenizer with one token for each tag of the protocol."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={char: i for i, char in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -94,7 +94,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_model(role: str, tokenizer: PreTrainedTokenizerFast, seed: int, out: Path) -> None:
-    """A role's model with random weights, and its tokenizer, as a Hugging Face folder."""
+    """Write a role's model with random weights and its tokenizer as a Hugging Face folder."""
     torch.manual_seed(seed)
     config = Qwen2Config(
         vocab_size=len(tokenizer),
@@ -111,7 +111,7 @@ def build_model(role: str, tokenizer: PreTrainedTokenizerFast, seed: int, out: P
 
 
 def write_dialogues(role: str, phase: Phase, seed: int, path: Path) -> None:
-    """One model's transcripts of as many problems as a phase needs, in verl's ``messages`` schema."""
+    """Write the transcripts that one model needs for a phase, in verl's ``messages`` schema."""
     rng = random.Random(seed)
     problems = [sample_problem(rng, 2, phase.max_steps) for _ in range(phase.steps * phase.batch_size)]
     if role in LONG_CHAINS:
@@ -147,23 +147,29 @@ def train(data: Path, model: Path, phase: Phase, seed: int, out: Path) -> Path:
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Folder for the models, one sub-folder each.")],
+    out: Annotated[Path, typer.Option(help="Folder for the models, one subfolder each.")],
     steps_long: Annotated[int, typer.Option(help="Optimizer steps of the long role.")] = 550,
     steps_short: Annotated[int, typer.Option(help="Optimizer steps of the short role.")] = 700,
     steps_solo: Annotated[int, typer.Option(help="Optimizer steps of the solo model on chains with few checks.")] = 700,
-    steps_checks: Annotated[int, typer.Option(help="Its further ones on chains with more of them.")] = 120,
-    steps_chains: Annotated[int, typer.Option(help="Its last ones, on chains as long as it shall write.")] = 220,
+    steps_checks: Annotated[
+        int, typer.Option(help="Optimizer steps of the solo model on chains with more checks.")
+    ] = 120,
+    steps_chains: Annotated[
+        int, typer.Option(help="Optimizer steps of the solo model on chains of the final length.")
+    ] = 220,
     steps_thinker: Annotated[int, typer.Option(help="Optimizer steps of the thinker on chains with few checks.")] = 800,
-    steps_waste: Annotated[int, typer.Option(help="Its last ones, on chains as wasteful as it shall write.")] = 150,
-    only: Annotated[list[str] | None, typer.Option(help="Models to build; all where not given.")] = None,
+    steps_waste: Annotated[
+        int, typer.Option(help="Optimizer steps of the thinker on chains of the final length.")
+    ] = 150,
+    only: Annotated[list[str] | None, typer.Option(help="Models to build. Default: all.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and dialogues.")] = 1,
 ) -> None:
-    """Build, train and export the models; ``solo`` and ``thinker`` need the long role's in its folder."""
+    """Build, train and export the models; ``solo`` and ``thinker`` need the exported long role."""
     plan = {
         "long": [Phase(steps_long)],
         "short": [Phase(steps_short)],
         "solo": [
-            # Chains full of checks, and answers that are often wrong, say little of arithmetic: others come first.
+            # Chains full of checks, with often wrong answers, teach little arithmetic, so chains with few checks come first.
             Phase(steps_solo, max_steps=3, recheck_share=0.3, cut_share=0.8),
             Phase(steps_checks, max_steps=SOLO_STEPS, recheck_share=0.9, cut_share=0.8),
             Phase(

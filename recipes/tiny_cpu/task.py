@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The toy task: chains of one-digit arithmetic, left to right, modulo 10, and dialogues that solve them.
 
-``8+2+2*6-5`` is ((((8+2)+2)*6)-5) mod 10, computed one step at a time. The long role writes a few steps per turn and, like
-a reasoning model that wastes tokens, repeats about half of them as a check that checks nothing; some steps are wrong. The
-short role asks for another thought until all steps are written and then answers. The cold start thus leaves two things to
-learn: accuracy and brevity. All code that knows the task is in this folder.
+``8+2+2*6-5`` is ((((8+2)+2)*6)-5) mod 10, computed one step at a time. The long role writes a few steps per turn and,
+like a reasoning model that wastes tokens, repeats about half of them as a check that checks nothing; some steps are
+wrong. The short role asks for another thought until all steps are written and then answers. The cold start thus leaves
+two things to learn: accuracy and brevity. All code that knows the task is in this folder.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def trace(
     """A long chain of thought of a single model, as wasteful as those of reasoning models.
 
     Each step is the rest of the problem (``0+2*6-5``, ``2*6-5``, …), followed by checks that check nothing. With
-    ``thinker``, the chain also begins with checks of the problem itself, so that first thoughts can be worthless, and it
+    ``thinker``, the chain also begins with checks of the problem itself, so that first thoughts can be worthless, and
     ends with a blank line, so that a chain that is cut after any thought looks like a complete one.
 
     A share ``cut_share`` of the chains stops early, after the first step or, with ``thinker``, anywhere. The remaining
