@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Chat with the pair in a terminal and watch both roles write: ``python examples/chat.py``, with `longshort serve` running.
+"""Chat with the pair of a running `longshort serve`, in a terminal: ``python examples/chat.py``.
 
 The long role is violet, the short role green. Ctrl-D or an empty line ends the chat.
 """

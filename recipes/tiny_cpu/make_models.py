@@ -169,7 +169,7 @@ def main(
         "long": [Phase(steps_long)],
         "short": [Phase(steps_short)],
         "solo": [
-            # Chains full of checks, with often wrong answers, teach little arithmetic, so chains with few checks come first.
+            # Chains full of checks teach little arithmetic, so chains with few checks come first.
             Phase(steps_solo, max_steps=3, recheck_share=0.3, cut_share=0.8),
             Phase(steps_checks, max_steps=SOLO_STEPS, recheck_share=0.9, cut_share=0.8),
             Phase(
