@@ -1,14 +1,14 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""The dialogue protocol: tags, parser, transcripts, state machine and stop reasons, with no engine in it.
+"""The dialogue protocol: tags, parser, transcripts and state machine, independent of the engine.
 
-Used by cold-start data, rollout, reward and evaluation alike, so tags and turn order are defined here and
-nowhere else. A long turn is ``<think>…</think>``; a short turn is ``<answer>…</answer>`` and ends the dialogue,
-or ``<answer>…</rethink>`` and asks the long role for another thought (paper, section 3; the authors' code).
+Cold-start data, rollouts, rewards and evaluation all use it; tags and turn order are defined only here. A long turn is
+``<think>…</think>``. A short turn is ``<answer>…</answer>``, which ends the dialogue, or ``<answer>…</rethink>``, which
+asks the long role for another thought (paper, section 4; the authors' code).
 
-Each role keeps its own chat transcript: system = who it is, user = the problem and later the peer's turns,
-assistant = its own turns. So a transcript only grows at its end (prefix caches hit), and a dialogue yields one
-training sequence per role. What a model writes is hostile input: nothing here raises on it.
+Each role keeps its own chat transcript: system = its instructions, user = the problem and later the peer's turns,
+assistant = its own turns. A transcript thus only grows at its end, so that prefix caches hit, and a dialogue yields one
+training sequence per role. Replies of models are untrusted input: nothing here raises on them.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ CLOSING_TAGS: Mapping[Role, Mapping[str, TurnKind]] = {
     Role.SHORT: {"</answer>": TurnKind.ANSWER, "</rethink>": TurnKind.RETHINK},
 }
 PROTOCOL_TAGS = ("<think>", "</think>", "<answer>", "</answer>", "</rethink>")
-"""Every tag that a model has to be able to write; a chat template must pass them through."""
+"""Every tag that models write; a chat template must not change them."""
 
 _SEPARATOR = "\n\n"
-"""Between parts of one user message: the problem, the peer's turns, the notice of the last turn."""
+"""Separator of the parts of a user message: the problem, the peer's turns and the notice of the last turn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,17 +52,17 @@ class DialogueSettings:
     """Limits and wording of a dialogue; the defaults live in ``config/longshort_dialogue.yaml``."""
 
     opening_role: Role
-    """Who speaks first: ``long`` as in the paper, or ``short``, which may then answer without any thought."""
+    """The role that speaks first: ``long`` as in the paper, or ``short``, which can then answer without a thought."""
     max_short_turns: int
-    """Most turns of the short role; it is told in the last one that it must answer. Long turns follow from it."""
+    """Maximal number of short turns; in the last one the short role must answer."""
     max_turn_tokens: Mapping[Role, int]
-    """Most tokens of one turn, per role."""
+    """Maximal number of tokens of one turn, per role."""
     max_dialogue_tokens: int
-    """Most generated tokens of a whole dialogue, both roles summed."""
+    """Maximal number of generated tokens of a dialogue, both roles together."""
     system_prompt: Mapping[Role, str]
-    """What each role is told about itself; an empty one means no system message."""
+    """System message of each role; an empty text means no system message."""
     must_answer_notice: str
-    """What the short role is told, after the peer's turn, in its last allowed turn."""
+    """Text added to the user message of the short role's last allowed turn."""
 
     def __post_init__(self) -> None:
         for name, value in [
@@ -76,23 +76,23 @@ class DialogueSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TurnRequest:
-    """What to ask whom for the next turn."""
+    """The request for the next turn."""
 
     role: Role
-    """Who speaks."""
+    """The role that speaks."""
     messages: tuple[Message, ...]
-    """The role's whole transcript so far; the last message is from the user."""
+    """The role's transcript so far; its last message is from the user."""
     max_tokens: int
-    """Token limit of this turn: the turn's own cap or what is left of the dialogue's budget."""
+    """Token limit of the turn: the turn's own limit or the rest of the dialogue's budget."""
     stop: tuple[str, ...]
     """The role's closing tags."""
 
 
 def parse_turn(role: Role, text: str) -> ParsedTurn:
-    """Read one reply as a turn of ``role``; never raises, linear in the length of ``text``.
+    """Parse one reply as a turn of ``role``, in linear time; never raises.
 
-    The first closing tag of the role ends the turn and whatever follows is dropped: an engine that stops at the tag
-    may still return the rest of its last token. A "<" that is not one of the five tags is ordinary text.
+    The first closing tag of the role ends the turn. Text after it is dropped, because an engine that stops at the tag
+    still returns the rest of its last token. A "<" outside the five tags is ordinary text.
     """
     opening, stripped = OPENING_TAG[role], text.lstrip()
     if not stripped.startswith(opening):
@@ -126,9 +126,9 @@ def transcript(
 ) -> list[Message]:
     """The chat of ``role`` before its next turn: system, user (problem and peer), assistant (own), user (peer), …
 
-    Roles alternate strictly after the system message, as most chat templates demand. The transcript of a later turn
-    begins with the transcript of an earlier one, own turns in between. ``history`` is what a user and the pair said to
-    each other before, in turns; both roles are shown it.
+    User and assistant alternate strictly after the system message, as most chat templates demand. Every transcript of a
+    role is a prefix of its later ones. ``history`` is an earlier chat of a user with the pair, in alternating messages;
+    both roles see it.
     """
     messages = []
     if settings.system_prompt[role]:
@@ -151,9 +151,9 @@ def transcript(
 def next_request(
     problem: str, turns: Sequence[Turn], settings: DialogueSettings, history: Sequence[Message] = ()
 ) -> TurnRequest | StopReason:
-    """Who speaks next and with what, after well-formed ``turns`` that did not end the dialogue.
+    """The next request, after well-formed ``turns`` that did not end the dialogue.
 
-    Returns ``StopReason.TOKEN_BUDGET`` when the dialogue's budget is spent.
+    Returns ``StopReason.TOKEN_BUDGET`` if the dialogue's budget is spent.
     """
     role = turns[-1].role.peer if turns else settings.opening_role
     left = settings.max_dialogue_tokens - sum(turn.num_tokens for turn in turns)
@@ -168,10 +168,10 @@ def next_request(
 
 
 def read_turn(role: Role, reply: Generation, forbidden: Sequence[str] = ()) -> Turn:
-    """One reply as a turn.
+    """Parse one reply into a turn.
 
-    ``forbidden`` are strings that would become control tokens in the peer's chat template (``<|im_end|>`` and the
-    like); a turn that writes one is malformed, so that no model can forge the other's transcript.
+    ``forbidden`` are strings that would become control tokens in the peer's chat template, such as ``<|im_end|>``. A
+    turn that contains one is malformed, so that no model can forge its peer's transcript.
     """
     parsed = parse_turn(role, reply.text)
     smuggled = [text for text in forbidden if text in parsed.text]
@@ -188,7 +188,7 @@ def read_turn(role: Role, reply: Generation, forbidden: Sequence[str] = ()) -> T
 
 
 def ending(turns: Sequence[Turn], settings: DialogueSettings) -> tuple[StopReason, str] | None:
-    """Why the dialogue ends after the last of ``turns``, with the detail in words; None when it goes on."""
+    """Stop reason and details if the dialogue ends after the last of ``turns``; None if it continues."""
     last = turns[-1]
     if last.parsed.kind is TurnKind.ANSWER:
         return StopReason.ANSWERED, ""
@@ -216,11 +216,11 @@ async def run_dialogue(
     history: Sequence[Message] = (),
     on_text: Callable[[Role, int, str], None] | None = None,
 ) -> Dialogue:
-    """Let the two roles take turns until the dialogue ends; every ending has a name.
+    """Run a dialogue: the two roles take turns until it ends with a named reason.
 
-    Sessions are independent: callers run as many at once as their engines batch. ``forbidden`` as in
-    :func:`read_turn`, ``history`` as in :func:`transcript`. ``on_text`` is told who writes, in which turn (from 0), and
-    what, piece by piece; it needs generators that stream.
+    Dialogues are independent, so callers run many at once. :func:`read_turn` documents ``forbidden`` and
+    :func:`transcript` documents ``history``. ``on_text`` receives each piece of text with its role and turn (from 0);
+    it needs generators that stream.
     """
     turns: list[Turn] = []
     while True:
@@ -232,7 +232,7 @@ async def run_dialogue(
             temperature=temperature,
             top_p=top_p,
             stop=request.stop,
-            # Turns must not repeat each other's random numbers.
+            # Each turn needs its own random numbers.
             seed=None if seed is None else seed + len(turns),
         )
         hear = None if on_text is None else partial(on_text, request.role, len(turns))

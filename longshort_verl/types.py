@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""What flows between the stages: the one contract of the package.
+"""The data that flows between the stages.
 
-Plain, frozen, keyword-only dataclasses and the enums that name how things ended. No stage passes anything
-looser; a dict appears only as a row of a file or at the border of another library.
+Plain, frozen, keyword-only dataclasses, and enums for outcomes. Stages exchange nothing else; a dict appears only as a
+row of a file or at the border of another library.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from enum import Enum
 
 
 class Role(str, Enum):
-    """Which of the two models speaks (paper, section 3)."""
+    """One of the two models (paper, section 4)."""
 
     LONG = "long"
     SHORT = "short"
@@ -27,7 +27,7 @@ class Role(str, Enum):
 
 
 class TurnKind(str, Enum):
-    """What a well-formed turn is."""
+    """The kind of a well-formed turn."""
 
     THOUGHT = "thought"
     """A long turn: ``<think>…</think>``."""
@@ -38,25 +38,25 @@ class TurnKind(str, Enum):
 
 
 class FinishReason(str, Enum):
-    """Why an engine stopped writing one reply."""
+    """The reason why an engine ended a reply."""
 
     STOP = "stop"
     """A stop string or the end-of-turn token."""
     LENGTH = "length"
     """The token limit of the request."""
     ERROR = "error"
-    """The engine failed; ``Generation.error`` says how."""
+    """The engine failed; ``Generation.error`` holds the message."""
 
 
 class StopReason(str, Enum):
-    """Why a dialogue ended. Every ending is one of these, never an exception and never a guess."""
+    """The reason why a dialogue ended; every dialogue ends with one of these."""
 
     ANSWERED = "answered"
     """The short role closed its turn with ``</answer>``."""
     TURN_CAP = "turn_cap"
     """The short role asked for another thought in its last allowed turn."""
     TOKEN_BUDGET = "token_budget"
-    """The dialogue's token budget, or the model's context, left no room to finish a turn."""
+    """The dialogue's token budget or the model's context ended before the turn did."""
     TRUNCATED = "truncated"
     """A turn reached its own token limit before it closed."""
     MALFORMED_LONG = "malformed_long"
@@ -64,7 +64,7 @@ class StopReason(str, Enum):
     MALFORMED_SHORT = "malformed_short"
     """The short role's turn broke the protocol."""
     ENGINE_ERROR = "engine_error"
-    """An engine failed while it wrote a turn."""
+    """An engine failed during a turn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +72,13 @@ class Problem:
     """One problem with its gold answer."""
 
     prompt: str
-    """What is asked, as text."""
+    """The question, as text."""
     answer: str
-    """The gold answer, in the form in which it is graded."""
+    """The gold answer, in the form that the grader reads."""
     source: str
     """Name of the data set, verl's ``data_source``."""
     index: int
-    """Row in its file, from 0."""
+    """Row in its file, counted from 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,29 +86,29 @@ class Message:
     """One chat message of a role's own transcript."""
 
     role: str
-    """``system``, ``user`` or ``assistant``, as chat templates name them."""
+    """``system``, ``user`` or ``assistant``."""
     content: str
-    """Text."""
+    """Its text."""
 
     def as_dict(self) -> dict[str, str]:
-        """The form in which chat templates and chat-completions endpoints take it."""
+        """The form that chat templates and chat-completions endpoints take."""
         return {"role": self.role, "content": self.content}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How one reply is sampled."""
+    """Sampling parameters of one reply."""
 
     max_tokens: int
-    """Most tokens the reply may have."""
+    """Maximal number of tokens of the reply."""
     temperature: float
-    """0 is greedy."""
+    """Temperature; 0 is greedy."""
     top_p: float = 1.0
-    """Nucleus mass."""
+    """Probability mass of nucleus sampling."""
     stop: tuple[str, ...] = ()
-    """Strings that end the reply; the matched one is part of its text."""
+    """Strings that end the reply; the matched string stays in its text."""
     seed: int | None = None
-    """Seed of this request, where the engine takes one."""
+    """Seed of the request, if the engine takes one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,47 +116,47 @@ class Generation:
     """One reply of an engine."""
 
     text: str
-    """What was written, the stop string included, the end-of-turn token not."""
+    """The generated text with the stop string, without the end-of-turn token."""
     finish: FinishReason
-    """Why it ended."""
+    """The reason why it ended."""
     num_prompt_tokens: int
-    """Tokens of the request."""
+    """Prompt tokens of the request."""
     num_tokens: int
-    """Tokens generated."""
+    """Generated tokens."""
     num_cached_tokens: int | None = None
-    """Of the request's tokens, those that the engine had in its prefix cache; None where it does not say."""
+    """Prompt tokens that the engine found in its prefix cache; None if it does not report them."""
     error: str = ""
-    """What failed, when ``finish`` is ERROR."""
+    """The error message if ``finish`` is ERROR."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Likelihood:
-    """How likely a model finds a text that it was not asked to write."""
+    """A model's likelihood of a given text."""
 
     log_prob: float
-    """Natural logarithm of the probability of the text, after the messages; 0 when there was an error."""
+    """Natural logarithm of the probability of the text after the messages; 0 after an error."""
     num_prompt_tokens: int
-    """Tokens of all requests."""
+    """Prompt tokens of all requests."""
     num_cached_tokens: int
-    """Of these, those that the engine had in its prefix cache."""
+    """Prompt tokens that the engine found in its prefix cache."""
     num_tokens: int
-    """Tokens generated: one for each token of the text."""
+    """Generated tokens: one for each token of the text."""
     error: str = ""
-    """What failed; empty where nothing did."""
+    """The error message; empty without an error."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ParsedTurn:
-    """What the protocol makes of one reply."""
+    """A reply, parsed by the protocol."""
 
     kind: TurnKind | None
-    """None when the reply breaks the protocol."""
+    """Kind of the turn; None if the reply breaks the protocol."""
     text: str
-    """The turn as the peer sees it: from its opening to its closing tag; the raw reply when malformed."""
+    """The turn as its peer reads it, from opening to closing tag; the raw reply if malformed."""
     body: str
-    """What stands between the tags, stripped; empty when malformed."""
+    """The text between the tags, stripped; empty if malformed."""
     fault: str
-    """Why it is malformed, in words; empty when well formed."""
+    """The fault of a malformed reply, in words; empty if well formed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,79 +164,79 @@ class Turn:
     """One turn of a dialogue."""
 
     role: Role
-    """Who wrote it."""
+    """The role that wrote it."""
     parsed: ParsedTurn
-    """What the protocol makes of it."""
+    """The parsed reply."""
     raw: str
     """The reply as generated."""
     finish: FinishReason
-    """Why the engine stopped."""
+    """The reason why the engine ended the reply."""
     num_prompt_tokens: int
-    """Tokens of the request that led to it."""
+    """Prompt tokens of its request."""
     num_tokens: int
-    """Tokens generated."""
+    """Generated tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dialogue:
-    """All turns on one problem, and how it ended."""
+    """All turns on one problem, and the reason why the dialogue ended."""
 
     problem: Problem
-    """What was asked."""
+    """The problem."""
     turns: tuple[Turn, ...]
-    """In the order in which they were written."""
+    """The turns, in order."""
     stop_reason: StopReason
-    """Why it ended."""
+    """The reason why the dialogue ended."""
     detail: str = ""
-    """What exactly went wrong, in words, where something did."""
+    """Details of a fault, in words."""
 
     def num_tokens(self, role: Role | None = None) -> int:
-        """Generated tokens of one role, or of both."""
+        """Number of generated tokens of one role, or of both."""
         return sum(turn.num_tokens for turn in self.turns if role is None or turn.role is role)
 
     def num_turns(self, role: Role) -> int:
-        """Turns that a role wrote, malformed ones included."""
+        """Number of turns of a role, including malformed ones."""
         return sum(turn.role is role for turn in self.turns)
 
     def num_useful_turns(self, role: Role) -> int:
-        """Well-formed turns of a role that say what nobody had said before in this dialogue, spacing aside.
+        """Number of well-formed turns of a role whose body no earlier turn had, up to white space.
 
         A role that leaves the work to its peer (the lazy agent of Dr. MAS and ReMA) repeats itself or its peer.
         """
-        said: set[str] = set()
+        earlier: set[str] = set()
         count = 0
         for turn in self.turns:
             body = " ".join(turn.parsed.body.split())
-            count += turn.role is role and bool(body) and body not in said
-            said.add(body)
+            count += turn.role is role and bool(body) and body not in earlier
+            earlier.add(body)
         return count
 
     @property
     def num_rethinks(self) -> int:
-        """Well-formed requests for another thought."""
+        """Number of well-formed requests for another thought."""
         return sum(turn.parsed.kind is TurnKind.RETHINK for turn in self.turns)
 
     @property
     def answer_text(self) -> str:
-        """Body of the answering turn; empty unless the dialogue was answered."""
+        """Body of the answering turn; empty if no turn answers."""
         return self.turns[-1].parsed.body if self.stop_reason is StopReason.ANSWERED else ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grade:
-    """What grading says of one answer."""
+    """The grade of one answer."""
 
     correct: bool
-    """Whether it equals the gold answer."""
+    """Whether the answer equals the gold answer."""
     extracted: str | None
-    """The answer that was found, as text; None when there is none."""
+    """The extracted answer as text; None without an answer."""
     reason: str = ""
-    """Why it is wrong where that is not plain: no answer found, too long, out of time, …"""
+    """The reason of a failure to grade: no answer, too long, out of time, …"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reward:
-    """A weighted sum with its breakdown."""
+    """A reward and its terms."""
 
     total: float
     """Sum of ``weight · value`` over the terms."""
