@@ -86,7 +86,7 @@ def test_the_page_holds_no_tag_of_the_models(written):
     assert "2 traces scored of 3" in page
     assert "(8 of 8)" in page
     assert "(read off)" in page
-    assert "Our reconstruction" in page
+    assert "gain_decay, is ours" in page
 
 
 def test_the_summary_counts_what_was_scored_and_what_not(written):
