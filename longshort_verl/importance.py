@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The importance metric, for the thoughts of a chain and for the long role's turns in a dialogue.
 
-The default metric ``gain_decay`` is ours, not Eq. 1 of the paper (arXiv 2505.11827, section 3.2). It rewards the gain of
-a thought, where the paper rewards the accuracy after it. With p_i the probability of a right answer after the problem
-and the thoughts y_1 … y_i, ℓ_i the tokens of y_i, C_i those of y_1 … y_i and n thoughts, it is::
+The default metric ``gain_decay`` is ours, not Eq. 1 of the paper (arXiv 2505.11827, section 3.2). It rewards the gain
+of a thought, where the paper rewards the accuracy after it. With p_i the probability of a right answer after the
+problem and the thoughts y_1 … y_i, ℓ_i the tokens of y_i, C_i those of y_1 … y_i and n thoughts, it is::
 
     M_i = δ_i · (p_i − p_{i−1}) − λ · ℓ_i / C_n ,      δ_i = exp(−γ · C_{i−1} / C_n)
 

@@ -185,7 +185,8 @@ img { max-width: 100%; }
 table { border-collapse: collapse; } td, th { padding: .15rem .7rem; text-align: right; }
 </style></head><body>
 <h1>Importance of thoughts</h1>
-<p>{{ num_scored }} traces scored of {{ num_rows }}. The default metric, gain_decay, is ours and not Eq. 1 of arXiv 2505.11827.</p>
+<p>{{ num_scored }} traces scored of {{ num_rows }}. The default metric, gain_decay, is ours, not Eq. 1 of
+arXiv 2505.11827.</p>
 <img src="data:image/png;base64,{{ picture }}" alt="importance by position, by kind, and of one trace">
 <h2>Trace {{ key }}</h2>
 <p class="thought">{{ problem }}</p>
