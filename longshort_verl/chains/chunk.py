@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""A chain of thought as thoughts: contiguous pieces with one purpose each.
+"""Cuts a chain of thought into thoughts: contiguous pieces with one purpose each (paper, section 3.1).
 
-A chain is cut into steps at its blank lines; a thought is a run of steps. Thoughts always concatenate to the chain,
-byte for byte. Three chunkers: ``steps`` (each step a thought), ``rules`` (discourse markers and equations, no model),
-``llm`` (a model names blocks of steps, as the paper's authors had it; the prompt is of our own writing).
+A chain is split into steps at its blank lines; a thought is a run of steps. The thoughts concatenate to the chain, byte
+for byte. Three chunkers: ``steps`` (each step is a thought), ``rules`` (discourse markers and equations, no model) and
+``llm`` (a model names blocks of steps, as in the paper; the prompt is ours).
 """
 
 from __future__ import annotations
@@ -13,14 +13,19 @@ import itertools
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass as plain_dataclass
+from dataclasses import replace
 from enum import Enum
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from longshort_verl.generation.base import Generator
-from longshort_verl.types import FinishReason, Message, Sampling
+from longshort_verl.types import Chain, ChainOutcome, Cost, FinishReason, Message, Sampling, Thought
 
 UNASSIGNED = "unassigned"
-"""Kind of the thought that holds the steps after a model's last block."""
+"""Kind of the thought that holds the steps after the model's last block."""
 
 
 class Chunker(str, Enum):
@@ -31,39 +36,12 @@ class Chunker(str, Enum):
     RULES = "rules"
     """Discourse markers and equations."""
     STEPS = "steps"
-    """Each step a thought."""
+    """Each step is a thought."""
 
 
-class ChunkOutcome(str, Enum):
-    """How the chunking of a trace ended."""
-
-    CHUNKED = "chunked"
-    """There are thoughts."""
-    EMPTY = "empty"
-    """The trace has no text."""
-    ONLY_TAGS = "only tags"
-    """Nothing is left of the trace without tags such as ``<think>``."""
-    BAD_REPLY = "no usable reply"
-    """The model's replies could not be used, as often as it was asked."""
-    ENGINE_ERROR = "engine error"
-    """The model could not be asked."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Thought:
-    """A run of steps."""
-
-    text: str
-    """With the white space that follows it."""
-    kind: str
-    """What it is for, in the chunker's words; ``""`` where the chunker gives none."""
-    num_steps: int
-    """Steps in it, at least 1."""
-
-
-@dataclass(frozen=True, kw_only=True)
+@plain_dataclass(frozen=True, kw_only=True)
 class Block:
-    """Steps ``first`` to ``last`` (from 1, both included), as a model named them."""
+    """Steps ``first`` to ``last``, counted from 1, both included, as a model named them."""
 
     first: int
     last: int
@@ -71,45 +49,23 @@ class Block:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chunked:
-    """The thoughts of one trace, or why there are none."""
-
-    outcome: ChunkOutcome
-    thoughts: tuple[Thought, ...] = ()
-    detail: str = ""
-    """What was the matter, for people."""
-    num_attempts: int = 0
-    """How often a model was asked."""
-    num_tokens: int = 0
-    """Tokens that the model wrote."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class ChunkSettings:
-    """How traces are chunked. No defaults here: they live in ``longshort_verl/config``."""
+    """How chains are cut into thoughts. The defaults are in ``config/longshort_importance.yaml``."""
 
     chunker: Chunker
     """Which chunker."""
-    min_steps: int
+    min_steps: Annotated[int, Field(ge=1)]
     """``rules``: fewest steps of a thought, except the first and the last."""
-    max_attempts: int
-    """``llm``: how often a model is asked about one trace."""
-    max_tokens: int
-    """``llm``: most tokens of one reply."""
-    temperature: float
-    """``llm``: of the first attempt; asking again at 0 would give the same reply, so later ones use at least 0.5."""
-
-    def __post_init__(self) -> None:
-        for name in ("min_steps", "max_attempts", "max_tokens"):
-            value = getattr(self, name)
-            if value < 1:
-                raise ValueError(f"chunking: {name} is {value!r}; give at least 1")
-        if self.temperature < 0:
-            raise ValueError(f"chunking: temperature is {self.temperature!r}; give at least 0")
+    max_attempts: Annotated[int, Field(ge=1)]
+    """``llm``: requests to the model for one chain."""
+    max_tokens: Annotated[int, Field(ge=1)]
+    """``llm``: token limit of one reply."""
+    temperature: Annotated[float, Field(ge=0)]
+    """``llm``: of the first attempt. Later attempts use at least 0.5: at 0 the model would repeat its reply."""
 
 
 class BlockError(ValueError):
-    """A model's blocks cannot be used; the message says why, in words that the model can be told."""
+    """A model's blocks are unusable; the message gives the reason."""
 
 
 # --- steps ----------------------------------------------------------------------------------------------------------
@@ -119,9 +75,9 @@ _TAG = re.compile(r"</?[A-Za-z_|][^<>\n]{0,40}>")
 
 
 def split_steps(trace: str) -> list[str]:
-    """The steps of a trace, each with the white space after it; they concatenate to the trace.
+    """The steps of a chain, each with the white space after it; they concatenate to the chain.
 
-    A step ends at a blank line, whatever white space stands in it. Empty where the trace has nothing but white space.
+    A step ends at a blank line, which may hold white space. A chain of white space alone has no steps.
     """
     if not trace.strip():
         return []
@@ -131,7 +87,7 @@ def split_steps(trace: str) -> list[str]:
 
 
 def by_steps(steps: Sequence[str]) -> list[Thought]:
-    """Each step a thought, of the kind that its opening words say."""
+    """Each step as a thought; its opening words give its kind."""
     return [
         Thought(text=step, kind=_kind(step) or ("equation" if _is_equation(step) else "statement"), num_steps=1)
         for step in steps
@@ -175,17 +131,17 @@ _MARKERS = {
     ],
     "continuation": [r"(?:next|then|moving on|similarly|finally|second(?:ly)?|third(?:ly)?)\b"],
 }
-"""Kinds of thoughts and how their first step begins; the first that fits counts."""
+"""Kinds of thoughts and how their first step begins; the first match counts."""
 _OPENINGS = {kind: re.compile(f"{_LEAD}(?:{'|'.join(patterns)})", re.IGNORECASE) for kind, patterns in _MARKERS.items()}
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 
 
 def by_rules(steps: Sequence[str], min_steps: int) -> list[Thought]:
-    """Thoughts that begin where a step opens with a discourse marker.
+    """Thoughts that begin at steps with a discourse marker.
 
-    A step that the one before introduces (it ends in a colon or a comma) and one that is an equation go on with what
-    was begun. What follows ``</think>`` is a thought of its own. A thought has at least ``min_steps`` steps, except the
-    first and the last.
+    A step continues the thought before it if it is an equation, or if the step before it ends in a colon or a comma.
+    The text after ``</think>`` is a thought of its own. A thought has at least ``min_steps`` steps, except the first
+    and the last.
     """
     starts, kinds = [0], [_kind(steps[0]) or "understanding"]
     for i in range(1, len(steps)):
@@ -210,7 +166,7 @@ def _kind(step: str) -> str | None:
 
 
 def _is_equation(step: str) -> bool:
-    """Whether a step is mathematics with hardly a word."""
+    """Whether a step is mathematics with at most three words."""
     return ("=" in step or "\\" in step) and len(_WORD.findall(step)) <= 3
 
 
@@ -226,7 +182,7 @@ after the one before ends."""
 
 
 def chunk_messages(problem: str, steps: Sequence[str]) -> list[Message]:
-    """What a model is asked."""
+    """The request to the model."""
     numbered = "\n\n".join(f"Step {i}: {step.strip()}" for i, step in enumerate(steps, start=1))
     content = f"Problem:\n{problem}\n\nSolution of {len(steps)} steps:\n\n{numbered}"
     return [Message(role="system", content=_SYSTEM), Message(role="user", content=content)]
@@ -235,7 +191,7 @@ def chunk_messages(problem: str, steps: Sequence[str]) -> list[Message]:
 def read_blocks(reply: str, num_steps: int) -> list[Block]:
     """The blocks of a model's reply, which may have prose or a code fence around its JSON.
 
-    Also read is the form of the paper's authors, ``{"block 1": {"start": 1, "end": 4, "block type": …}, …}``.
+    The form of the paper's authors is accepted too: ``{"block 1": {"start": 1, "end": 4, "block type": …}, …}``.
 
     Raises:
         BlockError: there is no JSON with blocks, or they have gaps, overlaps, reversed or out-of-range steps.
@@ -257,7 +213,8 @@ def read_blocks(reply: str, num_steps: int) -> list[Block]:
         if first != expected:
             word = "a gap" if first > expected else "an overlap"
             raise BlockError(f"{word} before block {number}: it begins at step {first}, not at {expected}")
-        blocks.append(Block(first=first, last=last, kind=" ".join(kind.split())[:80]))
+        kind = " ".join(kind.split())[:80].encode("utf-8", "replace").decode()  # JSON can spell half a surrogate pair
+        blocks.append(Block(first=first, last=last, kind=kind))
     return blocks
 
 
@@ -269,11 +226,11 @@ _MAX_OPENINGS = 200
 def _find_rows(reply: str) -> list:
     """The first JSON value in ``reply`` that holds blocks."""
     decoder = json.JSONDecoder()
-    for number, found in enumerate(_OPENING.finditer(reply)):
+    for number, opening in enumerate(_OPENING.finditer(reply)):
         if number == _MAX_OPENINGS:
             break
         try:
-            value, _ = decoder.raw_decode(reply, found.start())
+            value, _ = decoder.raw_decode(reply, opening.start())
         except (ValueError, RecursionError):
             continue
         if isinstance(value, dict):
@@ -288,7 +245,7 @@ def _find_rows(reply: str) -> list:
 
 
 def by_blocks(steps: Sequence[str], blocks: Sequence[Block]) -> list[Thought]:
-    """Thoughts from blocks; steps after the last block are one thought of the kind UNASSIGNED."""
+    """Thoughts from blocks; steps after the last block form one thought of kind UNASSIGNED."""
     ends = [(block.last, block.kind) for block in blocks]
     if ends[-1][0] < len(steps):
         ends.append((len(steps), UNASSIGNED))
@@ -302,61 +259,53 @@ def by_blocks(steps: Sequence[str], blocks: Sequence[Block]) -> list[Thought]:
 # --- all ------------------------------------------------------------------------------------------------------------
 
 
-async def chunk(
-    trace: str, settings: ChunkSettings, *, problem: str = "", generator: Generator | None = None
-) -> Chunked:
-    """The thoughts of one trace.
+async def chunk(chain: Chain, settings: ChunkSettings, generator: Generator | None = None) -> Chain:
+    """The chain with its thoughts, or with the reason why it has none; never raises for any text or reply.
 
-    Never raises for any trace or reply; ValueError where ``llm`` is asked for without a generator.
+    Raises:
+        ValueError: the chunker is ``llm`` and there is no generator.
     """
-    steps = split_steps(trace)
+    chain = replace(chain, outcome=ChainOutcome.CHUNKED, detail="")
+    steps = split_steps(chain.text)
     if not steps:
-        return Chunked(outcome=ChunkOutcome.EMPTY)
-    if not _TAG.sub("", trace).strip():
-        return Chunked(outcome=ChunkOutcome.ONLY_TAGS)
+        return replace(chain, outcome=ChainOutcome.EMPTY)
+    if not _TAG.sub("", chain.text).strip():
+        return replace(chain, outcome=ChainOutcome.ONLY_TAGS)
     if settings.chunker is Chunker.STEPS:
-        return Chunked(outcome=ChunkOutcome.CHUNKED, thoughts=tuple(by_steps(steps)))
+        return replace(chain, thoughts=tuple(by_steps(steps)))
     if settings.chunker is Chunker.RULES:
-        return Chunked(outcome=ChunkOutcome.CHUNKED, thoughts=tuple(by_rules(steps, settings.min_steps)))
+        return replace(chain, thoughts=tuple(by_rules(steps, settings.min_steps)))
     if generator is None:
-        raise ValueError("chunking: the chunker llm needs a model; name one, or use rules")
-    return await _ask(steps, settings, problem, generator)
+        raise ValueError("chunk.chunker=llm needs a model; name one, or set chunk.chunker=rules")
+    return await _ask(chain, steps, settings, generator)
 
 
-async def _ask(steps: Sequence[str], settings: ChunkSettings, problem: str, generator: Generator) -> Chunked:
+async def _ask(chain: Chain, steps: Sequence[str], settings: ChunkSettings, generator: Generator) -> Chain:
+    assert chain.problem is not None
     sampling = Sampling(max_tokens=settings.max_tokens, temperature=settings.temperature)
-    num_tokens, detail = 0, ""
-    for attempt in range(1, settings.max_attempts + 1):
-        reply = await generator.generate(chunk_messages(problem, steps), sampling)
-        num_tokens += reply.num_tokens
+    cost, detail = Cost(), ""
+    for _ in range(settings.max_attempts):
+        reply = await generator.generate(chunk_messages(chain.problem.prompt, steps), sampling)
+        cost += Cost(num_tokens=reply.num_tokens)
         if reply.finish is FinishReason.ERROR:
-            return Chunked(
-                outcome=ChunkOutcome.ENGINE_ERROR,
-                detail=reply.error or "",
-                num_attempts=attempt,
-                num_tokens=num_tokens,
-            )
+            return replace(chain, outcome=ChainOutcome.ENGINE_ERROR, detail=reply.error, cost=cost)
         try:
             thoughts = by_blocks(steps, read_blocks(reply.text, len(steps)))
         except BlockError as error:
             detail = str(error)
             sampling = replace(sampling, temperature=max(settings.temperature, 0.5))
             continue
-        return Chunked(
-            outcome=ChunkOutcome.CHUNKED, thoughts=tuple(thoughts), num_attempts=attempt, num_tokens=num_tokens
-        )
-    return Chunked(
-        outcome=ChunkOutcome.BAD_REPLY, detail=detail, num_attempts=settings.max_attempts, num_tokens=num_tokens
-    )
+        return replace(chain, thoughts=tuple(thoughts), cost=cost)
+    return replace(chain, outcome=ChainOutcome.BAD_REPLY, detail=detail, cost=cost)
 
 
-def boundary_f1(found: Sequence[int], expected: Sequence[int], slack: int = 1) -> float:
-    """Agreement of two lists of boundaries (step numbers): F1, each matched once to one at most ``slack`` away."""
+def boundary_f1(boundaries: Sequence[int], expected: Sequence[int]) -> float:
+    """F1 of two lists of boundaries (step numbers); each matches at most one that is at most one step away."""
     left = sorted(expected)
     hits = 0
-    for boundary in sorted(found):
-        match = next((other for other in left if abs(other - boundary) <= slack), None)
+    for boundary in sorted(boundaries):
+        match = next((other for other in left if abs(other - boundary) <= 1), None)
         if match is not None:
             left.remove(match)
             hits += 1
-    return 2 * hits / (len(found) + len(expected)) if found or expected else 1.0
+    return 2 * hits / (len(boundaries) + len(expected)) if boundaries or expected else 1.0

@@ -1,155 +1,165 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Chains of thought in files: read, chunk, score, write. One bad row never spoils another.
+"""The file of chains: one JSON object per line, the same for every stage from ``traces`` to ``cold-start``.
 
-In:  JSONL (or a JSON list) with ``problem``, ``answer`` and ``trace``; other names of the same are read too.
-Out: JSONL, a line a row in the same order, each with the name of its outcome.
+A user's own file needs ``problem``, ``answer`` and ``trace`` (or one of the other names below); blocks in the form of
+the paper's authors are read as thoughts. A bad row becomes a chain with a named outcome, and other rows are unaffected.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from longshort_verl.chains.chunk import BlockError, Thought, by_blocks, read_blocks, split_steps
-from longshort_verl.types import Problem
+from longshort_verl.chains.chunk import by_blocks, read_blocks, split_steps
+from longshort_verl.files.jsonl import write_jsonl
+from longshort_verl.types import Chain, ChainOutcome, Counts, Importance, Problem, Thought, Value
 
 _NAMES = {
     "problem": ("problem", "question", "prompt"),
     "answer": ("answer", "gold", "ground_truth"),
     "trace": ("trace", "thought", "solution", "response"),
 }
+_UNREADABLE = (ChainOutcome.NOT_UTF8, ChainOutcome.NOT_JSON, ChainOutcome.MISSING)
+_WITH_WHOLE_TEXT = (ChainOutcome.READ, ChainOutcome.RIGHT, ChainOutcome.CHUNKED)
+"""Outcomes whose thoughts concatenate to the whole text; later stages drop the answer from the thoughts."""
 
 
-class RowOutcome(str, Enum):
-    """What became of a row before anything was done with it."""
-
-    READ = "read"
-    """It has a problem, an answer and a trace."""
-    NOT_UTF8 = "not utf-8"
-    """Its bytes are no text."""
-    NOT_JSON = "not json"
-    """Its line is no JSON object."""
-    MISSING = "missing field"
-    """It lacks the problem, the answer or the trace, or one of them is no text."""
+class ChainFileError(ValueError):
+    """A file of chains that cannot be read at all."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One row of a file of traces."""
-
-    key: str
-    """Its name: what the row says under ``key`` or ``id``, else its number."""
-    outcome: RowOutcome
-    """Whether it could be read."""
-    detail: str = ""
-    """What was the matter."""
-    problem: Problem | None = None
-    """What was asked, where it could be read."""
-    trace: str = ""
-    """The chain of thought."""
-    thoughts: tuple[Thought, ...] = ()
-    """Its thoughts, where the file has them, or blocks."""
-
-
-class TraceFileError(ValueError):
-    """A file of traces of which nothing can be read."""
-
-
-def read_traces(path: Path) -> list[Row]:
-    """All rows of a file, unreadable ones included.
+def read_chains(path: Path) -> list[Chain]:
+    """All rows of a file in order, unreadable rows included; of a folder, its ``importance.jsonl``.
 
     Raises:
-        TraceFileError: the file is missing or empty, or two rows have the same key.
+        ChainFileError: the file is missing or empty, is not JSON, or two readable rows have the same key.
     """
+    if path.is_dir():
+        path = path / "importance.jsonl"
     if not path.is_file():
-        raise TraceFileError(f"there is no file {path}")
-    rows = [_row(number, raw, path) for number, raw in enumerate(_raw_rows(path), start=1)]
-    if not rows:
-        raise TraceFileError(f"{path} has no row")
-    seen: dict[str, int] = {}
-    for number, row in enumerate(rows, start=1):
-        if row.key in seen:
-            raise TraceFileError(f"{path}: rows {seen[row.key]} and {number} have the same key {row.key!r}")
-        seen[row.key] = number
-    return rows
+        raise ChainFileError(f"there is no file {path}; give a file of chains, or the folder of `longshort importance`")
+    chains = [_chain(number, raw, path) for number, raw in enumerate(_raw_rows(path), start=1)]
+    if not chains:
+        raise ChainFileError(f"{path} has no row")
+    rows: dict[str, int] = {}
+    for number, chain in enumerate(chains, start=1):
+        if chain.problem is not None and rows.setdefault(chain.key, number) != number:
+            raise ChainFileError(
+                f"{path}: rows {rows[chain.key]} and {number} have the same key {chain.key!r}; give each its own"
+            )
+    return chains
 
 
 def _raw_rows(path: Path) -> Iterator[bytes | Any]:
     data = path.read_bytes()
-    if path.suffix == ".json":
-        try:
-            value = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise TraceFileError(f"{path} is not JSON: {error}; give JSONL where rows may be damaged") from error
-        yield from value if isinstance(value, list) else [value]
-    else:
+    if path.suffix != ".json":
         yield from (line for line in data.split(b"\n") if line.strip())
+        return
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ChainFileError(f"{path} is not JSON: {error}; give JSONL if rows may be damaged") from error
+    yield from value if isinstance(value, list) else [value]
 
 
-def _row(number: int, raw: bytes | Any, path: Path) -> Row:
+def _chain(number: int, raw: bytes | Any, path: Path) -> Chain:
     key = str(number)
     if isinstance(raw, bytes):
         try:
             raw = json.loads(raw.decode("utf-8"))
         except UnicodeDecodeError as error:
-            return Row(key=key, outcome=RowOutcome.NOT_UTF8, detail=str(error))
+            return Chain(key=key, outcome=ChainOutcome.NOT_UTF8, detail=str(error))
         except (ValueError, RecursionError) as error:
-            return Row(key=key, outcome=RowOutcome.NOT_JSON, detail=str(error))
+            return Chain(key=key, outcome=ChainOutcome.NOT_JSON, detail=str(error))
     if not isinstance(raw, dict):
-        return Row(key=key, outcome=RowOutcome.NOT_JSON, detail="not an object")
-    key = str(raw.get("key", raw.get("id", key)))
-    found: dict[str, str] = {}
+        return Chain(key=key, outcome=ChainOutcome.NOT_JSON, detail="not an object")
+    key = printable(str(raw.get("key", raw.get("id", key))))
+    outcome = next((o for o in ChainOutcome if o.value == raw.get("outcome")), ChainOutcome.READ)
+    detail = "" if outcome is ChainOutcome.READ else str(raw.get("detail", ""))
+    if outcome in _UNREADABLE:
+        return Chain(key=key, outcome=outcome, detail=detail)
+    texts: dict[str, str] = {}
     for name, names in _NAMES.items():
         value = next((raw[other] for other in names if other in raw), None)
         if name == "answer" and isinstance(value, int | float) and not isinstance(value, bool):
             value = str(value)
         if not isinstance(value, str):
             detail = f"{name} is {type(value).__name__}; give text under one of {', '.join(names)}"
-            return Row(key=key, outcome=RowOutcome.MISSING, detail=detail)
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            # JSON can spell half a surrogate pair, which no tokenizer takes.
-            return Row(key=key, outcome=RowOutcome.NOT_UTF8, detail=f"{name} has half a surrogate pair")
-        found[name] = value
-    thoughts = _thoughts(raw.get("thoughts"), found["trace"])
+            return Chain(key=key, outcome=ChainOutcome.MISSING, detail=detail)
+        if printable(value) != value:
+            # JSON can spell half a surrogate pair, which no tokenizer accepts.
+            return Chain(key=key, outcome=ChainOutcome.NOT_UTF8, detail=f"{name} has half a surrogate pair")
+        texts[name] = value
+    try:
+        fields = _results(raw, texts["trace"], outcome)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        detail = str(error) if type(error) is ValueError else f"damaged thoughts or scores: {error!r}"
+        return Chain(key=key, outcome=ChainOutcome.MISSING, detail=detail)
+    problem = Problem(prompt=texts["problem"], answer=texts["answer"], source=path.stem, index=number - 1)
+    return Chain(key=key, outcome=outcome, detail=detail, problem=problem, text=texts["trace"], **fields)
+
+
+def _results(raw: Mapping[str, Any], text: str, outcome: ChainOutcome) -> dict[str, Any]:
+    """The fields that chunking and scoring fill in, as far as a row has them."""
+    rows = raw.get("thoughts") or []
+    thoughts = tuple(
+        Thought(text=str(row["text"]), kind=printable(str(row["kind"])), num_steps=int(row["num_steps"]))
+        for row in rows
+    )
+    joined = "".join(thought.text for thought in thoughts)
+    if not text.startswith(joined) or (thoughts and outcome in _WITH_WHOLE_TEXT and joined != text):
+        raise ValueError("the thoughts do not concatenate to the trace")
     if not thoughts and raw.get("block") is not None:
-        thoughts = _blocks(raw["block"], found["trace"])
-    if isinstance(thoughts, str):
-        return Row(key=key, outcome=RowOutcome.MISSING, detail=thoughts)
-    problem = Problem(prompt=found["problem"], answer=found["answer"], source=path.stem, index=number - 1)
-    return Row(key=key, outcome=RowOutcome.READ, problem=problem, trace=found["trace"], thoughts=thoughts)
+        # The form in which the paper's authors publish chunked chains.
+        steps = split_steps(text)
+        try:
+            thoughts = tuple(by_blocks(steps, read_blocks(json.dumps(raw["block"]), len(steps))))
+        except ValueError as error:
+            raise ValueError(f"block: {error}") from error
+    if outcome is not ChainOutcome.SCORED:
+        return {"thoughts": thoughts}
+    fields = {
+        "thoughts": thoughts,
+        "lengths": tuple(int(row["num_tokens"]) for row in rows),
+        "scores": tuple(Importance(**{k: float(v) for k, v in row["importance"].items()}) for row in rows),
+        "values": tuple(Value(**value) for value in raw["values"]),
+        "likelihoods": tuple(map(float, raw.get("likelihoods", ()))),
+        "restarts": {int(boundary): Counts(**counts) for boundary, counts in raw.get("restarts", {}).items()},
+    }
+    if not rows or min(fields["lengths"]) < 1 or len(fields["values"]) != len(rows) + 1:
+        raise ValueError("it is scored, but has no thought, a thought without a token, or a value too few")
+    return fields
 
 
-def _thoughts(value: Any, trace: str) -> tuple[Thought, ...] | str:
-    """Thoughts as :func:`thought_rows` writes them, or what is the matter with them."""
-    if value is None:
-        return ()
-    try:
-        thoughts = tuple(
-            Thought(text=str(row["text"]), kind=str(row["kind"]), num_steps=int(row["num_steps"])) for row in value
-        )
-    except (LookupError, TypeError, ValueError) as error:
-        return f"thoughts are not those of `longshort chunk`: {error!r}"
-    if "".join(thought.text for thought in thoughts) != trace:
-        return "the thoughts do not concatenate to the trace"
-    return thoughts
+def printable(text: str) -> str:
+    """Text without halves of surrogate pairs, which UTF-8 cannot hold."""
+    return text.encode("utf-8", "replace").decode()
 
 
-def _blocks(value: Any, trace: str) -> tuple[Thought, ...] | str:
-    """Thoughts from blocks of steps, as the authors of the paper publish them, or what is the matter with them."""
-    steps = split_steps(trace)
-    try:
-        return tuple(by_blocks(steps, read_blocks(json.dumps(value), len(steps))))
-    except BlockError as error:
-        return f"block: {error}"
+def write_chains(path: Path, chains: Iterable[Chain]) -> None:
+    """Write one row per chain, atomically."""
+    write_jsonl(path, map(_row, chains))
 
 
-def thought_rows(thoughts: Sequence[Thought]) -> list[Mapping[str, Any]]:
-    """Thoughts as JSON values."""
-    return [vars(thought) for thought in thoughts]
+def _row(chain: Chain) -> dict[str, Any]:
+    row: dict[str, Any] = {"key": chain.key, "outcome": chain.outcome.value, "detail": chain.detail}
+    if chain.agreement is not None:
+        row["agreement"] = chain.agreement
+    if chain.problem is not None:
+        row |= {"problem": chain.problem.prompt, "answer": chain.problem.answer, "trace": chain.text}
+    if chain.cost is not None:
+        row["cost"] = vars(chain.cost)
+    thoughts = [dict(vars(thought)) for thought in chain.thoughts]
+    for thought, length in zip(thoughts, chain.lengths, strict=False):
+        thought["num_tokens"] = length
+    for thought, score in zip(thoughts, chain.scores, strict=False):
+        thought["importance"] = vars(score)
+    if chain.scores:
+        row["values"] = [vars(value) for value in chain.values]
+        row["likelihoods"] = list(chain.likelihoods)
+        row["rest"] = chain.text[sum(len(thought.text) for thought in chain.thoughts) :]
+        row["restarts"] = {str(boundary): vars(counts) for boundary, counts in sorted(chain.restarts.items())}
+    return {**row, "thoughts": thoughts} if thoughts else row

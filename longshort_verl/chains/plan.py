@@ -1,68 +1,65 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Where the next rollouts of a trace go: a pure function of what was seen so far, so that a run resumes by counting.
+"""Where the next rollouts of a chain go: a pure function of the counts so far, so that a run resumes by counting.
 
-``fixed`` makes the same number at every boundary between thoughts, as others do. ``adaptive`` begins at both ends of
-the trace and at the largest jump of the gold answer's likelihood (where there is one), divides a stretch only while its
-ends disagree, and stops at a boundary as soon as its value is known well enough. Estimates stay honest under any such
-rule, because their intervals hold at every number of rollouts at once (:func:`longshort_verl.importance.anytime`).
+``fixed`` makes the same number of rollouts at every boundary between thoughts. ``adaptive`` begins at both ends of the
+chain and at the largest jump of the gold answer's likelihood (with pre-screen), divides a stretch while its ends
+disagree, and stops at a boundary once its value is known well enough. The intervals stay valid under any such rule,
+because they hold at every number of rollouts at once (:func:`longshort_verl.importance.anytime`).
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from longshort_verl.types import Counts
 
 
 class Plan(str, Enum):
-    """How rollouts are spread over a trace."""
+    """How rollouts are spread over a chain."""
 
     FIXED = "fixed"
     """The same number at every boundary."""
     ADAPTIVE = "adaptive"
-    """Where they tell most."""
+    """More where the value changes or is uncertain."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanSettings:
-    """How many rollouts, and where. No defaults here: they live in ``longshort_verl/config``."""
+    """How many rollouts, and where. The defaults are in ``config/longshort_importance.yaml``."""
 
     plan: Plan
     """Which plan."""
-    num_rollouts: int
+    num_rollouts: Annotated[int, Field(ge=1)]
     """``fixed``: rollouts at every boundary."""
-    min_rollouts: int
-    """``adaptive``: first rollouts at a visited boundary, and how many are added at a time."""
+    min_rollouts: Annotated[int, Field(ge=1)]
+    """``adaptive``: first rollouts at a visited boundary, and the number added at a time."""
     max_rollouts: int
     """``adaptive``: most rollouts at one boundary."""
-    spread: float
-    """``adaptive``: a boundary has enough when the posterior's standard deviation of its value is at most this."""
-    resolution: float
+    spread: Annotated[float, Field(gt=0, lt=1)]
+    """``adaptive``: a boundary is done when the posterior's standard deviation of its value is at most this."""
+    resolution: Annotated[float, Field(gt=0, lt=1)]
     """``adaptive``: a stretch is divided while the values of its ends differ by more than this."""
     prescreen: bool
-    """``adaptive``: read where values change off the gold answer's likelihood, which needs no rollout."""
+    """``adaptive``: locate changes of the value by the gold answer's likelihood, which needs no rollout."""
 
     def __post_init__(self) -> None:
-        for name in ("num_rollouts", "min_rollouts"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"importance: {name} is {getattr(self, name)!r}; give at least 1")
         if self.max_rollouts < self.min_rollouts:
             raise ValueError(
-                f"importance: max_rollouts is {self.max_rollouts!r}; give at least min_rollouts, {self.min_rollouts}"
+                f"plan.max_rollouts is {self.max_rollouts}; set it to at least plan.min_rollouts, {self.min_rollouts}"
             )
-        for name in ("spread", "resolution"):
-            if not 0 < getattr(self, name) < 1:
-                raise ValueError(f"importance: {name} is {getattr(self, name)!r}; give a number between 0 and 1")
 
 
 def next_rollouts(
     counts: Sequence[Counts], places: Sequence[float], settings: PlanSettings, likelihoods: Sequence[float] | None
 ) -> dict[int, int]:
-    """Boundaries that need more rollouts and how many, the longest prefix first; empty when the trace is done.
+    """Number of missing rollouts by boundary, the longest prefix first; empty when the chain is done.
 
     Args:
         counts: of the boundaries 0 (no thought) to n (all).
@@ -80,14 +77,14 @@ def next_rollouts(
         if needed:
             return needed
         visited = sorted(wanted)
-        found = {
+        middles = {
             middle
             for left, right in itertools.pairwise(visited)
             if (middle := _divide(left, right, counts, places, settings, likelihoods)) is not None
         }
-        if not found:
+        if not middles:
             return {}
-        wanted |= found
+        wanted |= middles
 
 
 def _missing(counts: Counts, settings: PlanSettings) -> int:
@@ -95,7 +92,7 @@ def _missing(counts: Counts, settings: PlanSettings) -> int:
         return settings.min_rollouts - counts.num_rollouts
     if counts.spread <= settings.spread:
         return 0
-    # A run that goes on under a lower limit has more already.
+    # A run that resumes under a lower limit may have more already.
     return max(0, min(settings.min_rollouts, settings.max_rollouts - counts.num_rollouts))
 
 
@@ -116,7 +113,7 @@ def _divide(
     settings: PlanSettings,
     likelihoods: Sequence[float] | None,
 ) -> int | None:
-    """Where to look next between two visited boundaries; None where they tell enough."""
+    """The next boundary to visit between two visited ones; None if no more is needed."""
     inside = range(left + 1, right)
     if not inside:
         return None
@@ -129,12 +126,12 @@ def _divide(
     def outside(i: int) -> float:
         return max(low - likelihoods[i], likelihoods[i] - high)
 
-    # Between its ends the likelihood leaves their range: the value may do so too.
+    # Where the likelihood leaves the range of its ends, the value may do so too.
     strayed = max(inside, key=outside)
     if outside(strayed) > settings.resolution:
         return strayed
     if differ and high - low <= settings.resolution:
-        # The values disagree and the likelihood does not say where.
+        # The values disagree, and the likelihood does not show where.
         middle = (places[left] + places[right]) / 2
         return min(inside, key=lambda i: abs(places[i] - middle))
     return None

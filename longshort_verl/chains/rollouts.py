@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Values of the prefixes of a chain of thought, by rollouts of a model, and the importance of each thought from them.
 
-A rollout continues a prefix and is graded. What that means is a setting: ``forced`` ends the thinking after the prefix
-and asks for the answer, ``continued`` lets the model think on. The paper (arXiv 2505.11827) does not say which it used.
-Traces are independent of each other: whatever happens to one has a name in its result, and the others go on.
+A rollout continues a prefix and is graded. ``forced`` ends the thinking after the prefix and asks for the answer;
+``continued`` lets the model think on. The paper (arXiv 2505.11827, section 3.1) does not say which it used.
 """
 
 from __future__ import annotations
@@ -14,132 +13,70 @@ import hashlib
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from enum import Enum
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
-from longshort_verl.chains.chunk import Thought
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
 from longshort_verl.chains.plan import Plan, PlanSettings, next_rollouts
 from longshort_verl.files.journal import Journal
 from longshort_verl.generation.base import Generator, LikelihoodGenerator
-from longshort_verl.importance import (
-    MetricSettings,
-    anytime,
-    hoeffding,
-    importance,
-    interpolate,
-    pool,
-    value_alpha,
-)
-from longshort_verl.types import Cost, Counts, FinishReason, Importance, Message, Problem, Sampling, Value
+from longshort_verl.importance import MetricSettings, anytime, hoeffding, importance, interpolate, pool, value_alpha
+from longshort_verl.types import Chain, ChainOutcome, Cost, Counts, FinishReason, Message, Sampling
 
 
 class Elicitation(str, Enum):
     """What a rollout is."""
 
     FORCED = "forced"
-    """The thinking ends after the prefix and the model is made to answer."""
+    """The thinking ends after the prefix, and the model must answer."""
     CONTINUED = "continued"
-    """The model goes on thinking as it likes."""
+    """The model continues to think."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutSettings:
-    """How a prefix is rolled out. No defaults here: they live in ``longshort_verl/config``."""
+    """How a prefix is rolled out. The defaults are in ``config/longshort_importance.yaml``."""
 
     elicitation: Elicitation
     """What a rollout is."""
     end_of_thinking: str
-    """Where a chain's thinking ends; what follows in a trace is its answer and is not scored. ``""`` for none."""
+    """Text at which a chain's thinking ends; the rest is its answer and is not scored. ``""`` for none."""
     forcing_text: str
-    """``forced``: what follows the prefix, up to where the answer begins."""
-    max_tokens: int
-    """Most tokens of one rollout."""
-    temperature: float
-    """Above 0, or all rollouts of a prefix are the same."""
-    top_p: float
+    """``forced``: the text after the prefix, up to the beginning of the answer."""
+    max_tokens: Annotated[int, Field(ge=1)]
+    """Token limit of one rollout."""
+    temperature: Annotated[float, Field(gt=0)]
+    """Above 0: at 0 all rollouts of a prefix would be the same."""
+    top_p: Annotated[float, Field(gt=0, le=1)]
     """Nucleus mass."""
     stop: tuple[str, ...]
-    """What ends a rollout, beside the model's own end of turn."""
+    """Stop strings of a rollout, beside the model's end of turn."""
     seed: int
-    """Each rollout's own seed follows from this one, its trace, its boundary and its number."""
-    restart_rollouts: int
-    """Rollouts of the restart control at each visited boundary: the model thinks from nothing for as many tokens as the
-    prefix has, and is rolled out then. A value that does not rise above it owes its rise to the tokens, not to the
-    thought. 0 for none."""
+    """Each rollout has its own seed, derived from this one, its chain, its boundary and its number."""
+    restart_rollouts: Annotated[int, Field(ge=0)]
+    """Rollouts of the restart control at each visited boundary, 0 for none: the model thinks from scratch for as many
+    tokens as the prefix has, and is then rolled out. A value that does not exceed it owes its rise to the number of
+    tokens, not to the thoughts."""
     max_answer_tokens: int
-    """Pre-screen: longest gold answer whose likelihood is asked for, which costs a token for each of its own."""
+    """Pre-screen: longest gold answer whose likelihood is computed; each of its tokens costs one generated token."""
 
     def __post_init__(self) -> None:
-        if self.max_tokens < 1:
-            raise ValueError(f"importance: max_tokens is {self.max_tokens!r}; give at least 1")
-        if not self.temperature > 0:
-            raise ValueError(f"importance: temperature is {self.temperature!r}; give a number above 0")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"importance: top_p is {self.top_p!r}; give a number above 0, at most 1")
-        if self.restart_rollouts < 0:
-            raise ValueError(f"importance: restart_rollouts is {self.restart_rollouts!r}; give at least 0")
         if self.elicitation is Elicitation.FORCED and not self.forcing_text:
-            raise ValueError("importance: forcing_text is empty; say how a thought is cut off, or set continued")
-
-
-class TraceOutcome(str, Enum):
-    """How the scoring of a trace ended."""
-
-    SCORED = "scored"
-    """Every thought has an importance."""
-    NO_THOUGHT = "no thought"
-    """Its thinking ends before it begins; where the chunker found none, the outcome is the chunker's."""
-    BAD_GOLD = "bad gold answer"
-    """The gold answer cannot be parsed, so that no rollout could be right."""
-    TOO_LONG = "too long"
-    """The trace leaves no room for a rollout in the model's context."""
-    ENGINE_ERROR = "engine error"
-    """The engine failed; rollouts that were made are kept, and another run goes on from them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trace:
-    """A problem with a chain of thought in parts."""
-
-    key: str
-    """Its name, unique in a run."""
-    problem: Problem
-    """What is asked."""
-    thoughts: tuple[Thought, ...]
-    """Its thoughts, which concatenate to the chain."""
-    lengths: tuple[int, ...]
-    """Tokens of each thought."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scored:
-    """What came of a trace."""
-
-    trace: Trace
-    """What was scored."""
-    outcome: TraceOutcome
-    """How it ended."""
-    detail: str = ""
-    """What was the matter, for people."""
-    values: tuple[Value, ...] = ()
-    """Of the prefixes of 0, 1, …, n thoughts."""
-    likelihoods: tuple[float, ...] = ()
-    """Of the gold answer after each prefix; empty without pre-screen."""
-    restarts: Mapping[int, Counts] = field(default_factory=dict)
-    """Restart control by boundary."""
-    importances: tuple[Importance, ...] = ()
-    """Of the n thoughts."""
-    cost: Cost = field(default_factory=Cost)
-    """What it cost."""
+            raise ValueError(
+                "rollouts.forcing_text is empty; set it to the text that ends a thought, or set "
+                "rollouts.elicitation=continued"
+            )
 
 
 class _EngineFailed(Exception):
-    """The engine answered with an error."""
+    """A request failed in the engine."""
 
 
-async def score_trace(
-    trace: Trace,
+async def score_chain(
+    chain: Chain,
     generator: Generator,
     is_right: Callable[[str, str], bool],
     journal: Journal,
@@ -148,21 +85,21 @@ async def score_trace(
     plan: PlanSettings,
     metric: MetricSettings,
     on_cost: Callable[[Cost], None] = lambda cost: None,
-) -> Scored:
-    """The importance of each thought of one trace.
+) -> Chain:
+    """The chain with values, scores and cost, or with the engine error that ended it.
 
     Args:
-        trace: with at least one thought, and a gold answer that can be graded.
-        generator: the model that is rolled out; with ``plan.prescreen`` one that tells likelihoods.
+        chain: with a problem, at least one thought, and their lengths; its gold answer can be graded.
+        generator: the model that is rolled out; with ``plan.prescreen`` it computes likelihoods.
         is_right: of a reply's text and the gold answer; called in a thread.
-        journal: what was done before is read from it, what is done is written to it.
+        journal: holds finished rollouts; new ones are added.
         rollouts: what a rollout is.
-        plan: how many, and where.
+        plan: how many rollouts, and where.
         metric: the metric.
-        on_cost: told what was spent, rollout by rollout.
+        on_cost: called with the cost of each rollout.
     """
-    run = _Run(trace, generator, is_right, journal, rollouts, on_cost)
-    places = [0, *itertools.accumulate(trace.lengths)]
+    run = _Run(chain, generator, is_right, journal, rollouts, on_cost)
+    places = [0, *itertools.accumulate(chain.lengths)]
     likelihoods = None
     try:
         if plan.plan is Plan.ADAPTIVE and plan.prescreen:
@@ -172,41 +109,44 @@ async def score_trace(
         if rollouts.restart_rollouts:
             await run.restart({i: places[i] for i, count in enumerate(run.counts) if i and count.num_rollouts})
     except _EngineFailed as error:
-        return Scored(trace=trace, outcome=TraceOutcome.ENGINE_ERROR, detail=str(error), cost=run.cost)
-    alpha = value_alpha(metric, len(trace.thoughts))
-    # The number is fixed before, or it follows from what was seen.
+        return replace(chain, outcome=ChainOutcome.ENGINE_ERROR, detail=str(error), cost=run.cost)
+    alpha = value_alpha(metric, len(chain.thoughts))
+    # Only the fixed plan knows the number of rollouts in advance.
     interval = hoeffding if plan.plan is Plan.FIXED else anytime
     seen = [interval(c.num_right, c.num_rollouts, alpha) if c.num_rollouts else None for c in run.counts]
     if likelihoods is not None:
         seen = pool(seen, likelihoods)
-    values = interpolate(seen, trace.lengths, likelihoods)
-    return Scored(
-        trace=trace,
-        outcome=TraceOutcome.SCORED,
+    values = interpolate(seen, chain.lengths, likelihoods)
+    return replace(
+        chain,
+        outcome=ChainOutcome.SCORED,
+        detail="",
         values=tuple(values),
         likelihoods=tuple(likelihoods or ()),
         restarts=run.restarts,
-        importances=tuple(importance(values, trace.lengths, metric)),
+        scores=tuple(importance(values, chain.lengths, metric)),
         cost=run.cost,
     )
 
 
 class _Run:
-    """One trace's rollouts: asked for, graded, written down, counted."""
+    """The rollouts of one chain: requested, graded, written to the journal, counted."""
 
     def __init__(
         self,
-        trace: Trace,
+        chain: Chain,
         generator: Generator,
         is_right: Callable[[str, str], bool],
         journal: Journal,
         settings: RolloutSettings,
         on_cost: Callable[[Cost], None],
     ) -> None:
-        self._trace, self._generator, self._is_right = trace, generator, is_right
+        assert chain.problem is not None
+        self._key_of_chain, self._problem = chain.key, chain.problem
+        self._generator, self._is_right = generator, is_right
         self._journal, self._settings, self._on_cost = journal, settings, on_cost
-        self._text = "".join(thought.text for thought in trace.thoughts)
-        self._ends = [0, *itertools.accumulate(len(thought.text) for thought in trace.thoughts)]
+        self._text = "".join(thought.text for thought in chain.thoughts)
+        self._ends = [0, *itertools.accumulate(len(thought.text) for thought in chain.thoughts)]
         self.counts = [Counts() for _ in self._ends]
         self.restarts: dict[int, Counts] = {}
         self.cost = Cost()
@@ -217,7 +157,7 @@ class _Run:
                 self.restarts[boundary] = restarts
 
     def _recall(self, kind: str, boundary: int) -> Counts:
-        """What the journal knows; numbers may be missing, where a run ended while several were under way."""
+        """Counts of the journal, up to the first missing number: an interrupted run may leave gaps."""
         counts = Counts()
         while (row := self._journal.get(self._key(kind, boundary, counts.num_rollouts))) is not None:
             self.cost += Cost(**row["cost"])
@@ -225,22 +165,22 @@ class _Run:
         return counts
 
     def _key(self, kind: str, boundary: int, number: int = 0) -> str:
-        return f"{self._trace.key}/{kind}/{boundary}/{number}"
+        return f"{self._key_of_chain}/{kind}/{boundary}/{number}"
 
     # ---------------------------------------------------------------- likelihoods
 
     async def likelihoods(self, generator: LikelihoodGenerator) -> list[float]:
         """Of the gold answer after each prefix, in [0, 1]."""
         order = range(len(self._ends) - 1, -1, -1)
-        found = await _all([self._likelihood(generator, boundary) for boundary in order])
-        return found[::-1]
+        likelihoods = await _all([self._likelihood(generator, boundary) for boundary in order])
+        return likelihoods[::-1]
 
     async def _likelihood(self, generator: LikelihoodGenerator, boundary: int) -> float:
         key = self._key("likelihood", boundary)
         row = self._journal.get(key)
         if row is None:
             messages = self._messages(self._prefix(boundary) + self._settings.forcing_text)
-            answer = await generator.likelihood(messages, self._trace.problem.answer)
+            answer = await generator.likelihood(messages, self._problem.answer)
             if answer.error:
                 raise _EngineFailed(f"likelihood after thought {boundary}: {answer.error}")
             cost = Cost(
@@ -257,9 +197,9 @@ class _Run:
     # ---------------------------------------------------------------- rollouts
 
     async def roll_out(self, needed: Mapping[int, int]) -> None:
-        """Make ``needed`` rollouts by boundary; all are counted, or an error says which one failed."""
+        """Make ``needed`` rollouts by boundary; raises if one of them failed."""
         jobs = [
-            self._one(boundary, self.counts[boundary].num_rollouts + extra)
+            self._rollout(boundary, self.counts[boundary].num_rollouts + extra)
             for boundary, number in needed.items()
             for extra in range(number)
         ]
@@ -267,7 +207,7 @@ class _Run:
             self.counts[boundary] = _with(self.counts[boundary], right)
             self.cost += cost
 
-    async def _one(self, boundary: int, number: int) -> tuple[int, bool, Cost]:
+    async def _rollout(self, boundary: int, number: int) -> tuple[int, bool, Cost]:
         key = self._key("rollout", boundary, number)
         row = self._journal.get(key)
         if row is None:
@@ -277,9 +217,9 @@ class _Run:
         return boundary, row["right"], Cost(**row["cost"])
 
     async def restart(self, boundaries: Mapping[int, int]) -> None:
-        """The control at ``boundaries``, with the tokens of their prefixes."""
+        """The restart control: ``boundaries`` maps each boundary to the tokens of its prefix."""
         jobs = [
-            self._one_restart(boundary, tokens, number)
+            self._restart(boundary, tokens, number)
             for boundary, tokens in boundaries.items()
             for number in range(self.restarts.get(boundary, Counts()).num_rollouts, self._settings.restart_rollouts)
         ]
@@ -287,20 +227,19 @@ class _Run:
             self.restarts[boundary] = _with(self.restarts.get(boundary, Counts()), right)
             self.cost += cost
 
-    async def _one_restart(self, boundary: int, tokens: int, number: int) -> tuple[int, bool, Cost]:
+    async def _restart(self, boundary: int, tokens: int, number: int) -> tuple[int, bool, Cost]:
         key = self._key("restart", boundary, number)
         row = self._journal.get(key)
         if row is None:
             where = f"restart of thought {boundary}"
             sampling = replace(self._sampling(key), max_tokens=tokens)
-            reply = await self._ask(self._messages(""), sampling, where)
-            text, cost = reply
+            text, cost = await self._ask(self._messages(""), sampling, where)
             rest, more = await self._reply(text, self._sampling(key), where)
             row = await self._write(key, rest, replace(cost + more, num_rollouts=1))
         return boundary, row["right"], Cost(**row["cost"])
 
     async def _reply(self, prefix: str, sampling: Sampling, where: str) -> tuple[str, Cost]:
-        """What is graded: the answer, or the whole chain where the model thinks on."""
+        """The text to grade: the answer, or with ``continued`` the whole chain."""
         if self._settings.elicitation is Elicitation.FORCED:
             opening = self._settings.forcing_text
             text, cost = await self._ask(self._messages(prefix + opening), sampling, where)
@@ -320,18 +259,18 @@ class _Run:
         )
 
     async def _write(self, key: str, text: str, cost: Cost) -> dict[str, Any]:
-        right = await asyncio.to_thread(self._is_right, text, self._trace.problem.answer)
+        right = await asyncio.to_thread(self._is_right, text, self._problem.answer)
         row = {"right": right, "cost": _cost_row(cost)}
         self._journal.add(key, row)
         self._on_cost(cost)
         return row
 
     def _prefix(self, boundary: int) -> str:
-        # Not kept: all prefixes of a trace of 10,000 steps together are gigabytes.
+        # Not cached: all prefixes of a chain of 10,000 steps together take gigabytes.
         return self._text[: self._ends[boundary]]
 
     def _messages(self, prefix: str) -> list[Message]:
-        question = [Message(role="user", content=self._trace.problem.prompt)]
+        question = [Message(role="user", content=self._problem.prompt)]
         return [*question, Message(role="assistant", content=prefix)] if prefix else question
 
     def _sampling(self, key: str) -> Sampling:
@@ -346,7 +285,7 @@ class _Run:
 
 
 async def _all(jobs: Sequence[Any]) -> list[Any]:
-    """Results of all; where one failed, its error, once the others have ended and are written down."""
+    """Results of all jobs; if one failed, raises its error after all have ended and are in the journal."""
     results = await asyncio.gather(*jobs, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):

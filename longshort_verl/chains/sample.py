@@ -1,86 +1,30 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Long chains of thought to begin with: what one model writes of each problem, graded; resumable to the reply.
-
-In:  problems in any form that :func:`longshort_verl.problems.read.read_problems` reads.
-Out: JSONL with ``key``, ``problem``, ``answer``, ``trace`` for `longshort importance`, and a count of the rest.
-"""
+"""``longshort traces``: a model writes chains of thought on problems; those with the right answer are kept."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import dataclasses
+import hashlib
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from longshort_verl.files.atomic import write_atomically
+from longshort_verl.chains.config import NOT_IN_RESULTS, TraceSampling, TracesConfig
+from longshort_verl.chains.files import ChainFileError, write_chains
 from longshort_verl.files.journal import Journal
+from longshort_verl.files.manifest import Artefact
 from longshort_verl.generation.base import Generator
-from longshort_verl.types import FinishReason, Grade, Message, Problem, Sampling
+from longshort_verl.generation.open import open_generator
+from longshort_verl.grading import grade
+from longshort_verl.problems.read import check_answers, read_problems
+from longshort_verl.types import Chain, ChainOutcome, Cost, FinishReason, Grade, Message, Problem, Sampling
 
 
-class ReplyOutcome(str, Enum):
-    """What became of one reply."""
-
-    RIGHT = "right"
-    """It ended and boxes the right answer."""
-    WRONG = "wrong"
-    """It ended and does not."""
-    TRUNCATED = "truncated"
-    """It reached its token limit."""
-    ENGINE_ERROR = "engine error"
-    """The engine failed; another run asks again."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TraceSampling:
-    """How chains are sampled. No defaults here: they live in ``longshort_verl/config``."""
-
-    num_samples: int
-    """Chains of each problem."""
-    max_tokens: int
-    """Most tokens of one."""
-    temperature: float
-    """0 is greedy."""
-    top_p: float
-    """Nucleus mass."""
-    seed: int
-    """Each chain's own seed follows from this one, its problem and its number."""
-
-    def __post_init__(self) -> None:
-        for name in ("num_samples", "max_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"sampling: {name} is {getattr(self, name)!r}; give at least 1")
-        if self.temperature < 0 or (self.temperature == 0 and self.num_samples > 1):
-            raise ValueError(
-                f"sampling: temperature is {self.temperature!r} for {self.num_samples} samples; give one above 0, or "
-                "one sample"
-            )
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"sampling: top_p is {self.top_p!r}; give a number above 0, at most 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reply:
-    """One chain."""
-
-    key: str
-    """``<row of the problem>/<number>``."""
-    problem: Problem
-    """What was asked."""
-    outcome: ReplyOutcome
-    """What became of it."""
-    text: str
-    """What was written."""
-    num_tokens: int
-    """Its tokens."""
-
-
-async def sample_traces(
+async def sample_chains(
     problems: Sequence[Problem],
     generator: Generator,
     sampling: TraceSampling,
@@ -88,22 +32,22 @@ async def sample_traces(
     grade: Callable[[str, str], Grade],
     *,
     max_requests: int,
-    on_done: Callable[[Reply], None],
-) -> list[Reply]:
-    """Ask for all chains that the journal does not have; in the order of the problems.
+    on_done: Callable[[], None],
+) -> list[Chain]:
+    """Sample all chains that the journal lacks; returns all chains in the order of the problems.
 
     Args:
-        problems: what is asked, as a user's message.
-        generator: who is asked.
-        sampling: how.
-        journal: replies are in it before they count.
+        problems: each is a user's message.
+        generator: the model.
+        sampling: how chains are sampled.
+        journal: stores each chain before it counts.
         grade: of a text and the gold answer; called in a thread.
-        max_requests: most requests in flight.
-        on_done: told of each reply.
+        max_requests: maximum number of requests in flight.
+        on_done: called after each chain.
     """
     slots = asyncio.Semaphore(max_requests)
 
-    async def one(problem: Problem, number: int) -> Reply:
+    async def sample(problem: Problem, number: int) -> Chain:
         key = f"{problem.index}/{number}"
         row = journal.get(key)
         if row is None:
@@ -114,45 +58,97 @@ async def sample_traces(
             async with slots:
                 reply = await generator.generate([Message(role="user", content=problem.prompt)], request)
             if reply.finish is FinishReason.ERROR:
-                found = Reply(
-                    key=key, problem=problem, outcome=ReplyOutcome.ENGINE_ERROR, text=reply.error, num_tokens=0
-                )
-                on_done(found)
-                return found
-            outcome = ReplyOutcome.TRUNCATED
+                return Chain(key=key, problem=problem, outcome=ChainOutcome.ENGINE_ERROR, detail=reply.error)
+            outcome = ChainOutcome.TRUNCATED
             if reply.finish is FinishReason.STOP:
                 right = (await asyncio.to_thread(grade, reply.text, problem.answer)).correct
-                outcome = ReplyOutcome.RIGHT if right else ReplyOutcome.WRONG
+                outcome = ChainOutcome.RIGHT if right else ChainOutcome.WRONG
             row = {"outcome": outcome.value, "text": reply.text, "num_tokens": reply.num_tokens}
             journal.add(key, row)
-        found = Reply(
+        return Chain(
             key=key,
             problem=problem,
-            outcome=ReplyOutcome(row["outcome"]),
+            outcome=ChainOutcome(row["outcome"]),
             text=row["text"],
-            num_tokens=row["num_tokens"],
+            cost=Cost(num_tokens=row["num_tokens"]),
         )
-        on_done(found)
-        return found
 
-    jobs = [one(problem, number) for problem in problems for number in range(sampling.num_samples)]
+    async def sample_and_report(problem: Problem, number: int) -> Chain:
+        chain = await sample(problem, number)
+        on_done()
+        return chain
+
+    jobs = [sample_and_report(problem, number) for problem in problems for number in range(sampling.num_samples)]
     return list(await asyncio.gather(*jobs))
 
 
-def write_traces(replies: Sequence[Reply], out: Path) -> dict[str, int]:
-    """Write the right ones; returns the number of each outcome.
+def write_right_chains(chains: Sequence[Chain], out: Path) -> dict[str, int]:
+    """Write the chains with the right answer; returns the number of chains by outcome.
 
     Raises:
-        ValueError: there is no right one.
+        ChainFileError: no chain is right.
     """
-    found = dict(sorted(Counter(reply.outcome.value for reply in replies).items()))
-    right = [reply for reply in replies if reply.outcome is ReplyOutcome.RIGHT]
+    counts = dict(sorted(Counter(chain.outcome.value for chain in chains).items()))
+    right = [chain for chain in chains if chain.outcome is ChainOutcome.RIGHT]
     if not right:
-        raise ValueError(f"no chain is right ({found}): there is nothing to learn from")
-    rows = [
-        {"key": reply.key, "problem": reply.problem.prompt, "answer": reply.problem.answer, "trace": reply.text}
-        for reply in right
-    ]
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    write_atomically(out, lambda path: path.write_text(text, encoding="utf-8"))
-    return found
+        raise ChainFileError(f"no chain is right ({counts}): there is nothing to learn from")
+    write_chains(out, right)
+    return counts
+
+
+def run_traces(
+    config: TracesConfig,
+    file: Path,
+    out: Path,
+    progress: Callable[[str, int], AbstractContextManager[Callable[[], None]]],
+) -> dict[str, int] | None:
+    """``longshort traces``: sample chains on the problems of a file; resumes from the journal beside ``out``.
+
+    Args:
+        config: the config.
+        file: problems in any form that :func:`longshort_verl.problems.read.read_problems` reads.
+        out: JSONL of the right chains.
+        progress: opens a progress bar with a label and a total; calling it advances it.
+
+    Returns:
+        Number of chains by outcome; None if ``out`` is finished.
+
+    Raises:
+        ValueError: the problems are unusable, ``out`` was begun with other settings, or no chain is right.
+    """
+    with Artefact(
+        out,
+        config=config,
+        inputs={"problems": file},
+        may_change=("max_requests", "sampling.num_samples", *NOT_IN_RESULTS),
+    ) as artefact:
+        if artefact.finished:
+            return None
+        problems = read_problems(file)
+        check_answers(problems, path=file)
+        journal_settings = {
+            "model": config.model.path,
+            "sampling": {**dataclasses.asdict(config.sampling), "num_samples": None},
+            "problems": hashlib.sha256(file.read_bytes()).hexdigest(),
+        }
+        with Journal(out.with_name(f"{out.name}.journal"), journal_settings) as journal:
+
+            async def sample() -> list[Chain]:
+                async with open_generator(config.model) as generator:
+                    with progress("sampling", len(problems) * config.sampling.num_samples) as on_done:
+                        return await sample_chains(
+                            problems,
+                            generator,
+                            config.sampling,
+                            journal,
+                            lambda text, gold: grade(text, gold, config.grading),
+                            max_requests=config.max_requests,
+                            on_done=on_done,
+                        )
+
+            chains = asyncio.run(sample())
+        counts = write_right_chains(chains, out)
+        if ChainOutcome.ENGINE_ERROR.value not in counts:
+            tokens = sum(chain.cost.num_tokens for chain in chains if chain.cost)
+            artefact.finish(counts=counts, tokens={"chains": tokens})
+    return counts

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""A file of traces to a file of scored thoughts; see :mod:`longshort_verl.chains.rollouts` for one trace."""
+"""``longshort chunk`` and ``longshort importance``: a file of chains to a file of thoughts, and of scored thoughts.
+
+:mod:`longshort_verl.chains.chunk` and :mod:`longshort_verl.chains.rollouts` process one chain.
+"""
 
 from __future__ import annotations
 
@@ -8,157 +11,132 @@ import asyncio
 import dataclasses
 import hashlib
 import itertools
-import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from longshort_verl.chains.chunk import Chunked, ChunkOutcome, Thought, boundary_f1, chunk
-from longshort_verl.chains.files import Row, RowOutcome, thought_rows
-from longshort_verl.chains.importance_config import ImportanceConfig
-from longshort_verl.chains.rollouts import Scored, Trace, TraceOutcome, score_trace
-from longshort_verl.files.atomic import write_atomically
+from longshort_verl.chains.chunk import Chunker, boundary_f1, chunk
+from longshort_verl.chains.config import NOT_IN_RESULTS, ImportanceConfig
+from longshort_verl.chains.files import read_chains, write_chains
+from longshort_verl.chains.rollouts import score_chain
 from longshort_verl.files.journal import Journal
+from longshort_verl.files.manifest import Artefact
 from longshort_verl.generation.base import Generator
+from longshort_verl.generation.open import open_generator, token_counter
 from longshort_verl.grading import check_gold, grade
-from longshort_verl.types import Cost
+from longshort_verl.types import Chain, ChainOutcome, Cost, Thought
 
 CONTEXT_MARGIN = 64
-"""Tokens kept free for the chat template, when a trace is held against the model's context."""
+"""Tokens reserved for the chat template when a chain is compared with the model's context."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """A row of the output."""
+class Progress(Protocol):
+    """Shows the progress of ``longshort importance``."""
 
-    row: Row
-    """What was read."""
-    outcome: str
-    """A :class:`RowOutcome`, :class:`ChunkOutcome` or :class:`TraceOutcome`."""
-    detail: str = ""
-    """What was the matter."""
-    scored: Scored | None = None
-    """What came of it, where it was scored."""
-    agreement: float | None = None
-    """Of its boundaries with those that the file had (:func:`boundary_f1`)."""
+    def spent(self, cost: Cost) -> None:
+        """Add the cost of finished requests."""
+        ...
 
-    def as_dict(self) -> dict[str, Any]:
-        """JSON values; thoughts carry their importance, values their counts and intervals."""
-        found: dict[str, Any] = {"key": self.row.key, "outcome": self.outcome, "detail": self.detail}
-        if self.agreement is not None:
-            found["agreement"] = self.agreement
-        if self.row.problem is not None:
-            found |= {"problem": self.row.problem.prompt, "answer": self.row.problem.answer, "trace": self.row.trace}
-        if self.scored is None:
-            return {**found, "thoughts": thought_rows(self.row.thoughts)} if self.row.thoughts else found
-        trace = self.scored.trace
-        found["cost"] = vars(self.scored.cost)
-        thoughts = [
-            {**thought, "num_tokens": length}
-            for thought, length in zip(thought_rows(trace.thoughts), trace.lengths, strict=True)
-        ]
-        if self.scored.outcome is TraceOutcome.SCORED:
-            for thought, importance in zip(thoughts, self.scored.importances, strict=True):
-                thought["importance"] = vars(importance)
-            found["values"] = [vars(value) for value in self.scored.values]
-            found["likelihoods"] = list(self.scored.likelihoods)
-            found["rest"] = self.row.trace[sum(len(thought.text) for thought in trace.thoughts) :]
-            found["restarts"] = {str(i): vars(counts) for i, counts in sorted(self.scored.restarts.items())}
-        return {**found, "thoughts": thoughts}
+    def done(self) -> None:
+        """Count a finished chain."""
+        ...
 
 
-async def chunk_rows(
-    rows: Sequence[Row], config: ImportanceConfig, generator: Generator | None, on_done: Callable[[], None]
-) -> list[Result]:
-    """Thoughts of all rows, in their order; those that the file had are compared with them and dropped."""
+async def chunk_chains(
+    chains: Sequence[Chain], config: ImportanceConfig, generator: Generator | None, on_done: Callable[[], None]
+) -> list[Chain]:
+    """The chains with thoughts; thoughts from the file are compared with the new ones and replaced."""
     slots = asyncio.Semaphore(config.max_traces)
 
-    async def one(row: Row) -> Result:
+    async def chunk_one(chain: Chain) -> Chain:
+        old = chain.thoughts
         async with slots:
-            result, new = await _chunk(replace(row, thoughts=()), config, generator)
+            if chain.problem is not None:
+                chain = await chunk(replace(_without_results(chain), thoughts=()), config.chunk, generator)
         on_done()
-        if row.thoughts and new.thoughts:
-            result = replace(result, agreement=boundary_f1(_boundaries(new.thoughts), _boundaries(row.thoughts)))
-        return result
+        if old and chain.thoughts:
+            chain = replace(chain, agreement=boundary_f1(_boundaries(chain.thoughts), _boundaries(old)))
+        return chain
 
-    return list(await asyncio.gather(*map(one, rows)))
+    return list(await asyncio.gather(*map(chunk_one, chains)))
 
 
 def _boundaries(thoughts: Sequence[Thought]) -> list[int]:
-    """Steps after which a thought ends, the last one left out."""
+    """Numbers of the steps that end a thought, except the last."""
     return list(itertools.accumulate(thought.num_steps for thought in thoughts))[:-1]
 
 
-async def _chunk(row: Row, config: ImportanceConfig, generator: Generator | None) -> tuple[Result, Row]:
-    if row.problem is None:
-        return Result(row=row, outcome=row.outcome.value, detail=row.detail), row
-    if row.thoughts:
-        return Result(row=row, outcome=ChunkOutcome.CHUNKED.value), row
-    found: Chunked = await chunk(row.trace, config.chunk, problem=row.problem.prompt, generator=generator)
-    row = replace(row, thoughts=found.thoughts)
-    return Result(row=row, outcome=found.outcome.value, detail=found.detail), row
+def _without_results(chain: Chain) -> Chain:
+    """The chain and its thoughts, without the outcome and the scores that its file may hold."""
+    return Chain(
+        key=chain.key, outcome=ChainOutcome.READ, problem=chain.problem, text=chain.text, thoughts=chain.thoughts
+    )
 
 
-async def score_rows(
-    rows: Sequence[Row],
+async def score_chains(
+    chains: Sequence[Chain],
     config: ImportanceConfig,
     generator: Generator,
     journal: Journal,
     count_tokens: Callable[[str], int],
     *,
-    on_cost: Callable[[Cost], None],
-    on_done: Callable[[Result], None],
-) -> list[Result]:
-    """Importance of the thoughts of all rows, in their order; whatever happens to one row, the others go on."""
+    on_cost: Callable[[Cost], None] = lambda cost: None,
+    on_done: Callable[[], None] = lambda: None,
+) -> list[Chain]:
+    """The chains with the importance of their thoughts, in order; a failure of one does not affect the others."""
     slots = asyncio.Semaphore(config.max_traces)
 
-    async def one(row: Row) -> Result:
+    async def score(chain: Chain) -> Chain:
         async with slots:
-            result = await _score(row, config, generator, journal, count_tokens, on_cost)
-        on_done(result)
-        return result
+            chain = await _score(chain, config, generator, journal, count_tokens, on_cost)
+        on_done()
+        return chain
 
-    return list(await asyncio.gather(*map(one, rows)))
+    return list(await asyncio.gather(*map(score, chains)))
 
 
 async def _score(
-    row: Row,
+    chain: Chain,
     config: ImportanceConfig,
     generator: Generator,
     journal: Journal,
     count_tokens: Callable[[str], int],
     on_cost: Callable[[Cost], None],
-) -> Result:
-    if row.outcome is not RowOutcome.READ or row.problem is None:
-        return Result(row=row, outcome=row.outcome.value, detail=row.detail)
+) -> Chain:
+    problem = chain.problem
+    if problem is None:
+        return chain
+    chain = _without_results(chain)
     try:
-        check_gold(row.problem.answer)
+        check_gold(problem.answer)
     except ValueError as error:
-        return Result(row=row, outcome=TraceOutcome.BAD_GOLD.value, detail=str(error))
-    problem = row.problem
-    chunked, row = await _chunk(row, config, generator)
-    if not row.thoughts:
-        return chunked
-    thoughts = thinking(row.thoughts, config.rollouts.end_of_thinking)
-    if not thoughts:
-        return Result(row=row, outcome=TraceOutcome.NO_THOUGHT.value, detail="the thinking ends before it begins")
-    # In a thread: a trace of 10,000 steps takes seconds.
-    lengths = await asyncio.to_thread(lambda: [max(1, count_tokens(thought.text)) for thought in thoughts])
+        return replace(chain, outcome=ChainOutcome.BAD_GOLD, detail=str(error))
+    if not chain.thoughts:
+        chain = await chunk(chain, config.chunk, generator)
+    if not chain.thoughts:
+        return chain
     settings, plan = config.rollouts, config.plan
+    thoughts = thinking(chain.thoughts, settings.end_of_thinking)
+    if not thoughts:
+        detail = "the thinking ends before the first thought"
+        return replace(chain, outcome=ChainOutcome.NO_THOUGHT, detail=detail)
+    # In a thread: a chain of 10,000 steps takes seconds.
+    lengths = await asyncio.to_thread(lambda: [max(1, count_tokens(thought.text)) for thought in thoughts])
     needed = sum(lengths) + count_tokens(problem.prompt + settings.forcing_text) + settings.max_tokens
     room = config.model.vllm.max_model_len
     if needed + CONTEXT_MARGIN > room:
         detail = f"{needed} tokens with a rollout, but model.vllm.max_model_len is {room}"
-        return Result(row=row, outcome=TraceOutcome.TOO_LONG.value, detail=detail)
+        return replace(chain, outcome=ChainOutcome.TOO_LONG, detail=detail)
     detail = ""
     num_answer = count_tokens(problem.answer)
     if plan.prescreen and num_answer > settings.max_answer_tokens:
         plan = replace(plan, prescreen=False)
         detail = f"no pre-screen: its answer has {num_answer} tokens"
-    scored = await score_trace(
-        Trace(key=row.key, problem=problem, thoughts=thoughts, lengths=tuple(lengths)),
+    chain = await score_chain(
+        replace(chain, thoughts=thoughts, lengths=tuple(lengths)),
         generator,
         lambda text, gold: grade(text, gold, config.grading).correct,
         journal,
@@ -167,11 +145,11 @@ async def _score(
         metric=config.metric,
         on_cost=on_cost,
     )
-    return Result(row=row, outcome=scored.outcome.value, detail=scored.detail or detail, scored=scored)
+    return replace(chain, detail=chain.detail or detail)
 
 
 def thinking(thoughts: Sequence[Thought], end: str) -> tuple[Thought, ...]:
-    """The thoughts up to the first ``end``, the last one cut there; all of them where there is none."""
+    """The thoughts before the first ``end``, the last one cut there; all thoughts if there is no ``end``."""
     place = "".join(thought.text for thought in thoughts).find(end) if end else -1
     if place < 0:
         return tuple(thoughts)
@@ -184,8 +162,101 @@ def thinking(thoughts: Sequence[Thought], end: str) -> tuple[Thought, ...]:
     return tuple(kept)
 
 
+def summary(chains: Sequence[Chain]) -> dict[str, Any]:
+    """Number of chains by outcome, costs and interval widths of ``longshort importance``."""
+    costs = [chain.cost for chain in chains if chain.cost is not None and chain.lengths]
+    cost = sum(costs, Cost())
+    widths = sorted(value.high - value.low for chain in chains for value in chain.values if value.num_rollouts)
+    return {
+        "outcomes": dict(Counter(chain.outcome.value for chain in chains)),
+        "num_thoughts": sum(len(chain.scores) for chain in chains),
+        "num_rollouts": cost.num_rollouts,
+        "num_tokens": cost.num_tokens,
+        "num_prompt_tokens": cost.num_prompt_tokens,
+        "hit_rate": cost.hit_rate,
+        "median_interval_width": widths[len(widths) // 2] if widths else None,
+    }
+
+
+# --- commands -------------------------------------------------------------------------------------------------------
+
+
+def run_chunk(
+    config: ImportanceConfig,
+    file: Path,
+    out: Path,
+    progress: Callable[[str, int], AbstractContextManager[Callable[[], None]]],
+) -> list[Chain] | None:
+    """``longshort chunk``: write the chains of ``file`` with their thoughts to the JSONL ``out``.
+
+    ``progress`` opens a progress bar with a label and a total; calling it advances it.
+
+    Returns:
+        The chains; None if ``out`` is finished.
+
+    Raises:
+        ValueError: the file is unreadable, or ``out`` was begun with other settings.
+    """
+    asks = config.chunk.chunker is Chunker.LLM
+    settings = {"chunk": config.chunk, "model": config.model.path if asks else None}
+    with Artefact(out, config=settings, inputs={"traces": file}) as artefact:
+        if artefact.finished:
+            return None
+        chains = read_chains(file)
+
+        async def chunk_all() -> list[Chain]:
+            async with AsyncExitStack() as stack:
+                generator = await stack.enter_async_context(open_generator(config.model)) if asks else None
+                with progress("chunking", len(chains)) as on_done:
+                    return await chunk_chains(chains, config, generator, on_done)
+
+        chains = asyncio.run(chunk_all())
+        write_chains(out, chains)
+        outcomes = Counter(chain.outcome.value for chain in chains)
+        if not outcomes[ChainOutcome.ENGINE_ERROR.value]:
+            tokens = sum(chain.cost.num_tokens for chain in chains if chain.cost)
+            artefact.finish(counts=outcomes, tokens={"chunking": tokens})
+    return chains
+
+
+def run_importance(
+    config: ImportanceConfig, file: Path, out: Path, progress: Callable[[int], AbstractContextManager[Progress]]
+) -> dict[str, Any] | None:
+    """``longshort importance``: score the chains of ``file`` into the folder ``out``; resumes from its journal.
+
+    ``progress`` shows the progress of a number of chains.
+
+    Returns:
+        See :func:`summary`; None if ``out`` is finished.
+
+    Raises:
+        ValueError: the file is unreadable, or ``out`` was begun with other settings that rollouts depend on.
+    """
+    free = ("max_traces", "plan.*", "metric.*", "rollouts.restart_rollouts", *NOT_IN_RESULTS)
+    with Artefact(out, config=config, inputs={"traces": file}, may_change=free) as artefact:
+        if artefact.finished:
+            return None
+        chains = read_chains(file)
+        count_tokens = token_counter(config.model)
+        with Journal(out / "journal.jsonl", journal_settings(config, file)) as journal:
+
+            async def score_all() -> list[Chain]:
+                async with open_generator(config.model) as generator:
+                    with progress(len(chains)) as shown:
+                        return await score_chains(
+                            chains, config, generator, journal, count_tokens, on_cost=shown.spent, on_done=shown.done
+                        )
+
+            chains = asyncio.run(score_all())
+        write_chains(out / "importance.jsonl", chains)
+        counts = summary(chains)
+        if ChainOutcome.ENGINE_ERROR.value not in counts["outcomes"]:
+            artefact.finish(counts=counts, tokens={"rollouts": counts["num_tokens"]})
+    return counts
+
+
 def journal_settings(config: ImportanceConfig, traces: Path) -> dict[str, Any]:
-    """All that a rollout depends on: who makes it, how, and of what. Where rollouts go may change between runs."""
+    """Everything that a rollout depends on. The plan, the metric and the machine may change between runs."""
     rollouts = dataclasses.asdict(config.rollouts)
     del rollouts["restart_rollouts"]
     return {
@@ -194,26 +265,4 @@ def journal_settings(config: ImportanceConfig, traces: Path) -> dict[str, Any]:
         "chunk": dataclasses.asdict(config.chunk),
         "grading": {"max_answer_chars": config.grading.max_answer_chars},
         "traces": hashlib.sha256(traces.read_bytes()).hexdigest(),
-    }
-
-
-def write_results(results: Sequence[Result], out: Path) -> None:
-    """One line a row, in place at once."""
-    text = "".join(json.dumps(result.as_dict(), ensure_ascii=False) + "\n" for result in results)
-    write_atomically(out, lambda path: path.write_text(text, encoding="utf-8"))
-
-
-def summary(results: Sequence[Result]) -> Mapping[str, Any]:
-    """Outcomes, costs and widths of a run."""
-    scored = [result.scored for result in results if result.scored is not None]
-    cost = sum((one.cost for one in scored), Cost())
-    widths = sorted(value.high - value.low for one in scored for value in one.values if value.num_rollouts)
-    return {
-        "outcomes": dict(Counter(result.outcome for result in results)),
-        "num_thoughts": sum(len(one.importances) for one in scored),
-        "num_rollouts": cost.num_rollouts,
-        "num_tokens": cost.num_tokens,
-        "num_prompt_tokens": cost.num_prompt_tokens,
-        "hit_rate": cost.hit_rate,
-        "median_interval_width": widths[len(widths) // 2] if widths else None,
     }

@@ -18,16 +18,17 @@ def report_importance(
     trace: Annotated[str | None, typer.Option(help="Key of the chain to show in full. Default: the first.")] = None,
 ) -> None:
     """Show scored thoughts: a table, a picture, and an HTML page with one annotated chain."""
-    from longshort_verl.report.chains import plot_importance, read_scored, thoughts_table, write_page
+    from longshort_verl.chains.files import read_chains
+    from longshort_verl.report.chains import find_chain, plot_importance, thoughts_table, write_page
 
     try:
-        scored = read_scored(folder / "importance.jsonl")
-        shown = scored.find(trace)
-    except (ValueError, FileNotFoundError) as error:
+        chains = read_chains(folder)
+        shown = find_chain(chains, trace)
+    except ValueError as error:
         raise failure(error) from error
     Console().print(thoughts_table(shown))
-    plot_importance(scored, shown, folder / "importance.png")
-    write_page(scored, shown, folder / "importance.html")
+    plot_importance(chains, shown, folder / "importance.png")
+    write_page(chains, shown, folder / "importance.html")
     for name in ("importance.png", "importance.html"):
         typer.echo(f"{folder / name}")
 

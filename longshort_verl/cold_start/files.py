@@ -1,107 +1,84 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Files of the cold start: two role files and the problems that they stand for.
+"""Files of the cold start, split into training and validation by problem, never by row.
 
-For each role ``<role>_train.parquet`` and ``<role>_val.parquet`` in verl's ``messages`` schema, the problems of
-both in verl's RL schema, ``dialogues.jsonl`` with what became of every trace, and ``summary.json``. The split is by
-problem, never by row.
+For each role ``<role>_train.parquet`` and ``<role>_val.parquet`` in verl's ``messages`` schema; for each side the
+problems in verl's RL schema (``problems_<side>.parquet``); and ``dialogues.jsonl`` with the outcome of every chain.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from longshort_verl.chains.scored_files import ColdStartError
 from longshort_verl.cold_start.dialogues import ColdDialogue
 from longshort_verl.dialogue import DialogueSettings, transcript
 from longshort_verl.files.atomic import write_atomically
-from longshort_verl.files.manifest import Artefact
+from longshort_verl.files.jsonl import write_jsonl
 from longshort_verl.problems.write import split_problems, write_problems
 from longshort_verl.types import Message, Role, Turn
 
 
+class ColdStartError(ValueError):
+    """The chains give no cold-start data; the message gives the reason and the cure."""
+
+
 def role_messages(problem: str, turns: Sequence[Turn], role: Role, settings: DialogueSettings) -> list[Message]:
-    """A finished dialogue as the transcript of one role, which ends with its last turn; empty where it has none."""
-    own = [number for number, turn in enumerate(turns) if turn.role is role]
-    if not own:
+    """A finished dialogue as the transcript of one role, up to the role's last turn; empty if the role has no turn."""
+    last = max((number for number, turn in enumerate(turns) if turn.role is role), default=None)
+    if last is None:
         return []
-    last = turns[own[-1]]
-    before = transcript(problem, turns[: own[-1]], role, settings)
-    return [*before, Message(role="assistant", content=last.parsed.text)]
+    before = transcript(problem, turns[:last], role, settings)
+    return [*before, Message(role="assistant", content=turns[last].parsed.text)]
 
 
 def write_cold_start(
-    dialogues: Sequence[ColdDialogue],
-    out: Path,
-    settings: DialogueSettings,
-    *,
-    val_share: float,
-    seed: int,
-    inputs: Mapping[str, Path],
-    config: Mapping[str, Any],
-) -> Mapping[str, Any]:
-    """Write everything; returns the summary.
+    dialogues: Sequence[ColdDialogue], out: Path, settings: DialogueSettings, *, val_share: float, seed: int
+) -> dict[str, Any]:
+    """Write all files; the same arguments give the same bytes.
 
-    The same dialogues, settings and seed give the same bytes. ``inputs`` and ``config`` go into the manifests.
+    Returns:
+        ``outcomes`` (chains), ``num_problems``, ``num_rows`` and ``num_tokens``, each by name.
 
     Raises:
-        ColdStartError: nothing was kept, or of one problem alone. ``dialogues.jsonl`` is there all the same.
+        ColdStartError: no dialogue was kept, or too few problems; only ``dialogues.jsonl`` is written then.
     """
-    # First, so that what became of each trace can be looked at where the rest is refused.
-    write_atomically(
-        out / "dialogues.jsonl",
-        lambda path: path.write_text(
-            "".join(json.dumps(_record(one), ensure_ascii=False) + "\n" for one in dialogues), encoding="utf-8"
-        ),
-    )
-    kept = [dialogue for dialogue in dialogues if dialogue.turns and dialogue.problem is not None]
-    found = dict(sorted(Counter(dialogue.outcome.value for dialogue in dialogues).items()))
+    write_jsonl(out / "dialogues.jsonl", map(_record, dialogues))
+    outcomes = dict(sorted(Counter(dialogue.outcome.value for dialogue in dialogues).items()))
+    kept = [(dialogue, dialogue.problem) for dialogue in dialogues if dialogue.turns and dialogue.problem is not None]
     if not kept:
-        told = ", ".join(f"{number} {outcome}" for outcome, number in found.items())
-        first = next((f"{one.key}: {one.detail}" for one in dialogues if one.detail), "")
-        raise ColdStartError(f"no trace gave a dialogue: {told}{f'; the first one, {first}' if first else ''}")
-    problems = [dialogue.problem for dialogue in kept]
-    num_distinct = len({" ".join(problem.prompt.split()) for problem in problems if problem})
+        listed = ", ".join(f"{number} {outcome}" for outcome, number in outcomes.items())
+        first = next((f"; the first one, {one.key}: {one.detail}" for one in dialogues if one.detail), "")
+        raise ColdStartError(f"no chain gave a dialogue: {listed}{first}")
+    num_distinct = len({" ".join(problem.prompt.split()) for _, problem in kept})
     num_val = max(1, round(val_share * num_distinct))
     if num_distinct <= num_val:
         raise ColdStartError(
-            f"{len(kept)} dialogues are of {num_distinct} distinct problems, of which {num_val} would be held out; "
-            "give traces of more problems, or lower val_share"
+            f"{len(kept)} dialogues are of {num_distinct} distinct problems, and {num_val} would be held out; give "
+            "chains on more problems, or lower val_share"
         )
-    _, val = split_problems([problem for problem in problems if problem], num_validation=num_val, seed=seed)
-    val_prompts = {problem.prompt for problem in val}
-    sides = {
-        "train": [dialogue for dialogue in kept if dialogue.problem and dialogue.problem.prompt not in val_prompts],
-        "val": [dialogue for dialogue in kept if dialogue.problem and dialogue.problem.prompt in val_prompts],
-    }
-    counts: dict[str, Any] = {"outcomes": found, "num_problems": {}, "num_rows": {}, "num_tokens": {}}
-    for side, part in sides.items():
-        distinct = {one.problem.prompt: one.problem for one in part if one.problem}
-        own = [replace(problem, index=number) for number, problem in enumerate(distinct.values())]
-        write_problems(own, out / f"problems_{side}.parquet", split=side)
-        counts["num_problems"][side] = len(own)
+    _, val = split_problems([problem for _, problem in kept], num_validation=num_val, seed=seed)
+    held_out = {problem.prompt for problem in val}
+    counts: dict[str, Any] = {"outcomes": outcomes, "num_problems": {}, "num_rows": {}}
+    for side in ("train", "val"):
+        part = [(dialogue, problem) for dialogue, problem in kept if (problem.prompt in held_out) is (side == "val")]
+        distinct = {problem.prompt: problem for _, problem in part}
+        problems = [replace(problem, index=number) for number, problem in enumerate(distinct.values())]
+        write_problems(problems, out / f"problems_{side}.parquet", split=side)
+        counts["num_problems"][side] = len(problems)
         for role in Role:
-            rows = [row for one in part if (row := _sft_row(one, role, settings)) is not None]
+            rows = [row for dialogue, _ in part if (row := _sft_row(dialogue, role, settings)) is not None]
             if not rows and side == "train":
-                raise ColdStartError(
-                    f"no dialogue has a turn of the {role.value} role, so that it has nothing to learn"
-                )
-            path = _write_parquet(rows, out / f"{role.value}_{side}.parquet")
-            number = {"rows": len(rows), "outcomes": found}
-            with Artefact(path, config={**config, "split": side}, inputs=inputs, anew=True) as artefact:
-                artefact.finish(counts=number)
+                raise ColdStartError(f"no dialogue has a turn of the {role.value} role: the role has no training data")
+            _write_parquet(rows, out / f"{role.value}_{side}.parquet")
             counts["num_rows"][f"{role.value}_{side}"] = len(rows)
     counts["num_tokens"] = {
-        "traces": sum(one.num_trace_tokens for one in kept),
-        **{role.value: sum(one.num_tokens(role) for one in kept) for role in Role},
+        "traces": sum(dialogue.num_trace_tokens for dialogue, _ in kept),
+        **{role.value: sum(dialogue.num_tokens(role) for dialogue, _ in kept) for role in Role},
     }
-    text = json.dumps(counts, indent=2, sort_keys=True) + "\n"
-    write_atomically(out / "summary.json", lambda path: path.write_text(text, encoding="utf-8"))
     return counts
 
 
@@ -116,7 +93,7 @@ def _sft_row(one: ColdDialogue, role: Role, settings: DialogueSettings) -> dict[
     }
 
 
-def _write_parquet(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
+def _write_parquet(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -125,7 +102,6 @@ def _write_parquet(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
     extra = pa.struct([("key", text), ("role", text), ("problem", text), ("answer", text)])
     table = pa.Table.from_pylist(list(rows), schema=pa.schema([("messages", pa.list_(message)), ("extra_info", extra)]))
     write_atomically(path, lambda temporary: pq.write_table(table, temporary))
-    return path
 
 
 def _record(one: ColdDialogue) -> dict[str, Any]:

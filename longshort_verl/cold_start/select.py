@@ -1,104 +1,98 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Which thoughts of a scored chain become the long role's turns, and which ones the baselines keep instead."""
+"""Selects the thoughts of a scored chain that become the long role's turns (paper, section 3.2), or a baseline's."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
+from typing import Annotated
 
-from longshort_verl.chains.scored_files import ScoredTrace
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from longshort_verl.types import Chain
 
 
 class Selection(str, Enum):
-    """Which thoughts count as important."""
+    """Which thoughts are important."""
 
     SHARE = "share"
-    """The fewest that carry a share of their trace's gain."""
+    """The fewest that carry a share of their chain's gain."""
     THRESHOLD = "threshold"
-    """Those whose importance is high enough."""
+    """Those with at least a given importance."""
     QUANTILE = "quantile"
     """Those above a quantile of all thoughts of the file."""
 
 
 class Keep(str, Enum):
-    """Which thoughts become long turns; all but the first are baselines to compare with."""
+    """Which thoughts become long turns; all except the first are baselines."""
 
     IMPORTANT = "important"
     """The important ones."""
     RANDOM = "random"
-    """Any, of at least as many tokens as the important ones of the same trace."""
+    """Random ones, with at least as many tokens as the important ones of the same chain."""
     FIRST = "first"
-    """The first ones, of at least as many tokens."""
+    """The first ones, with at least as many tokens."""
     ALL = "all"
-    """The whole chain, as one turn; it need not be shorter than its trace."""
+    """The whole chain as one turn; it need not be shorter than its chain."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionSettings:
-    """Which thoughts become long turns. No defaults here: they live in ``longshort_verl/config``."""
+    """Which thoughts become long turns. The defaults are in ``config/longshort_cold_start.yaml``."""
 
     keep: Keep
-    """What is kept."""
+    """Which thoughts are kept."""
     by: Selection
-    """What counts as important."""
-    share: float
-    """``share``: ρ, of the gain p_n − p_0 of a trace, in (0, 1]."""
+    """Which thoughts are important."""
+    share: Annotated[float, Field(gt=0, le=1)]
+    """``share``: ρ, of the gain p_n − p_0 of a chain."""
     threshold: float
     """``threshold``: least importance."""
-    quantile: float
-    """``quantile``: in [0, 1); 0.9 keeps the highest tenth of the file's thoughts."""
+    quantile: Annotated[float, Field(ge=0, lt=1)]
+    """``quantile``: 0.9 keeps the highest tenth of the file's thoughts."""
     seed: int
-    """``random``: of the draw, which is each trace's own."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise ValueError(f"select: share is {self.share!r}; give a number above 0, at most 1")
-        if not 0 <= self.quantile < 1:
-            raise ValueError(f"select: quantile is {self.quantile!r}; give a number from 0 to below 1")
+    """``random``: seed; each chain has its own draw."""
 
 
-def file_threshold(traces: Sequence[ScoredTrace], settings: SelectionSettings) -> float:
-    """Least importance of what is kept, where it is one for the whole file; else not used."""
-    scores = sorted(score for trace in traces for score in trace.scores)
+def file_threshold(chains: Sequence[Chain], settings: SelectionSettings) -> float:
+    """Least importance of an important thought in a file, by ``threshold`` or ``quantile``."""
+    scores = sorted(importance.score for chain in chains for importance in chain.scores)
     if settings.by is Selection.QUANTILE and scores:
         return scores[min(len(scores) - 1, int(settings.quantile * len(scores)))]
     return settings.threshold
 
 
-def select(trace: ScoredTrace, settings: SelectionSettings, threshold: float) -> frozenset[int]:
-    """Numbers, from 0, of the thoughts of one trace that become long turns.
+def select(chain: Chain, settings: SelectionSettings, threshold: float) -> frozenset[int]:
+    """Numbers, from 0, of the thoughts of a scored chain that become long turns.
 
-    Args:
-        trace: scored.
-        settings: which ones.
-        threshold: see :func:`file_threshold`.
+    ``threshold`` is that of :func:`file_threshold`.
     """
-    everything = frozenset(range(len(trace.thoughts)))
+    everything = frozenset(range(len(chain.thoughts)))
     if settings.keep is Keep.ALL:
         return everything
     if settings.by is Selection.SHARE:
-        important = _fewest(trace.gains, settings.share)
+        important = _fewest([importance.gain for importance in chain.scores], settings.share)
     else:
-        important = frozenset(i for i, score in enumerate(trace.scores) if score >= threshold)
+        important = frozenset(i for i, importance in enumerate(chain.scores) if importance.score >= threshold)
     if settings.keep is Keep.IMPORTANT:
         return important
     order = sorted(everything)
     if settings.keep is Keep.RANDOM:
-        random.Random(f"{settings.seed}/{trace.key}").shuffle(order)
-    budget, chosen = sum(trace.lengths[i] for i in important), set[int]()
+        random.Random(f"{settings.seed}/{chain.key}").shuffle(order)
+    budget, chosen = sum(chain.lengths[i] for i in important), set[int]()
     for i in order:
         if budget <= 0:
             break
         chosen.add(i)
-        budget -= trace.lengths[i]
+        budget -= chain.lengths[i]
     return frozenset(chosen)
 
 
 def _fewest(gains: Sequence[float], share: float) -> frozenset[int]:
-    """The fewest thoughts whose gains add up to a share of the whole; none where the whole is not positive."""
+    """The fewest thoughts whose gains sum to a share of the total gain; none if the total is not positive."""
     wanted = share * sum(gains)
     if wanted <= 0:
         return frozenset()
@@ -106,6 +100,6 @@ def _fewest(gains: Sequence[float], share: float) -> frozenset[int]:
     for i in sorted(range(len(gains)), key=lambda i: -gains[i]):
         chosen.add(i)
         carried += gains[i]
-        if carried >= wanted - 1e-9:  # the last of them all may miss by rounding
+        if carried >= wanted - 1e-9:  # rounding may keep the sum of all below the total
             break
     return frozenset(chosen)

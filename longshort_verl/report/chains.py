@@ -1,111 +1,102 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Scored thoughts as tables, a picture and a page."""
+"""Scored chains of thought as tables, a picture and a page; and the tables of ``importance`` and ``cold-start``."""
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from rich.table import Table
 
+from longshort_verl.types import Chain, ChainOutcome
+
 _NUM_BINS = 10
 _MAX_KINDS = 12
 _MAX_KIND_CHARS = 24
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScoredFile:
-    """Rows of ``importance.jsonl``."""
-
-    path: Path
-    """The file."""
-    rows: tuple[Mapping[str, Any], ...]
-    """All rows, scored or not."""
-
-    @property
-    def scored(self) -> list[Mapping[str, Any]]:
-        """Those with an importance for every thought."""
-        return [row for row in self.rows if row["outcome"] == "scored"]
-
-    def find(self, key: str | None) -> Mapping[str, Any]:
-        """A scored row; the first one without ``key``.
-
-        Raises:
-            ValueError: there is none.
-        """
-        found = next((row for row in self.scored if key is None or row["key"] == key), None)
-        if found is None:
-            outcomes = ", ".join(sorted({f"{row['key']} ({row['outcome']})" for row in self.rows})[:10])
-            raise ValueError(f"{self.path} has no scored trace{'' if key is None else f' {key!r}'}; it has {outcomes}")
-        return found
+def scored_chains(chains: Sequence[Chain]) -> list[Chain]:
+    """The chains with an importance for every thought."""
+    return [chain for chain in chains if chain.outcome is ChainOutcome.SCORED]
 
 
-def read_scored(path: Path) -> ScoredFile:
-    """Read what ``longshort importance`` wrote.
+def find_chain(chains: Sequence[Chain], key: str | None) -> Chain:
+    """The scored chain of that key; the first scored chain without a key.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no such file.
+        ValueError: there is none.
     """
-    try:
-        # Not splitlines(), which would also break a row at a raw U+2028 that a model wrote.
-        rows = tuple(json.loads(line) for line in path.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
-        known = all({"key", "outcome"} <= row.keys() for row in rows)
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path} was not written by `longshort importance`: {error!r}") from error
-    if not known:
-        raise ValueError(f"{path} was not written by `longshort importance`: a row has no key or no outcome")
-    return ScoredFile(path=path, rows=rows)
+    shown = next((chain for chain in scored_chains(chains) if key in (None, chain.key)), None)
+    if shown is None:
+        outcomes = ", ".join(sorted({f"{chain.key} ({chain.outcome.value})" for chain in chains})[:10])
+        raise ValueError(f"there is no scored chain{'' if key is None else f' {key!r}'}; the file has {outcomes}")
+    return shown
 
 
-def results_table(summary: Mapping[str, Any]) -> Table:
-    """Outcomes and costs of a run."""
-    table = Table(title="importance", show_header=False)
+def _counts_table(title: str, outcomes: Mapping[str, int], rows: Mapping[str, str]) -> Table:
+    table = Table(title=title, show_header=False)
     table.add_column()
     table.add_column(justify="right")
-    for outcome, number in sorted(summary["outcomes"].items()):
-        table.add_row(f"traces, {outcome}", str(number))
-    scored = max(1, summary["outcomes"].get("scored", 0))
-    rate, width = summary["hit_rate"], summary["median_interval_width"]
-    rows = (
-        ("thoughts", str(summary["num_thoughts"])),
-        ("rollouts", f"{summary['num_rollouts']}"),
-        ("rollouts per scored trace", f"{summary['num_rollouts'] / scored:.1f}"),
-        ("generated tokens", f"{summary['num_tokens']}"),
-        ("prefill hit rate", "not told by the engine" if rate is None else f"{rate:.1%}"),
-        ("interval width, median", "–" if width is None else f"{width:.2f}"),
-    )
-    for row in rows:
+    for outcome, number in sorted(outcomes.items()):
+        table.add_row(f"chains, {outcome}", str(number))
+    for row in rows.items():
         table.add_row(*row)
     return table
 
 
-def thoughts_table(row: Mapping[str, Any]) -> Table:
-    """One trace, thought by thought."""
-    table = Table(title=f"trace {row['key']}")
+def results_table(summary: Mapping[str, Any]) -> Table:
+    """Outcomes and costs of ``longshort importance`` (see :func:`longshort_verl.chains.score.summary`)."""
+    scored = max(1, summary["outcomes"].get("scored", 0))
+    rate, width = summary["hit_rate"], summary["median_interval_width"]
+    rows = {
+        "thoughts": str(summary["num_thoughts"]),
+        "rollouts": str(summary["num_rollouts"]),
+        "rollouts per scored chain": f"{summary['num_rollouts'] / scored:.1f}",
+        "generated tokens": str(summary["num_tokens"]),
+        "prefill hit rate": "not reported by the engine" if rate is None else f"{rate:.1%}",
+        "interval width, median": "–" if width is None else f"{width:.2f}",
+    }
+    return _counts_table("importance", summary["outcomes"], rows)
+
+
+def cold_start_table(counts: Mapping[str, Any]) -> Table:
+    """Outcomes and sizes of ``longshort cold-start`` (see :func:`longshort_verl.cold_start.files.write_cold_start`)."""
+    tokens = counts["num_tokens"]
+    kept = tokens["long"] + tokens["short"]
+    rows = {f"rows of {name}": str(number) for name, number in counts["num_rows"].items()}
+    rows |= {f"rows of problems_{side}": str(number) for side, number in counts["num_problems"].items()}
+    rows |= {
+        "tokens of the kept chains": str(tokens["traces"]),
+        "tokens of their dialogues": f"{kept} ({kept / max(1, tokens['traces']):.1%})",
+        "tokens of the long role": str(tokens["long"]),
+    }
+    return _counts_table("cold start", counts["outcomes"], rows)
+
+
+def thoughts_table(chain: Chain) -> Table:
+    """One scored chain, thought by thought."""
+    table = Table(title=f"chain {_short(chain.key, 40)}")
     for name in ("thought", "kind", "tokens", "value after", "importance"):
         table.add_column(name, justify="left" if name in ("thought", "kind") else "right", overflow="fold")
-    for number, thought in enumerate(row["thoughts"], start=1):
-        value, score = row["values"][number], thought["importance"]
-        counted = f"{value['num_right']}/{value['num_rollouts']}" if value["num_rollouts"] else "read off"
+    rows = zip(chain.thoughts, chain.lengths, chain.values[1:], chain.scores, strict=True)
+    for thought, length, value, importance in rows:
+        counted = f"{value.num_right}/{value.num_rollouts}" if value.num_rollouts else "interpolated"
         table.add_row(
-            _plain(_short(thought["text"], 40)),
-            _plain(_short(thought["kind"], _MAX_KIND_CHARS)),
-            str(thought["num_tokens"]),
-            f"{value['mean']:.2f} ({counted})",
-            f"{score['score']:+.3f}",
+            _plain(_short(thought.text, 40)),
+            _plain(_short(thought.kind, _MAX_KIND_CHARS)),
+            str(length),
+            f"{value.mean:.2f} ({counted})",
+            f"{importance.score:+.3f}",
         )
     return table
 
 
 def _short(text: str, most: int) -> str:
-    # A terminal obeys control characters.
+    # Control characters would act on the terminal.
     line = " ".join("".join(c if c.isprintable() or c.isspace() else "\ufffd" for c in text).split())
     return line if len(line) <= most else line[: most - 1] + "…"
 
@@ -113,22 +104,23 @@ def _short(text: str, most: int) -> str:
 def _plain(text: str):
     from rich.text import Text
 
-    # What a model wrote is no markup.
+    # A model's text must not act as markup.
     return Text(text)
 
 
-def plot_importance(scored: ScoredFile, shown: Mapping[str, Any], out: Path) -> None:
-    """Importance by position, by kind, and of one trace with its values."""
+def plot_importance(chains: Sequence[Chain], shown: Chain, out: Path) -> None:
+    """Draw the importance by position and by kind, and one chain with its values."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(16.5, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
-    by_place, by_kind, one = figure.subplots(1, 3)
+    by_place, by_kind, of_chain = figure.subplots(1, 3)
+    scored = scored_chains(chains)
     places = [
-        ((i + 0.5) / len(row["thoughts"]), thought["importance"]["score"])
-        for row in scored.scored
-        for i, thought in enumerate(row["thoughts"])
+        ((i + 0.5) / len(chain.scores), importance.score)
+        for chain in scored
+        for i, importance in enumerate(chain.scores)
     ]
     bins: dict[int, list[float]] = defaultdict(list)
     for place, score in places:
@@ -137,39 +129,37 @@ def plot_importance(scored: ScoredFile, shown: Mapping[str, Any], out: Path) -> 
     by_place.plot(
         [(i + 0.5) / _NUM_BINS for i in sorted(bins)], [mean(bins[i]) for i in sorted(bins)], color="tab:orange", lw=2
     )
-    by_place.set(title=f"by position, {len(scored.scored)} traces", xlabel="place in the trace", ylabel="importance")
+    by_place.set(title=f"by position, {len(scored)} chains", xlabel="position in the chain", ylabel="importance")
 
     kinds: dict[str, list[float]] = defaultdict(list)
-    for row in scored.scored:
-        for thought in row["thoughts"]:
-            kinds[_short(thought["kind"], _MAX_KIND_CHARS) or "(none)"].append(thought["importance"]["score"])
+    for chain in scored:
+        for thought, importance in zip(chain.thoughts, chain.scores, strict=True):
+            kinds[_short(thought.kind, _MAX_KIND_CHARS) or "(none)"].append(importance.score)
     names = sorted(kinds, key=lambda name: -len(kinds[name]))[:_MAX_KINDS][::-1]
     by_kind.boxplot([kinds[name] for name in names], orientation="horizontal", widths=0.6)
     by_kind.set_yticks(range(1, len(names) + 1), [_escaped(f"{name} ({len(kinds[name])})") for name in names])
     by_kind.set(title="by kind of thought", xlabel="importance")
 
-    scores = [thought["importance"] for thought in shown["thoughts"]]
-    numbers = range(1, len(scores) + 1)
-    low = [score["score"] - score["low"] for score in scores]
-    high = [score["high"] - score["score"] for score in scores]
-    one.bar(numbers, [score["score"] for score in scores], color="tab:blue", alpha=0.7, label="importance")
-    one.errorbar(
-        numbers, [score["score"] for score in scores], yerr=[low, high], fmt="none", ecolor="gray", lw=0.8, capsize=2
-    )
-    values = shown["values"]
-    one.step(range(len(values)), [v["mean"] for v in values], where="mid", color="tab:orange", label="value after")
-    visited = [i for i, value in enumerate(values) if value["num_rollouts"]]
-    one.plot(visited, [values[i]["mean"] for i in visited], "o", color="tab:orange", ms=4, label="rolled out")
-    one.set(title=_escaped(f"trace {_short(str(shown['key']), 30)}"), xlabel="thought")
-    one.legend(fontsize="small")
-    for axes in (by_place, by_kind, one):
+    heights = [importance.score for importance in shown.scores]
+    numbers = range(1, len(heights) + 1)
+    low = [importance.score - importance.low for importance in shown.scores]
+    high = [importance.high - importance.score for importance in shown.scores]
+    of_chain.bar(numbers, heights, color="tab:blue", alpha=0.7, label="importance")
+    of_chain.errorbar(numbers, heights, yerr=[low, high], fmt="none", ecolor="gray", lw=0.8, capsize=2)
+    means = [value.mean for value in shown.values]
+    of_chain.step(range(len(means)), means, where="mid", color="tab:orange", label="value after")
+    visited = [i for i, value in enumerate(shown.values) if value.num_rollouts]
+    of_chain.plot(visited, [means[i] for i in visited], "o", color="tab:orange", ms=4, label="rolled out")
+    of_chain.set(title=_escaped(f"chain {_short(shown.key, 30)}"), xlabel="thought")
+    of_chain.legend(fontsize="small")
+    for axes in (by_place, by_kind, of_chain):
         axes.grid(alpha=0.3)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=110)
 
 
 def _escaped(text: str) -> str:
-    # A dollar sign begins mathematics, and mathematics of a model's making may not end.
+    # A dollar sign begins mathematics, which may be malformed in a model's text.
     return text.replace("$", r"\$")
 
 
@@ -185,58 +175,57 @@ img { max-width: 100%; }
 table { border-collapse: collapse; } td, th { padding: .15rem .7rem; text-align: right; }
 </style></head><body>
 <h1>Importance of thoughts</h1>
-<p>{{ num_scored }} traces scored of {{ num_rows }}. The default metric, gain_decay, is ours, not Eq. 1 of
-arXiv 2505.11827.</p>
-<img src="data:image/png;base64,{{ picture }}" alt="importance by position, by kind, and of one trace">
-<h2>Trace {{ key }}</h2>
-<p class="thought">{{ problem }}</p>
-<p>Green helps, red harms; the deeper, the more. A value is the estimated chance of a right answer by then.</p>
+<p>{{ num_scored }} of {{ num_rows }} chains scored. The default metric, gain_decay, is ours, not Eq. 1
+of arXiv 2505.11827.</p>
+<img src="data:image/png;base64,{{ picture }}" alt="importance by position, by kind, and of one chain">
+<h2>Chain {{ key }}</h2>
+<p class="thought">{{ problem.prompt }}</p>
+<p>Green thoughts help, red ones harm; a deeper colour means more. The value is the estimated probability of a right
+answer after the thought.</p>
 {% for t in thoughts %}<div class="thought" style="background: {{ t.colour }}"><span class="note">{{ t.note }}</span>
 {{- t.text }}</div>
 {% endfor %}
-<p>Gold answer: {{ answer }}</p>
+<p>Gold answer: {{ problem.answer }}</p>
 </body></html>
 """
 
 
-def write_page(scored: ScoredFile, shown: Mapping[str, Any], out: Path) -> None:
-    """One page by itself: the picture, and a trace with each thought in the colour of its importance."""
+def write_page(chains: Sequence[Chain], shown: Chain, out: Path) -> None:
+    """Write one self-contained page: the picture beside ``out``, and a chain coloured by importance."""
     import base64
 
     from jinja2 import Environment
 
-    # What a model wrote is hostile: everything is escaped.
+    # A model's text is untrusted: everything is escaped.
     template = Environment(autoescape=True).from_string(_PAGE)
-    thoughts = _annotated(shown)
     out.write_text(
         template.render(
-            num_scored=len(scored.scored),
-            num_rows=len(scored.rows),
+            num_scored=len(scored_chains(chains)),
+            num_rows=len(chains),
             picture=base64.b64encode(out.with_suffix(".png").read_bytes()).decode(),
-            key=shown["key"],
-            problem=shown["problem"],
-            answer=shown["answer"],
-            thoughts=thoughts,
+            key=shown.key,
+            problem=shown.problem,
+            thoughts=_annotated(shown),
         ),
         encoding="utf-8",
     )
 
 
-def _annotated(shown: Mapping[str, Any]) -> Sequence[Mapping[str, str]]:
-    most = max(abs(thought["importance"]["score"]) for thought in shown["thoughts"]) or 1.0
-    found = []
-    for number, thought in enumerate(shown["thoughts"], start=1):
-        score, value = thought["importance"], shown["values"][number]
-        depth = abs(score["score"]) / most * 0.55
-        hue = "46, 160, 67" if score["score"] > 0 else "207, 34, 46"
-        counted = f"{value['num_right']} of {value['num_rollouts']}" if value["num_rollouts"] else "read off"
-        found.append(
+def _annotated(chain: Chain) -> list[dict[str, str]]:
+    most = max(abs(importance.score) for importance in chain.scores) or 1.0
+    annotated = []
+    for number, thought in enumerate(chain.thoughts, start=1):
+        importance, value = chain.scores[number - 1], chain.values[number]
+        depth = abs(importance.score) / most * 0.55
+        hue = "46, 160, 67" if importance.score > 0 else "207, 34, 46"
+        counted = f"{value.num_right} of {value.num_rollouts}" if value.num_rollouts else "interpolated"
+        annotated.append(
             {
-                "text": thought["text"].rstrip(),
+                "text": thought.text.rstrip(),
                 "colour": f"rgba({hue}, {depth:.2f})",
-                "note": f"{number}. {thought['kind']} · importance {score['score']:+.3f} "
-                f"({score['low']:+.2f} to {score['high']:+.2f}) · value {value['mean']:.2f} ({counted}) · "
-                f"{thought['num_tokens']} tokens",
+                "note": f"{number}. {thought.kind} · importance {importance.score:+.3f} "
+                f"({importance.low:+.2f} to {importance.high:+.2f}) · value {value.mean:.2f} ({counted}) · "
+                f"{chain.lengths[number - 1]} tokens",
             }
         )
-    return found
+    return annotated

@@ -1,0 +1,94 @@
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
+"""``longshort cold-start``: scored chains of thought to training data for both roles."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable
+from contextlib import AbstractContextManager, AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from longshort_verl.chains.files import read_chains
+from longshort_verl.chat_template import control_tokens
+from longshort_verl.cold_start.config import ColdStartConfig
+from longshort_verl.cold_start.dialogues import ColdDialogue, ColdStartOutcome, make_dialogues
+from longshort_verl.cold_start.files import write_cold_start
+from longshort_verl.cold_start.writer import Writer, WriterKind
+from longshort_verl.files.journal import Journal
+from longshort_verl.files.manifest import Artefact
+from longshort_verl.generation.base import load_tokenizer
+from longshort_verl.generation.open import open_generator
+from longshort_verl.grading import grade
+
+_MAY_CHANGE = (
+    "max_traces",
+    "grading.timeout_s",
+    "grading.max_workers",
+    "writer_model.engine",
+    "writer_model.tokenizer",
+    "writer_model.vllm.*",
+    "writer_model.endpoint.*",
+    "writer_model.ray.*",
+)
+
+
+def run_cold_start(
+    config: ColdStartConfig,
+    scored: Path,
+    out: Path,
+    progress: Callable[[str, int], AbstractContextManager[Callable[[], None]]],
+) -> dict[str, Any] | None:
+    """Turn scored chains into the cold-start files of a folder; the writer's replies resume from its journal.
+
+    Args:
+        config: the config.
+        scored: folder of ``longshort importance``, or its ``importance.jsonl``.
+        out: folder to write.
+        progress: opens a progress bar with a label and a total; calling it advances it.
+
+    Returns:
+        See :func:`longshort_verl.cold_start.files.write_cold_start`; None if ``out`` is finished.
+
+    Raises:
+        ValueError: the file is unreadable, ``out`` was begun with other settings, or no data results.
+    """
+    file = scored / "importance.jsonl" if scored.is_dir() else scored
+    with Artefact(out, config=config, inputs={"scored": file}, may_change=_MAY_CHANGE) as artefact:
+        if artefact.finished:
+            return None
+        chains = read_chains(file)
+        tokenizer = load_tokenizer(config.tokenizer or "")
+        num_written = 0
+
+        async def make() -> list[ColdDialogue]:
+            nonlocal num_written
+            async with AsyncExitStack() as stack:
+                writer = None
+                if config.writer.kind is WriterKind.MODEL:
+                    settings = {"model": config.writer_model.path, "writer": dataclasses.asdict(config.writer)}
+                    journal = stack.enter_context(Journal(out / "writer.jsonl", settings))
+                    generator = await stack.enter_async_context(open_generator(config.writer_model))
+                    writer = Writer(generator, journal, config.writer)
+                dialogues = await make_dialogues(
+                    chains,
+                    config.select,
+                    writer=writer,
+                    rethink_text=config.rethink_text,
+                    dialogue=config.dialogue,
+                    grade=lambda text, gold: grade(text, gold, config.grading),
+                    count_tokens=lambda text: len(tokenizer.encode(text, add_special_tokens=False)),
+                    forbidden=control_tokens([tokenizer]),
+                    max_traces=config.max_traces,
+                    on_done=stack.enter_context(progress("cold start", len(chains))),
+                )
+                num_written = writer.num_tokens if writer else 0
+                return dialogues
+
+        dialogues = asyncio.run(make())
+        counts = write_cold_start(dialogues, out, config.dialogue, val_share=config.val_share, seed=config.seed)
+        if ColdStartOutcome.ENGINE_ERROR.value not in counts["outcomes"]:
+            artefact.finish(counts=counts, tokens={"writer": num_written})
+    return counts
