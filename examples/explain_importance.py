@@ -4,8 +4,7 @@
 
     VERL_PLATFORM=cpu .venv/bin/python examples/explain_importance.py "3*4-2"
 
-The same by commands, for files and for real models: `longshort chunk`, `longshort importance`, `longshort report
-importance`.
+The commands for files and real models are `longshort chunk`, `longshort importance` and `longshort report importance`.
 """
 
 from __future__ import annotations
@@ -17,13 +16,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from longshort_verl.chains.files import Row, RowOutcome
-from longshort_verl.chains.importance_config import read_importance
-from longshort_verl.chains.score import score_rows
+from longshort_verl.chains.config import read_importance
+from longshort_verl.chains.score import score_chains
 from longshort_verl.files.journal import Journal
 from longshort_verl.generation.open import open_generator, token_counter
 from longshort_verl.report.chains import thoughts_table
-from longshort_verl.types import Message, Problem, Sampling
+from longshort_verl.types import Chain, ChainOutcome, Message, Problem, Sampling
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "recipes" / "tiny_cpu"))
@@ -40,21 +38,13 @@ async def main(question: str) -> None:
         asked = [Message(role="user", content=question)]
         reply = await generator.generate(asked, Sampling(max_tokens=2500, temperature=1.0, seed=3))
         print(f"{question} = {problem.answer} (mod 10, from left to right). The model wrote:\n\n{reply.text}\n")
-        row = Row(key="1", outcome=RowOutcome.READ, problem=problem, trace=reply.text)
+        chain = Chain(key="1", outcome=ChainOutcome.READ, problem=problem, text=reply.text)
         with tempfile.TemporaryDirectory() as folder, Journal(Path(folder) / "journal.jsonl", {}) as journal:
-            (result,) = await score_rows(
-                [row],
-                config,
-                generator,
-                journal,
-                token_counter(config.model),
-                on_cost=lambda cost: None,
-                on_done=lambda row: None,
-            )
-    if result.scored is None or not result.scored.importances:
-        sys.exit(f"not scored: {result.outcome}: {result.detail}")
-    Console().print(thoughts_table(result.as_dict()))
-    cost = result.scored.cost
+            (chain,) = await score_chains([chain], config, generator, journal, token_counter(config.model))
+    if chain.cost is None or not chain.scores:
+        sys.exit(f"not scored: {chain.outcome.value}: {chain.detail}")
+    Console().print(thoughts_table(chain))
+    cost = chain.cost
     print(f"{cost.num_rollouts} rollouts, {cost.num_tokens} tokens written, {cost.hit_rate or 0:.0%} of prompts cached")
 
 

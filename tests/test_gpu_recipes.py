@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from longshort_verl.adapters.rl.check import check_config
-from longshort_verl.chains.importance_config import read_importance
-from longshort_verl.chains.traces_config import read_traces_config
+from longshort_verl.chains.config import read_importance, read_traces_config
 from longshort_verl.cold_start.config import read_cold_start
 from longshort_verl.evaluation.config import read_evaluate
 from longshort_verl.ops.plan.hardware import find_gpu

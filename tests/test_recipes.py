@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from longshort_verl.adapters.rl import settings as schema
-from longshort_verl.chains.importance_config import read_importance
+from longshort_verl.chains.config import read_importance
 from longshort_verl.cold_start.config import read_cold_start
 from longshort_verl.evaluation.config import read_evaluate
 from longshort_verl.serving.config import read_serve

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from task import SOLO_STEPS, STEP_GAP, sample_problem, solve
 
-from longshort_verl.chains.importance_config import read_importance
+from longshort_verl.chains.config import read_importance
 from longshort_verl.generation.base import Generator
 from longshort_verl.generation.vllm import VLLMGenerator
 from longshort_verl.types import Message, Sampling

@@ -21,16 +21,13 @@ from statistics import mean
 from rich.progress import Progress
 from scipy.stats import kendalltau
 
-from longshort_verl.chains.files import Row as Trace
-from longshort_verl.chains.files import RowOutcome
-from longshort_verl.chains.importance_config import ImportanceConfig, read_importance
+from longshort_verl.chains.config import ImportanceConfig, read_importance
 from longshort_verl.chains.plan import Plan
-from longshort_verl.chains.score import Result as Row
-from longshort_verl.chains.score import score_rows
+from longshort_verl.chains.score import score_chains
 from longshort_verl.files.journal import Journal
 from longshort_verl.generation.open import token_counter
 from longshort_verl.generation.vllm import VLLMGenerator
-from longshort_verl.types import Cost, Problem
+from longshort_verl.types import Chain, ChainOutcome, Cost, Problem
 from tests.bench.results import Result, result
 from tests.support.configs import ROOT
 from tests.support.engines import engine_environment
@@ -42,16 +39,16 @@ RECIPE = ROOT / "recipes" / "tiny_cpu" / "importance.yaml"
 
 @dataclass(frozen=True)
 class Measured:
-    """One pass over all traces."""
+    """One pass over all chains."""
 
-    rows: list[Row]
+    chains: list[Chain]
     cost: Cost
     seconds: float
 
     @property
     def scores(self) -> list[list[float]]:
-        """Importance by trace and thought."""
-        return [[one.score for one in row.scored.importances] for row in self.rows if row.scored]
+        """Importance by chain and thought."""
+        return [[importance.score for importance in chain.scores] for chain in self.chains if chain.scores]
 
 
 def run() -> list[Result]:
@@ -61,8 +58,8 @@ def run() -> list[Result]:
         return asyncio.run(_run(config))
 
 
-async def own_traces(generator: VLLMGenerator, number: int, seed: int) -> list[Trace]:
-    """Chains that the model writes itself and that end right, with at least one check in them."""
+async def own_traces(generator: VLLMGenerator, number: int, seed: int) -> list[Chain]:
+    """Chains that the model itself writes, with the right answer and at least one check."""
     from make_traces import write_traces
 
     rows = await write_traces(generator, number, seed)
@@ -70,29 +67,28 @@ async def own_traces(generator: VLLMGenerator, number: int, seed: int) -> list[T
         Problem(prompt=row["problem"], answer=row["answer"], source="tiny", index=i) for i, row in enumerate(rows)
     ]
     return [
-        Trace(key=str(problem.index), outcome=RowOutcome.READ, problem=problem, trace=row["trace"])
+        Chain(key=str(problem.index), outcome=ChainOutcome.READ, problem=problem, text=row["trace"])
         for problem, row in zip(problems, rows, strict=True)
     ]
 
 
 async def measure(
-    generator: VLLMGenerator, config: ImportanceConfig, traces: Sequence[Trace], *, one_by_one: bool = False
+    generator: VLLMGenerator, config: ImportanceConfig, traces: Sequence[Chain], *, one_by_one: bool = False
 ) -> Measured:
     """Score ``traces`` from an empty cache."""
     await generator._engine.reset_prefix_cache()
     costs: list[Cost] = []
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, Journal(Path(folder) / "journal.jsonl", {}) as journal:
-        rows = await score_rows(
+        chains = await score_chains(
             traces,
             config,
             _OneByOne(generator) if one_by_one else generator,
             journal,
             token_counter(config.model),
             on_cost=costs.append,
-            on_done=lambda row: None,
         )
-    return Measured(rows=rows, cost=sum(costs, Cost()), seconds=time.perf_counter() - started)
+    return Measured(chains=chains, cost=sum(costs, Cost()), seconds=time.perf_counter() - started)
 
 
 class _OneByOne:
@@ -134,7 +130,7 @@ async def _run(config: ImportanceConfig) -> list[Result]:
                 agree_fixed.append(tau(others.scores, truth))
                 top_ours.append(overlap(ours.scores, truth))
                 top_fixed.append(overlap(others.scores, truth))
-                aucs.append(_auc(ours.rows))
+                aucs.append(_auc(ours.chains))
                 per_trace.append(ours.cost.num_rollouts / len(traces))
     return [
         result("generated tokens, 8 rollouts everywhere over ours", fewer, at_least=4.0, command=COMMAND),
@@ -171,13 +167,13 @@ def overlap(scores: Sequence[Sequence[float]], truth: Sequence[Sequence[float]])
     return mean(len(top(a) & top(b)) / min(TOP, len(a)) for a, b in zip(scores, truth, strict=True))
 
 
-def _auc(rows: Sequence[Row]) -> float:
+def _auc(chains: Sequence[Chain]) -> float:
     return auc(
         [
-            (is_step(thought.text), one.score)
-            for row in rows
-            if row.scored
-            for thought, one in zip(row.scored.trace.thoughts, row.scored.importances, strict=True)
+            (is_step(thought.text), importance.score)
+            for chain in chains
+            if chain.scores
+            for thought, importance in zip(chain.thoughts, chain.scores, strict=True)
         ]
     )
 

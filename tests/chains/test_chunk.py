@@ -17,9 +17,7 @@ from longshort_verl.chains.chunk import (
     UNASSIGNED,
     Block,
     BlockError,
-    Chunked,
     Chunker,
-    ChunkOutcome,
     ChunkSettings,
     boundary_f1,
     by_blocks,
@@ -29,7 +27,7 @@ from longshort_verl.chains.chunk import (
     read_blocks,
     split_steps,
 )
-from longshort_verl.types import FinishReason, Generation
+from longshort_verl.types import Chain, ChainOutcome, FinishReason, Generation, Problem
 from tests.support.scripted import ScriptedGenerator
 
 SETTINGS = {
@@ -39,14 +37,19 @@ SETTINGS = {
 texts = st.text(alphabet=st.sampled_from("ab \n\t\r=:,.<>/\\WNthinkow\u00a0\u2028√{}"), max_size=200) | st.text()
 
 
-def run(trace: str, chunker: Chunker = Chunker.RULES, *replies: str | Generation) -> Chunked:
-    return asyncio.run(chunk(trace, SETTINGS[chunker], problem="1+1?", generator=ScriptedGenerator(replies)))
+def chain(trace: str) -> Chain:
+    problem = Problem(prompt="1+1?", answer="2", source="test", index=0)
+    return Chain(key="1", outcome=ChainOutcome.READ, problem=problem, text=trace)
+
+
+def run(trace: str, chunker: Chunker = Chunker.RULES, *replies: str | Generation) -> Chain:
+    return asyncio.run(chunk(chain(trace), SETTINGS[chunker], ScriptedGenerator(replies)))
 
 
 @given(trace=texts, chunker=st.sampled_from([Chunker.RULES, Chunker.STEPS]))
 def test_thoughts_concatenate_to_the_trace(trace, chunker):
     chunked = run(trace, chunker)
-    if chunked.outcome is ChunkOutcome.CHUNKED:
+    if chunked.outcome is ChainOutcome.CHUNKED:
         assert "".join(thought.text for thought in chunked.thoughts) == trace
         assert sum(thought.num_steps for thought in chunked.thoughts) == len(split_steps(trace))
     else:
@@ -113,12 +116,12 @@ def test_rules_by_hand():
 @pytest.mark.parametrize(
     ("trace", "outcome", "num"),
     [
-        ("", ChunkOutcome.EMPTY, 0),
-        (" \n\n\t ", ChunkOutcome.EMPTY, 0),
-        ("<think>\n\n</think>", ChunkOutcome.ONLY_TAGS, 0),
-        ("no blank line at all, one step", ChunkOutcome.CHUNKED, 1),
-        ("one\ntwo\nthree", ChunkOutcome.CHUNKED, 1),
-        ("\n\n  leading\n\ntrailing\n\n\n", ChunkOutcome.CHUNKED, 1),
+        ("", ChainOutcome.EMPTY, 0),
+        (" \n\n\t ", ChainOutcome.EMPTY, 0),
+        ("<think>\n\n</think>", ChainOutcome.ONLY_TAGS, 0),
+        ("no blank line at all, one step", ChainOutcome.CHUNKED, 1),
+        ("one\ntwo\nthree", ChainOutcome.CHUNKED, 1),
+        ("\n\n  leading\n\ntrailing\n\n\n", ChainOutcome.CHUNKED, 1),
     ],
 )
 def test_odd_traces_have_a_name(trace, outcome, num):
@@ -184,34 +187,33 @@ def test_no_reply_breaks_the_reader(reply):
 
 def test_a_model_is_asked_again():
     chunked = run(TRACE, Chunker.LLM, "nonsense", GOOD)
-    assert chunked.outcome is ChunkOutcome.CHUNKED
+    assert chunked.outcome is ChainOutcome.CHUNKED
     assert [thought.text for thought in chunked.thoughts] == ["a\n\nb\n\n", "c\n\n", "d"]
     assert [thought.kind for thought in chunked.thoughts] == ["plan", "check", UNASSIGNED]
-    assert chunked.num_attempts == 2
-    assert chunked.num_tokens == len("nonsense") + len(GOOD.replace(" ", ""))
+    assert chunked.cost.num_tokens == len("nonsense") + len(GOOD.replace(" ", ""))
 
 
 def test_it_is_not_asked_for_the_same_reply_again():
     model = ScriptedGenerator(["nonsense", "nonsense", GOOD])
-    asyncio.run(chunk(TRACE, SETTINGS[Chunker.LLM], problem="1+1?", generator=model))
+    asyncio.run(chunk(chain(TRACE), SETTINGS[Chunker.LLM], model))
     assert [sampling.temperature for _, sampling in model.requests] == [0.0, 0.5, 0.5]
 
 
-def test_a_model_is_not_asked_for_ever():
+def test_the_number_of_attempts_is_limited():
     chunked = run(TRACE, Chunker.LLM, "no", "no", '[{"first": 2, "last": 3}]')
-    assert (chunked.outcome, chunked.num_attempts) == (ChunkOutcome.BAD_REPLY, 3)
+    assert chunked.outcome is ChainOutcome.BAD_REPLY
     assert chunked.detail == "a gap before block 1: it begins at step 2, not at 1"
 
 
 def test_an_engine_that_fails_has_a_name():
     error = Generation(text="", finish=FinishReason.ERROR, num_prompt_tokens=0, num_tokens=0, error="429")
     chunked = run(TRACE, Chunker.LLM, error)
-    assert (chunked.outcome, chunked.detail, chunked.num_attempts) == (ChunkOutcome.ENGINE_ERROR, "429", 1)
+    assert (chunked.outcome, chunked.detail) == (ChainOutcome.ENGINE_ERROR, "429")
 
 
 def test_without_a_model_llm_is_refused():
-    with pytest.raises(ValueError, match="the chunker llm needs a model"):
-        asyncio.run(chunk(TRACE, SETTINGS[Chunker.LLM]))
+    with pytest.raises(ValueError, match="chunk.chunker=llm needs a model"):
+        asyncio.run(chunk(chain(TRACE), SETTINGS[Chunker.LLM]))
 
 
 def test_the_question_holds_problem_and_numbered_steps():

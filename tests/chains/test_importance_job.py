@@ -14,7 +14,8 @@ import time
 
 import pytest
 
-from longshort_verl.chains.importance_config import read_importance
+from longshort_verl.chains.config import read_importance
+from longshort_verl.files.manifest import read_manifest
 from longshort_verl.generation.vllm import VLLMGenerator
 from longshort_verl.types import Message, Sampling
 from tests.bench.importance import RECIPE, auc, is_step, own_traces
@@ -48,7 +49,7 @@ def written(tmp_path_factory):
     path = folder / "traces.jsonl"
     path.write_text(
         "".join(
-            json.dumps({"problem": t.problem.prompt, "answer": t.problem.answer, "trace": t.trace}) + "\n"
+            json.dumps({"problem": t.problem.prompt, "answer": t.problem.answer, "trace": t.text}) + "\n"
             for t in traces
         )
     )
@@ -114,7 +115,7 @@ def test_working_steps_rank_above_checks(scored):
     rows = [json.loads(line) for line in (out / "importance.jsonl").read_text().splitlines()]
     steps = [(is_step(t["text"]), t["importance"]["score"]) for row in rows for t in row["thoughts"]]
     assert auc(steps) >= 0.95
-    summary = json.loads((out / "summary.json").read_text())
+    summary = read_manifest(out)["counts"]
     assert f"{summary['num_rollouts'] / NUM_TRACES:.1f}" in shown
     assert summary["outcomes"] == {"scored": NUM_TRACES}
     assert summary["hit_rate"] > 0.9
@@ -153,7 +154,7 @@ def test_kill_9_loses_and_repeats_no_rollout(written, scored, tmp_path):
     assert 39 <= len(before) < len(keys)
     after = {one["key"]: one["value"] for one in records(tmp_path)}
     assert all(after[key] == value for key, value in before.items()), "none lost"
-    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary = read_manifest(tmp_path)["counts"]
     assert summary["num_rollouts"] == sum("/rollout/" in key for key in keys)
     assert summary["outcomes"] == {"scored": NUM_TRACES}
 
@@ -174,7 +175,7 @@ def test_verls_rollout_servers_say_the_same(written, scored, tmp_path):
     assert all(own[key]["likelihood"] == pytest.approx(ray[key]["likelihood"], abs=1e-3) for key in likely)
     # Another batch rounds differently, which a draw may notice.
     assert sum(own[key]["right"] == ray[key]["right"] for key in rollouts) > 0.98 * len(rollouts)
-    assert json.loads((tmp_path / "out" / "summary.json").read_text())["hit_rate"] > 0.8
+    assert read_manifest(tmp_path / "out")["counts"]["hit_rate"] > 0.8
 
 
 def records(folder):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Rollouts of traces with known values: a generator that is right with a set probability after each prefix."""
+"""Rollouts of chains with known values: a generator that is right with a set probability after each prefix."""
 
 import asyncio
 import json
@@ -11,12 +11,20 @@ from dataclasses import replace
 
 import pytest
 
-from longshort_verl.chains.chunk import Thought
 from longshort_verl.chains.plan import Plan, PlanSettings
-from longshort_verl.chains.rollouts import Elicitation, RolloutSettings, Trace, TraceOutcome, score_trace
+from longshort_verl.chains.rollouts import Elicitation, RolloutSettings, score_chain
 from longshort_verl.files.journal import Journal
 from longshort_verl.importance import MetricSettings, anytime, pool
-from longshort_verl.types import Cost, FinishReason, Generation, Likelihood, Problem
+from longshort_verl.types import (
+    Chain,
+    ChainOutcome,
+    Cost,
+    FinishReason,
+    Generation,
+    Likelihood,
+    Problem,
+    Thought,
+)
 
 TRUTH = (0.1, 0.1, 0.1, 0.9, 0.9, 1.0)
 ROLLOUTS = RolloutSettings(
@@ -43,10 +51,11 @@ PLAN = PlanSettings(
 METRIC = MetricSettings(metric="gain_decay", decay=0.5, length_weight=0.1, alpha=0.05)
 
 
-def trace(truth=TRUTH, key="t"):
+def chain(truth=TRUTH, key="t"):
     thoughts = tuple(Thought(text=f"[{i}]", kind="work", num_steps=1) for i in range(len(truth) - 1))
-    return Trace(
+    return Chain(
         key=key,
+        outcome=ChainOutcome.CHUNKED,
         problem=Problem(prompt="1+1", answer="2", source="test", index=0),
         thoughts=thoughts,
         lengths=tuple(10 + i for i in range(len(thoughts))),
@@ -100,8 +109,8 @@ def is_right(text, gold):
 
 def score(generator, journal, rollouts=ROLLOUTS, plan=PLAN, **kwargs):
     return asyncio.run(
-        score_trace(
-            kwargs.pop("trace", trace()), generator, is_right, journal, rollouts=rollouts, plan=plan, metric=METRIC
+        score_chain(
+            kwargs.pop("chain", chain()), generator, is_right, journal, rollouts=rollouts, plan=plan, metric=METRIC
         )
     )
 
@@ -121,10 +130,10 @@ def test_the_thought_that_matters_comes_first(journal, elicitation, prescreen):
         replace(ROLLOUTS, elicitation=elicitation),
         replace(PLAN, prescreen=prescreen, spread=0.1, max_rollouts=64),
     )
-    assert scored.outcome is TraceOutcome.SCORED
-    best = max(range(5), key=lambda i: scored.importances[i].score)
+    assert scored.outcome is ChainOutcome.SCORED
+    best = max(range(5), key=lambda i: scored.scores[i].score)
     assert best == 2
-    assert scored.importances[2].gain == pytest.approx(0.8, abs=0.35)
+    assert scored.scores[2].gain == pytest.approx(0.8, abs=0.35)
     assert len(scored.likelihoods) == (6 if prescreen else 0)
     for value, truth in zip(scored.values, TRUTH, strict=True):
         assert value.low <= truth <= value.high
@@ -139,7 +148,7 @@ def test_what_is_not_visited_follows_the_likelihood(journal):
 def test_estimates_borrow_from_the_likelihood(journal):
     truth = (0.3, 0.5, 0.3, 0.7, 0.3, 0.7)
     plan = replace(PLAN, spread=0.01, max_rollouts=8, resolution=0.01)
-    scored = score(Simulated(truth), journal, plan=plan, trace=trace(truth))
+    scored = score(Simulated(truth), journal, plan=plan, chain=chain(truth))
     alpha = METRIC.alpha / 6
     seen = [anytime(v.num_right, v.num_rollouts, alpha) if v.num_rollouts else None for v in scored.values]
     pooled = pool(seen, truth)
@@ -147,10 +156,10 @@ def test_estimates_borrow_from_the_likelihood(journal):
     assert [v for v, p in zip(scored.values, pooled, strict=True) if p] == [p for p in pooled if p]
 
 
-def test_a_likelihood_that_fails_ends_the_trace_once_the_others_are_written_down(journal):
+def test_a_failed_likelihood_ends_the_chain_after_the_others_are_in_the_journal(journal):
     generator = Simulated(silent_at=5)
     scored = score(generator, journal)
-    assert scored.outcome is TraceOutcome.ENGINE_ERROR
+    assert scored.outcome is ChainOutcome.ENGINE_ERROR
     assert scored.detail == "likelihood after thought 5: mute"
     assert len(journal) == 5
     assert not generator.asked
@@ -159,8 +168,8 @@ def test_a_likelihood_that_fails_ends_the_trace_once_the_others_are_written_down
 def test_costs_add_up(journal):
     generator, spent = Simulated(), []
     scored = asyncio.run(
-        score_trace(
-            trace(),
+        score_chain(
+            chain(),
             generator,
             is_right,
             journal,
@@ -184,14 +193,14 @@ def test_no_two_rollouts_share_a_seed(journal):
 
 
 @pytest.mark.parametrize("fail_after", range(0, 30, 3))
-def test_a_run_that_broke_off_goes_on_and_ends_the_same(tmp_path, fail_after):
+def test_an_interrupted_run_resumes_and_ends_the_same(tmp_path, fail_after):
     with Journal(tmp_path / "whole.jsonl", {}) as journal:
         whole = score(Simulated(), journal)
     with Journal(tmp_path / "parts.jsonl", {}) as journal:
         broken = Simulated(fail_after=fail_after)
         first = score(broken, journal)
     if fail_after < whole.cost.num_rollouts:
-        assert first.outcome is TraceOutcome.ENGINE_ERROR
+        assert first.outcome is ChainOutcome.ENGINE_ERROR
         assert "gone" in first.detail
     with Journal(tmp_path / "parts.jsonl", {}) as journal:
         again = Simulated()
@@ -202,7 +211,7 @@ def test_a_run_that_broke_off_goes_on_and_ends_the_same(tmp_path, fail_after):
     assert sum("/rollout/" in row["key"] for row in rows) == whole.cost.num_rollouts
 
 
-def test_a_finished_trace_is_not_asked_again(tmp_path):
+def test_a_finished_chain_makes_no_request(tmp_path):
     with Journal(tmp_path / "j.jsonl", {}) as journal:
         first = score(Simulated(), journal)
     idle = Simulated()
@@ -230,15 +239,15 @@ def test_the_restart_control_is_made_where_rollouts_are(journal):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
-        ({"max_tokens": 0}, "max_tokens is 0"),
-        ({"temperature": 0.0}, "temperature is 0.0"),
-        ({"top_p": 0.0}, "top_p is 0.0"),
-        ({"restart_rollouts": -1}, "restart_rollouts is -1"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"top_p": 0.0}, "top_p"),
+        ({"restart_rollouts": -1}, "restart_rollouts"),
         ({"forcing_text": ""}, "forcing_text is empty"),
     ],
 )
-def test_refused(changes, said):
-    with pytest.raises(ValueError, match=said):
+def test_impossible_settings_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
         replace(ROLLOUTS, **changes)

@@ -8,12 +8,13 @@ import json
 
 import pytest
 
-from longshort_verl.chains.sample import ReplyOutcome, TraceSampling, sample_traces, write_traces
-from longshort_verl.chains.traces_config import read_traces_config
+from longshort_verl.chains.config import TraceSampling, read_traces_config
+from longshort_verl.chains.files import read_chains
+from longshort_verl.chains.sample import sample_chains, write_right_chains
 from longshort_verl.config.compose import ConfigError
 from longshort_verl.files.journal import Journal
 from longshort_verl.grading import GradingSettings, grade
-from longshort_verl.types import FinishReason, Generation, Problem
+from longshort_verl.types import ChainOutcome, FinishReason, Generation, Problem
 from tests.support.scripted import ScriptedGenerator
 
 GRADING = GradingSettings(timeout_s=2.0, max_answer_chars=100, max_workers=1)
@@ -25,36 +26,39 @@ GONE = Generation(text="", finish=FinishReason.ERROR, num_prompt_tokens=0, num_t
 
 def sampled(folder, replies, sampling=SAMPLING):
     generator = ScriptedGenerator(replies)
-    told = []
+    done = []
 
     async def run():
         with Journal(folder / "journal", {}) as journal:
-            return await sample_traces(
+            return await sample_chains(
                 PROBLEMS,
                 generator,
                 sampling,
                 journal,
                 lambda text, gold: grade(text, gold, GRADING),
                 max_requests=1,
-                on_done=told.append,
+                on_done=lambda: done.append(1),
             )
 
     found = asyncio.run(run())
-    assert len(told) == len(found)
+    assert len(done) == len(found)
     return found, generator
 
 
 def test_right_chains_are_kept_and_the_others_counted(tmp_path):
     found, _ = sampled(tmp_path, ["a \\boxed{7}", "b \\boxed{8}", CUT])
-    assert [reply.outcome for reply in found] == [ReplyOutcome.RIGHT, ReplyOutcome.WRONG, ReplyOutcome.TRUNCATED]
-    assert write_traces(found, tmp_path / "traces.jsonl") == {"right": 1, "truncated": 1, "wrong": 1}
+    assert [reply.outcome for reply in found] == [ChainOutcome.RIGHT, ChainOutcome.WRONG, ChainOutcome.TRUNCATED]
+    assert write_right_chains(found, tmp_path / "traces.jsonl") == {"right": 1, "truncated": 1, "wrong": 1}
     rows = [json.loads(line) for line in (tmp_path / "traces.jsonl").read_text().splitlines()]
-    assert rows == [{"key": "0/0", "problem": "problem 0", "answer": "7", "trace": "a \\boxed{7}"}]
+    (row,) = rows
+    assert (row["key"], row["problem"], row["answer"], row["trace"]) == ("0/0", "problem 0", "7", "a \\boxed{7}")
+    (read,) = read_chains(tmp_path / "traces.jsonl")
+    assert (read.key, read.text, read.outcome) == ("0/0", "a \\boxed{7}", ChainOutcome.RIGHT)
 
 
-def test_a_run_goes_on_and_asks_again_only_what_failed(tmp_path):
+def test_a_run_resumes_and_repeats_only_failed_requests(tmp_path):
     first, _ = sampled(tmp_path, ["a \\boxed{7}", GONE, CUT])
-    assert (first[1].outcome, first[1].text) == (ReplyOutcome.ENGINE_ERROR, "gone")
+    assert (first[1].outcome, first[1].detail) == (ChainOutcome.ENGINE_ERROR, "gone")
     found, generator = sampled(tmp_path, ["b \\boxed{7}"])
     assert [request[0][0].content for request in generator.requests] == ["problem 1"]
     assert [reply.text for reply in found] == ["a \\boxed{7}", "b \\boxed{7}", "and so on"]
@@ -72,12 +76,12 @@ def test_each_chain_has_a_seed_of_its_own_whatever_the_order(tmp_path):
 def test_no_right_chain_is_refused(tmp_path):
     found, _ = sampled(tmp_path, [CUT, CUT, "\\boxed{8}"])
     with pytest.raises(ValueError, match="no chain is right"):
-        write_traces(found, tmp_path / "traces.jsonl")
+        write_right_chains(found, tmp_path / "traces.jsonl")
     assert not (tmp_path / "traces.jsonl").exists()
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "message"),
     [
         (["sampling.num_samples=0"], "num_samples is 0"),
         (["sampling.temperature=0", "sampling.num_samples=2"], "temperature is 0"),
@@ -86,6 +90,6 @@ def test_no_right_chain_is_refused(tmp_path):
         (["sampling.samples=2"], "sampling.samples"),
     ],
 )
-def test_wrong_settings_are_refused(overrides, said):
-    with pytest.raises(ConfigError, match=said):
+def test_wrong_settings_are_refused(overrides, message):
+    with pytest.raises(ConfigError, match=message):
         read_traces_config(None, overrides)

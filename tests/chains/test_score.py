@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Files of traces, good and bad rows mixed: each has a named outcome, and no row suffers from another."""
+"""Files of chains with good and bad rows: each row has a named outcome, and no row affects another."""
 
 import asyncio
 import json
@@ -9,14 +9,16 @@ from dataclasses import replace
 import pytest
 from fastapi.responses import JSONResponse
 
-from longshort_verl.chains.chunk import Thought
-from longshort_verl.chains.files import TraceFileError, read_traces
-from longshort_verl.chains.importance_config import read_importance
-from longshort_verl.chains.score import chunk_rows, journal_settings, score_rows, summary, thinking, write_results
+from longshort_verl.chains.config import read_importance
+from longshort_verl.chains.files import ChainFileError, read_chains, write_chains
+from longshort_verl.chains.score import chunk_chains, journal_settings, run_importance, score_chains, summary, thinking
 from longshort_verl.config.compose import ConfigError
 from longshort_verl.files.journal import Journal
+from longshort_verl.files.manifest import read_manifest
 from longshort_verl.generation.endpoint import EndpointGenerator
-from longshort_verl.types import Cost
+from longshort_verl.importance import METRICS
+from longshort_verl.report.follow import RolloutProgress
+from longshort_verl.types import Cost, Importance, Thought
 from tests.support.servers import AT_ONCE, completion
 
 STEPS = "<think>1+1=2\n\n2+2=4\n\n4+4=8</think>\\boxed{8}"
@@ -53,19 +55,18 @@ def score(path, url, settings, journal_path):
     async def run():
         async with EndpointGenerator([url], "tiny", "none", settings.model.endpoint) as generator:
             with Journal(journal_path, {}) as journal:
-                return await score_rows(
-                    read_traces(path),
+                return await score_chains(
+                    read_chains(path),
                     settings,
                     generator,
                     journal,
                     len,
                     on_cost=costs.append,
-                    on_done=lambda result: None,
                 )
 
     costs: list[Cost] = []
     results = asyncio.run(run())
-    return {result.row.key: result for result in results}, costs
+    return {chain.key: chain for chain in results}, costs
 
 
 def answer_by_problem(faults):
@@ -103,18 +104,20 @@ def test_every_bad_row_has_a_name_and_spoils_no_other(serve, tmp_path):
     server = serve(answer_to=answer_by_problem({}))
     found, costs = score(path, server.url, config(), tmp_path / "journal.jsonl")
     expected = {name if isinstance(value, dict) else "12": outcome for name, (value, outcome) in BAD_ROWS.items()}
-    assert {key: result.outcome for key, result in found.items()} == {
+    assert {key: result.outcome.value for key, result in found.items()} == {
         "first": "scored",
         **expected,
         "13": "not json",
         "14": "not utf-8",
         "last": "scored",
     }
-    assert all(result.detail for result in found.values() if result.outcome not in ("scored", "empty", "only tags"))
+    assert all(
+        result.detail for result in found.values() if result.outcome.value not in ("scored", "empty", "only tags")
+    )
     for key in ("first", "last"):
-        scores = [one.score for one in found[key].scored.importances]
+        scores = [one.score for one in found[key].scores]
         assert max(range(3), key=scores.__getitem__) == 2, "the step that makes it right"
-    write_results(list(found.values()), tmp_path / "importance.jsonl")
+    write_chains(tmp_path / "importance.jsonl", found.values())
     rows = [json.loads(line) for line in (tmp_path / "importance.jsonl").read_text().splitlines()]
     assert [row["key"] for row in rows] == list(found)
     first = rows[0]
@@ -134,7 +137,7 @@ def test_an_endpoint_that_fails_for_one_trace_fails_for_that_one_alone(serve, tm
     path = write(tmp_path / "traces.jsonl", *(row(problem=name, key=name) for name in [*FAULTS, "fine"]))
     server = serve(answer_to=answer_by_problem(FAULTS))
     found, _ = score(path, server.url, config(), tmp_path / "journal.jsonl")
-    assert {key: result.outcome for key, result in found.items()} == {
+    assert {key: result.outcome.value for key, result in found.items()} == {
         **dict.fromkeys(FAULTS, "engine error"),
         "fine": "scored",
     }
@@ -147,11 +150,11 @@ def test_a_late_endpoint_is_an_engine_error(serve, tmp_path):
     path = write(tmp_path / "traces.jsonl", row())
     impatient = config("model.endpoint.max_retries=0", "model.endpoint.timeout_s=0.5")
     found, _ = score(path, serve(delay_s=2.0).url, impatient, tmp_path / "j.jsonl")
-    assert found["1"].outcome == "engine error"
+    assert found["1"].outcome.value == "engine error"
     assert "APITimeoutError" in found["1"].detail
 
 
-def test_an_endpoint_that_dies_is_gone_on_from(serve, tmp_path):
+def test_a_run_resumes_after_its_endpoint_died(serve, tmp_path):
     path = write(tmp_path / "traces.jsonl", *(row(problem=f"p{i}", key=f"p{i}") for i in range(4)))
     whole, _ = score(path, serve(answer_to=answer_by_problem({})).url, config(), tmp_path / "whole.jsonl")
     answered = []
@@ -163,19 +166,19 @@ def test_an_endpoint_that_dies_is_gone_on_from(serve, tmp_path):
         return answer_by_problem({})(request)
 
     first, _ = score(path, serve(answer_to=die).url, config(), tmp_path / "parts.jsonl")
-    assert "engine error" in {result.outcome for result in first.values()}
+    assert "engine error" in {result.outcome.value for result in first.values()}
     server = serve(answer_to=answer_by_problem({}))
     second, costs = score(path, server.url, config(), tmp_path / "parts.jsonl")
-    assert {key: result.scored.importances for key, result in second.items()} == {
-        key: result.scored.importances for key, result in whole.items()
+    assert {key: result.scores for key, result in second.items()} == {
+        key: result.scores for key, result in whole.items()
     }
-    made = sum(result.scored.cost.num_rollouts for result in whole.values())
+    made = sum(result.cost.num_rollouts for result in whole.values())
     assert 20 + len(server.requests) == made, "no rollout twice, none lost"
     assert sum(costs, Cost()).num_rollouts == made - 20
 
 
 @pytest.mark.parametrize(
-    ("override", "goes_on"),
+    ("override", "resumes"),
     [
         ("plan.max_rollouts=64", True),
         ("metric.decay=0.1", True),
@@ -188,13 +191,13 @@ def test_an_endpoint_that_dies_is_gone_on_from(serve, tmp_path):
         ("grading.max_answer_chars=5", False),
     ],
 )
-def test_a_journal_goes_on_under_settings_that_change_no_rollout(tmp_path, override, goes_on):
+def test_a_journal_resumes_under_settings_that_change_no_rollout(tmp_path, override, resumes):
     path = write(tmp_path / "traces.jsonl", row())
     same = journal_settings(config(override), path) == journal_settings(config(), path)
-    assert same == goes_on
+    assert same == resumes
 
 
-def test_a_journal_does_not_go_on_with_other_traces(tmp_path):
+def test_a_journal_does_not_resume_with_other_chains(tmp_path):
     old = journal_settings(config(), write(tmp_path / "old.jsonl", row()))
     assert journal_settings(config(), write(tmp_path / "new.jsonl", row(answer="9"))) != old
 
@@ -205,9 +208,9 @@ def test_ten_thousand_steps(serve, tmp_path):
     path = write(tmp_path / "traces.jsonl", row(trace="\n\n".join(steps)))
     server = serve(answer_to=answer_by_problem({}))
     found, _ = score(path, server.url, config("model.vllm.max_model_len=1000000"), tmp_path / "j.jsonl")
-    scored = found["1"].scored
-    assert len(scored.importances) == 10_000
-    assert max(range(10_000), key=lambda i: scored.importances[i].score) == 5000
+    scored = found["1"]
+    assert len(scored.scores) == 10_000
+    assert max(range(10_000), key=lambda i: scored.scores[i].score) == 5000
     assert scored.cost.num_rollouts < 2 * 8 * 14, "both sides of fourteen halvings"
 
 
@@ -218,19 +221,19 @@ def test_a_long_answer_goes_without_prescreen(serve, tmp_path):
     settings = replace(settings, plan=replace(settings.plan, prescreen=False))
     object.__setattr__(settings.plan, "prescreen", True)  # refused for endpoints by the config, and not needed here
     found, _ = score(path, server.url, settings, tmp_path / "j.jsonl")
-    assert (found["1"].outcome, found["1"].detail) == ("scored", "no pre-screen: its answer has 20 tokens")
+    assert (found["1"].outcome.value, found["1"].detail) == ("scored", "no pre-screen: its answer has 20 tokens")
 
 
 def test_chunked_files_are_scored_as_they_are(serve, tmp_path):
     path = write(tmp_path / "traces.jsonl", row())
-    chunked = asyncio.run(chunk_rows(read_traces(path), config("chunk.chunker=rules"), None, lambda: None))
-    write_results(chunked, tmp_path / "chunked.jsonl")
-    (again,) = read_traces(tmp_path / "chunked.jsonl")
+    chunked = asyncio.run(chunk_chains(read_chains(path), config("chunk.chunker=rules"), None, lambda: None))
+    write_chains(tmp_path / "chunked.jsonl", chunked)
+    (again,) = read_chains(tmp_path / "chunked.jsonl")
     assert again.thoughts
     assert "".join(thought.text for thought in again.thoughts) == STEPS
     broken = json.loads((tmp_path / "chunked.jsonl").read_text())
     broken["thoughts"][0]["text"] += "x"
-    (bad,) = read_traces(write(tmp_path / "broken.jsonl", broken))
+    (bad,) = read_chains(write(tmp_path / "broken.jsonl", broken))
     assert (bad.outcome.value, bad.detail) == ("missing field", "the thoughts do not concatenate to the trace")
 
 
@@ -242,14 +245,14 @@ def test_boundaries_are_compared_with_those_of_the_file(tmp_path):
         row(),
         row(block={"1": {"start": 2, "end": 9, "block type": "a"}}),
     )
-    found = asyncio.run(chunk_rows(read_traces(path), config(), None, lambda: None))
+    found = asyncio.run(chunk_chains(read_chains(path), config(), None, lambda: None))
     # Boundaries 1, 2, 3, 4 against 2, of which one matches: precision 1/4, recall 1.
     assert [result.agreement for result in found] == [pytest.approx(2 / 5), None, None]
-    assert (found[2].outcome, found[2].detail[:7]) == ("missing field", "block: ")
+    assert (found[2].outcome.value, found[2].detail[:7]) == ("missing field", "block: ")
 
 
 def test_the_authors_own_example_is_read(shared_data):
-    (authors,) = read_traces(shared_data / "long_cot_chunked_example.json")
+    (authors,) = read_chains(shared_data / "long_cot_chunked_example.json")
     assert [thought.num_steps for thought in authors.thoughts] == [4, 8, 16, 20, 16, 27, 40, 2, 17]
 
 
@@ -264,24 +267,29 @@ def test_thinking_ends_at_its_mark():
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
-    [(b"", "has no row"), (b"\n\n", "has no row"), (b'{"key": "a"}\n{"key": "a"}\n', "rows 1 and 2 have the same key")],
+    ("content", "message"),
+    [
+        (b"", "has no row"),
+        (b"\n\n", "has no row"),
+        (b'{"key": "a", "problem": "p", "answer": "8", "trace": "t"}\n' * 2, "rows 1 and 2 have the same key"),
+    ],
 )
-def test_files_of_which_nothing_can_be_read(tmp_path, content, said):
+def test_files_of_which_nothing_can_be_read(tmp_path, content, message):
     (tmp_path / "t.jsonl").write_bytes(content)
-    with pytest.raises(TraceFileError, match=said):
-        read_traces(tmp_path / "t.jsonl")
-    with pytest.raises(TraceFileError, match="there is no file"):
-        read_traces(tmp_path / "none.jsonl")
+    with pytest.raises(ChainFileError, match=message):
+        read_chains(tmp_path / "t.jsonl")
+    with pytest.raises(ChainFileError, match="there is no file"):
+        read_chains(tmp_path / "none.jsonl")
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "message"),
     [
         (["plan.prescreen=true"], "prescreen needs likelihoods, which model.engine=endpoint does not give"),
         (["model.engine=vllm", "plan.prescreen=true", "rollouts.elicitation=continued"], "set plan.prescreen=false"),
         (["model.endpoint.base_urls=[]"], "base_urls is empty"),
-        (["plan.spread=2"], "spread is 2.0"),
+        (["plan.spread=2"], "spread is 2"),
+        (["metric.metric=magic"], "unknown metric 'magic'; known metrics are gain, gain_decay"),
         (["chunk.chunker=magic"], "chunk.chunker is 'magic'"),
         (["plan.nothing=1"], "Could not override 'plan.nothing'"),
         (["+plan.nothing=1"], "plan.nothing is no setting; known ones here are max_rollouts"),
@@ -290,11 +298,87 @@ def test_files_of_which_nothing_can_be_read(tmp_path, content, said):
         (["model.vllm.max_model_len=many"], "model.vllm.max_model_len is 'many'"),
     ],
 )
-def test_wrong_settings_are_refused(overrides, said):
-    with pytest.raises(ConfigError, match=said.replace("[", r"\[")):
+def test_wrong_settings_are_refused(overrides, message):
+    with pytest.raises(ConfigError, match=message.replace("[", r"\[")):
         config(*overrides)
 
 
 def test_a_recipe_that_is_not_there(tmp_path):
     with pytest.raises(ConfigError, match="there is no recipe"):
         read_importance(tmp_path / "none.yaml", [])
+
+
+def test_a_scored_file_reads_back_as_it_was(serve, tmp_path):
+    path = write(tmp_path / "traces.jsonl", row(key="a"), row(key="b", trace=" "), b"{bad")
+    found, _ = score(path, serve(answer_to=answer_by_problem({})).url, config(), tmp_path / "j.jsonl")
+    write_chains(tmp_path / "importance.jsonl", found.values())
+    again = read_chains(tmp_path)
+    assert [chain.key for chain in again] == ["a", "b", "3"]
+    for old, new in zip(found.values(), again, strict=True):
+        problem = replace(old.problem, source="importance") if old.problem else None
+        assert new == replace(old, cost=None, problem=problem)
+
+
+@pytest.mark.parametrize("field", ["num_tokens", "importance"])
+def test_a_scored_row_that_lacks_a_field_has_a_name(serve, tmp_path, field):
+    path = write(tmp_path / "traces.jsonl", row())
+    found, _ = score(path, serve(answer_to=answer_by_problem({})).url, config(), tmp_path / "j.jsonl")
+    write_chains(tmp_path / "importance.jsonl", found.values())
+    damaged = json.loads((tmp_path / "importance.jsonl").read_text())
+    del damaged["thoughts"][1][field]
+    (chain,) = read_chains(write(tmp_path / "damaged.jsonl", damaged))
+    assert chain.outcome.value == "missing field"
+    assert field in chain.detail
+
+
+def command(monkeypatch, serve):
+    """Runs ``longshort importance`` on a server; returns a function of the file, the folder and overrides."""
+    monkeypatch.setattr("longshort_verl.chains.score.token_counter", lambda model: len)
+    server = serve(answer_to=answer_by_problem({}))
+
+    def run(path, out, *overrides):
+        settings = config(f"model.endpoint.base_urls=[{server.url}]", *overrides)
+        return run_importance(settings, path, out, RolloutProgress), server
+
+    return run
+
+
+def test_a_finished_run_is_skipped_and_other_settings_are_refused(serve, tmp_path, monkeypatch):
+    run = command(monkeypatch, serve)
+    path, out = write(tmp_path / "traces.jsonl", row()), tmp_path / "out"
+    counts, server = run(path, out)
+    assert counts["outcomes"] == {"scored": 1}
+    manifest = read_manifest(out)
+    assert (manifest["finished"], manifest["counts"]["num_rollouts"]) == (True, counts["num_rollouts"])
+    num_requests = len(server.requests)
+    assert run(path, out)[0] is None
+    with pytest.raises(ValueError, match="rollouts.seed: 0 then, 1 now"):
+        run(path, out, "rollouts.seed=1")
+    with pytest.raises(ValueError, match="input traces"):
+        run(write(tmp_path / "other.jsonl", row(answer="9")), out)
+    # The rollouts of another metric are the same.
+    assert run(path, out, "metric.metric=gain")[0]["num_rollouts"] == counts["num_rollouts"]
+    assert len(server.requests) == num_requests
+    (chain,) = read_chains(out)
+    assert all(importance.score == importance.gain for importance in chain.scores)
+
+
+def test_a_run_with_an_engine_error_is_not_finished(serve, tmp_path, monkeypatch):
+    monkeypatch.setattr("longshort_verl.chains.score.token_counter", lambda model: len)
+    path, out = write(tmp_path / "traces.jsonl", row(problem="500")), tmp_path / "out"
+    settings = config(f"model.endpoint.base_urls=[{serve(answer_to=answer_by_problem(FAULTS)).url}]")
+    assert run_importance(settings, path, out, RolloutProgress)["outcomes"] == {"engine error": 1}
+    run = command(monkeypatch, serve)
+    assert run(path, out)[0]["outcomes"] == {"scored": 1}
+
+
+def test_a_chain_is_scored_with_a_metric_from_outside_the_package(serve, tmp_path, monkeypatch):
+    def length(values, lengths, settings):
+        rest = {"low": 0.0, "high": 0.0, "gain": 0.0, "decay": 1.0, "length_share": 0.0}
+        return [Importance(score=float(number), **rest) for number in lengths]
+
+    monkeypatch.setitem(METRICS, "length", length)
+    path = write(tmp_path / "traces.jsonl", row())
+    server = serve(answer_to=answer_by_problem({}))
+    found, _ = score(path, server.url, config("metric.metric=length"), tmp_path / "j.jsonl")
+    assert [importance.score for importance in found["1"].scores] == [len("<think>1+1=2\n\n"), 7, 5]

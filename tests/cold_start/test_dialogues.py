@@ -5,28 +5,37 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
 
-from longshort_verl.chains.scored_files import BadRow, ColdStartError, ScoredTrace, read_scored_traces
+from longshort_verl.chains.files import ChainFileError, read_chains
 from longshort_verl.cold_start.config import read_cold_start
 from longshort_verl.cold_start.dialogues import (
     ColdStartOutcome,
-    Writer,
-    WriterKind,
-    WriterSettings,
     make_dialogue,
     make_dialogues,
     pieces,
 )
-from longshort_verl.cold_start.files import role_messages, write_cold_start
+from longshort_verl.cold_start.files import ColdStartError, role_messages, write_cold_start
 from longshort_verl.cold_start.select import Keep, Selection, SelectionSettings, file_threshold, select
+from longshort_verl.cold_start.writer import Writer, WriterKind, WriterSettings
 from longshort_verl.config.compose import ConfigError
 from longshort_verl.dialogue import DialogueSettings
 from longshort_verl.files.journal import Journal
 from longshort_verl.grading import GradingSettings, grade
-from longshort_verl.types import FinishReason, Generation, Problem, Role
+from longshort_verl.types import (
+    Chain,
+    ChainOutcome,
+    FinishReason,
+    Generation,
+    Importance,
+    Problem,
+    Role,
+    Thought,
+    Value,
+)
 from tests.support.scripted import ScriptedGenerator
 
 GRADING = GradingSettings(timeout_s=2.0, max_answer_chars=100, max_workers=1)
@@ -47,15 +56,19 @@ def dialogue_settings(**changes):
     return DialogueSettings(**(settings | changes))
 
 
+def importance(gain):
+    return {"score": gain, "low": gain, "high": gain, "gain": gain, "decay": 1.0, "length_share": 0.1}
+
+
 def trace(key="1", gains=GAINS, thoughts=THOUGHTS, text=TEXT, answer="7", prompt="What is a + b?"):
-    return ScoredTrace(
+    return Chain(
         key=key,
+        outcome=ChainOutcome.SCORED,
         problem=Problem(prompt=prompt, answer=answer, source="test", index=0),
         text=text,
-        thoughts=tuple(thoughts),
+        thoughts=tuple(Thought(text=thought, kind="", num_steps=1) for thought in thoughts),
         lengths=tuple(len(thought) for thought in thoughts),
-        scores=tuple(gains),
-        gains=tuple(gains),
+        scores=tuple(Importance(**importance(gain)) for gain in gains),
     )
 
 
@@ -115,9 +128,7 @@ def test_baselines_keep_as_many_tokens():
     assert chosen(one, keep=Keep.ALL) == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize(
-    ("changes", "said"), [({"share": 0.0}, "share is 0.0"), ({"quantile": 1.0}, "quantile is 1.0")]
-)
+@pytest.mark.parametrize(("changes", "said"), [({"share": 0.0}, "share"), ({"quantile": 1.0}, "quantile")])
 def test_impossible_selections_are_refused(changes, said):
     with pytest.raises(ValueError, match=said):
         selection(**changes)
@@ -316,9 +327,10 @@ def scored_row(key, prompt="What is a + b?", **changes):
         "answer": "7",
         "trace": TEXT,
         "thoughts": [
-            {"text": text, "kind": "", "num_steps": 1, "num_tokens": len(text), "importance": {"score": g, "gain": g}}
+            {"text": text, "kind": "", "num_steps": 1, "num_tokens": len(text), "importance": importance(g)}
             for text, g in zip(THOUGHTS, GAINS, strict=True)
         ],
+        "values": [vars(Value(num_right=1, num_rollouts=2, mean=0.5, low=0.0, high=1.0))] * (len(THOUGHTS) + 1),
     }
     return row | changes
 
@@ -331,7 +343,7 @@ def scored_file(folder, rows):
 
 
 def make(path, out, **changes):
-    rows = read_scored_traces(path)
+    rows = read_chains(path)
     settings = dialogue_settings()
     dialogues = asyncio.run(
         make_dialogues(
@@ -344,10 +356,9 @@ def make(path, out, **changes):
             count_tokens=len,
             forbidden=(),
             max_traces=4,
-            on_done=lambda dialogue: None,
         )
     )
-    arguments = {"val_share": 0.25, "seed": 3, "inputs": {"scored": path}, "config": {"share": 0.9}}
+    arguments = {"val_share": 0.25, "seed": 3}
     return dialogues, write_cold_start(dialogues, out, settings, **(arguments | changes))
 
 
@@ -388,21 +399,16 @@ def test_two_role_files_split_by_problem(tmp_path):
     ]
 
 
-def test_the_same_inputs_give_the_same_bytes_and_the_manifest_names_them(tmp_path):
+def test_the_same_inputs_give_the_same_bytes(tmp_path):
     path = scored_file(tmp_path, [scored_row(f"{n}", f"problem {n}") for n in range(8)])
     make(path, tmp_path / "a")
     make(path, tmp_path / "b")
     files = sorted(file.name for file in (tmp_path / "a").iterdir() if not file.name.endswith(".manifest.json"))
-    assert len(files) == 2 + 6
+    assert len(files) == 1 + 6
     for name in files:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
     make(path, tmp_path / "c", seed=4)
     assert rows_of(tmp_path / "a" / "long_val.parquet") != rows_of(tmp_path / "c" / "long_val.parquet")
-    manifest = json.loads((tmp_path / "a" / "short_val.parquet.manifest.json").read_text())
-    import hashlib
-
-    assert manifest["inputs"]["scored"]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert manifest["counts"] == {"rows": 2, "outcomes": {"kept": 8}}
 
 
 def test_unusable_rows_are_counted_with_row_and_reason(tmp_path):
@@ -412,20 +418,18 @@ def test_unusable_rows_are_counted_with_row_and_reason(tmp_path):
         b"[1]",
         scored_row("gap", trace="something else"),
         {key: value for key, value in scored_row("lacks").items() if key != "thoughts"},
-        scored_row("0"),
         scored_row("half", prompt="a\ud800"),
         scored_row("other", outcome="bad gold answer", detail="empty"),
         scored_row("empty", thoughts=[]),
     ]
     dialogues, found = make(scored_file(tmp_path, good + bad), tmp_path / "out")
-    assert found["outcomes"] == {"kept": 4, "not scored": 1, "unusable row": 7}
+    assert found["outcomes"] == {"kept": 4, "not scored": 1, "unusable row": 6}
     details = {dialogue.key: dialogue.detail for dialogue in dialogues[4:]}
-    assert details.keys() == {"row 5", "row 6", "gap", "lacks", "row 9", "half", "other", "empty"}
-    assert details["gap"] == "row 7: the thoughts do not concatenate to the trace"
-    assert details["row 9"] == "row 9 has the key of row 1"
-    assert details["other"] == "row 11: bad gold answer empty"
+    assert details.keys() == {"5", "6", "gap", "lacks", "half", "other", "empty"}
+    assert details["gap"] == "missing field: the thoughts do not concatenate to the trace"
+    assert details["other"] == "bad gold answer empty"
     lines = [json.loads(line) for line in (tmp_path / "out" / "dialogues.jsonl").read_text().splitlines()]
-    assert [line["outcome"] for line in lines] == ["kept"] * 4 + ["unusable row"] * 6 + ["not scored", "unusable row"]
+    assert [line["outcome"] for line in lines] == ["kept"] * 4 + ["unusable row"] * 5 + ["not scored", "unusable row"]
     assert lines[0]["turns"][1] == {"role": "short", "text": "<answer>go on</rethink>", "num_tokens": 23}
 
 
@@ -434,9 +438,9 @@ def test_unusable_rows_are_counted_with_row_and_reason(tmp_path):
     [
         (
             [scored_row("1", answer="8"), scored_row("2", answer="9")],
-            "no trace gave a dialogue: 2 wrong answer; .*1: 7 is",
+            "no chain gave a dialogue: 2 wrong answer; .*1: 7 is",
         ),
-        ([scored_row("1"), scored_row("2")], "2 dialogues are of 1 distinct problems, of which 1 would be held out"),
+        ([scored_row("1"), scored_row("2")], "2 dialogues are of 1 distinct problems, and 1 would be held out"),
     ],
 )
 def test_without_a_right_trace_or_a_second_problem_only_what_became_of_them_is_written(tmp_path, rows, message):
@@ -447,14 +451,16 @@ def test_without_a_right_trace_or_a_second_problem_only_what_became_of_them_is_w
 
 
 def test_files_that_are_none(tmp_path):
-    with pytest.raises(ColdStartError, match="there is no file .*importance.jsonl; give the folder"):
-        read_scored_traces(tmp_path)
-    with pytest.raises(ColdStartError, match="has no row"):
-        read_scored_traces(scored_file(tmp_path, []))
+    with pytest.raises(ChainFileError, match="there is no file .*importance.jsonl; give"):
+        read_chains(tmp_path)
+    with pytest.raises(ChainFileError, match="has no row"):
+        read_chains(scored_file(tmp_path, []))
+    with pytest.raises(ChainFileError, match="rows 1 and 2 have the same key '1'"):
+        read_chains(scored_file(tmp_path, [scored_row("1"), scored_row("1")]))
 
 
-def test_a_bad_row_has_no_dialogue():
-    row = BadRow(key="1", detail="why", unscored=True)
+def test_an_unscored_chain_has_no_dialogue():
+    row = replace(trace(), outcome=ChainOutcome.TOO_LONG, detail="why", scores=())
     (found,) = asyncio.run(
         make_dialogues(
             [row],
@@ -466,10 +472,9 @@ def test_a_bad_row_has_no_dialogue():
             count_tokens=len,
             forbidden=(),
             max_traces=1,
-            on_done=lambda dialogue: None,
         )
     )
-    assert (found.outcome, found.detail) == (ColdStartOutcome.NOT_SCORED, "why")
+    assert (found.outcome, found.detail) == (ColdStartOutcome.NOT_SCORED, "too long why")
 
 
 def test_a_role_without_a_turn_has_no_transcript():
@@ -484,7 +489,7 @@ def test_a_role_without_a_turn_has_no_transcript():
         (["tokenizer=x", "rethink_text=''"], "rethink_text is empty"),
         (["tokenizer=x", "val_share=1.0"], "val_share is 1.0"),
         (["tokenizer=x", "max_traces=0"], "max_traces is 0"),
-        (["tokenizer=x", "writer.kind=model"], "writer_model.path null"),
+        (["tokenizer=x", "writer.kind=model"], "writer_model.path is null"),
         (["tokenizer=x", "writer.max_attempts=0"], "max_attempts is 0"),
         (["tokenizer=x", "select.by=best"], "select.by is 'best'"),
         (["tokenizer=x", "dialogue.max_short_turns=0"], "max_short_turns is 0"),

@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from pydantic import Field
 
-from longshort_verl.chains.traces_config import TracesConfig
+from longshort_verl.chains.config import TracesConfig
 from longshort_verl.config.compose import CONFIG, ConfigError, compose_config, read_recipe, read_settings
 from tests.support.configs import ROOT
 
@@ -116,7 +116,7 @@ def test_a_recipe_is_read_as_its_settings_class(tmp_path):
 
 
 STAGES = [
-    *("chains.traces_config", "chains.importance_config", "cold_start.config", "evaluation.config", "serving.config"),
+    *("chains.config", "cold_start.config", "evaluation.config", "serving.config"),
     *("adapters.rl.settings", "generation.settings"),
 ]
 

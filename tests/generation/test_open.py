@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from longshort_verl.chains.importance_config import read_importance
+from longshort_verl.chains.config import read_importance
 from longshort_verl.config.compose import ConfigError
 from longshort_verl.generation.endpoint import EndpointGenerator
 from longshort_verl.generation.open import open_generator, token_counter
