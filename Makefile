@@ -44,13 +44,16 @@ check: .venv/.ready ## Run lint, type checks and unit tests. Under two minutes.
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/pyright
-	.venv/bin/python -m pytest -q -n auto --dist worksteal -m "not job and not slow and not gpu"
+	.venv/bin/python -m pytest -q -n auto --dist worksteal -m "not job and not process and not slow and not gpu"
 
-test: check ## Run all tests that need no GPU, including real jobs. Under twenty minutes.
+test: check ## Run all tests that need no GPU, including real jobs. Under fifteen minutes.
+	@# Short processes on all cores; then the tests that need the machine to themselves.
+	.venv/bin/python -m pytest -q -n auto --dist loadfile -m "process and not slow"
 	.venv/bin/python -m pytest -q -m "job and not slow"
 
 test-slow: .venv/.ready ## Run the longer tests.
-	.venv/bin/python -m pytest -q -m slow
+	.venv/bin/python -m pytest -q -n auto --dist worksteal -m "slow and not job"
+	.venv/bin/python -m pytest -q -m "slow and job"
 
 test-gpu: ## Run one SFT step and three RL steps on a GPU; takes GPU_PYTHON=, with verl[vllm] installed.
 	$(GPU_PYTHON) -m pytest -q -m gpu tests/gpu

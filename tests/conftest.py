@@ -13,6 +13,7 @@ import hypothesis
 import pytest
 
 from tests.support.servers import servers
+from tests.support.wheels import build, copy_source, install
 
 # Tests run real jobs on a CPU; the variable must be there before verl is first imported.
 os.environ["VERL_PLATFORM"] = "cpu"
@@ -111,6 +112,24 @@ def tiny_problems(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("problems")
     make_problems.main(folder, num_train=64, num_val=8, min_steps=2, max_steps=4, seed=3)
     return folder
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory) -> Path:
+    """Copy of what a build of the package reads."""
+    return copy_source(ROOT, tmp_path_factory.mktemp("source"))
+
+
+@pytest.fixture(scope="session")
+def wheel(source, tmp_path_factory) -> Path:
+    """The package's wheel."""
+    return build("wheel", source, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session")
+def installed(wheel, tmp_path_factory) -> Path:
+    """Folder with the installed wheel and nothing else."""
+    return install(wheel, tmp_path_factory.mktemp("site"))
 
 
 @pytest.fixture

@@ -105,7 +105,7 @@ def test_the_models_are_of_the_size_that_is_told():
     assert sum(parameter.numel() for parameter in own.parameters()) == 494_032_768 + 136_134_656 == 630_167_424
 
 
-@pytest.mark.job
+@pytest.mark.process
 def test_without_a_gpu_they_are_skipped_with_the_reason():
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/gpu"]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}

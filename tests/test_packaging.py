@@ -7,9 +7,7 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -25,7 +23,7 @@ from packaging.utils import canonicalize_name
 
 from longshort_verl.ops.doctor.versions import TESTED, allowed_ranges
 from tests.support.imports import imported_names
-from tests.support.jobs import start_job
+from tests.support.wheels import build, installed_first
 
 PYTHONS = ("3.10", "3.11", "3.12")
 PINNED_BY_VERL = {
@@ -35,38 +33,11 @@ PINNED_BY_VERL = {
 """Distributions whose versions verl and vLLM pin together: this package imports some and declares none."""
 PARTS = {"starlette": "fastapi", "pydantic-core": "pydantic"}
 """Distributions that this package imports as parts of a declared one."""
-_BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
-
-
-def build(kind: str, source: Path, out: Path) -> Path:
-    """``sdist`` or ``wheel`` of a source tree, with the setuptools that is here."""
-    command = [sys.executable, "-c", _BUILD, f"build_{kind}", str(out)]
-    done = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return out / done.stdout.splitlines()[-1]
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory, root):
-    """What a build reads of the checkout, and the tests, which it must leave out."""
-    folder = tmp_path_factory.mktemp("source")
-    for name in ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
-        shutil.copy(root / name, folder)
-    for name in ("longshort_verl", "tests"):
-        shutil.copytree(root / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "results"))
-    (folder / "outputs").mkdir()
-    (folder / "outputs" / "run.log").touch()
-    return folder
 
 
 @pytest.fixture(scope="module")
 def sdist(source, tmp_path_factory):
     return build("sdist", source, tmp_path_factory.mktemp("sdist"))
-
-
-@pytest.fixture(scope="module")
-def wheel(source, tmp_path_factory):
-    return build("wheel", source, tmp_path_factory.mktemp("wheel"))
 
 
 def contents(path: Path) -> dict[str, bytes]:
@@ -212,21 +183,7 @@ def test_the_workflows(root):
 # ------------------------------------------------------------------------------------------ installed
 
 
-@pytest.fixture(scope="module")
-def installed(wheel, tmp_path_factory):
-    """A folder with the wheel in it, as an environment would have it, and nothing else."""
-    folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", folder, wheel]
-    subprocess.run([str(part) for part in command], check=True)
-    return folder
-
-
-def installed_first(folder: Path, **more: str) -> dict[str, str]:
-    """This environment with the installation in front of the checkout."""
-    return {**os.environ, "PYTHONPATH": str(folder), "VERL_PLATFORM": "cpu", **more}
-
-
-@pytest.mark.job
+@pytest.mark.process
 def test_verl_finds_the_installed_plugin_from_any_folder(installed, tmp_path):
     command = [sys.executable, "-m", "longshort_verl.ops.doctor.verl_checks"]
     done = subprocess.run(
@@ -242,7 +199,7 @@ def test_verl_finds_the_installed_plugin_from_any_folder(installed, tmp_path):
     assert facts["platform"] == {"module": "cpu (PlatformCPU)"}
 
 
-@pytest.mark.job
+@pytest.mark.process
 def test_the_installed_command_and_its_configs(installed, tmp_path):
     def longshort(*arguments):
         command = [sys.executable, str(installed / "bin" / "longshort"), *arguments]
@@ -261,45 +218,3 @@ def test_the_installed_command_and_its_configs(installed, tmp_path):
     found = {finding["name"]: finding for finding in json.loads(done.stdout)["findings"]}
     assert found["config"]["status"] == "ok"
     assert found["other processes"]["found"] == f"use the same longshort_verl ({installed / 'longshort_verl'})"
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_the_quick_starts_job_runs_from_the_wheel_in_another_folder(installed, tmp_path, root):
-    import make_problems
-
-    # What a user copies: the recipe. The package comes from the wheel, and each process of verl says from where.
-    work = tmp_path / "work"
-    shutil.copytree(root / "recipes" / "tiny_cpu", work / "recipes" / "tiny_cpu")
-    make_problems.main(tmp_path / "problems", num_train=32, num_val=8, min_steps=2, max_steps=4, seed=5)
-    witness = tmp_path / "witness"
-    witness.mkdir()
-    (witness / "witness_of_longshort.py").write_text(
-        "import importlib.util, os\n"
-        "from pathlib import Path\n"
-        "origin = importlib.util.find_spec('longshort_verl').origin\n"
-        f"Path({str(witness)!r}, str(os.getpid())).write_text(origin)\n"
-    )
-    job = start_job(
-        tmp_path / "job",
-        f"data.train_files={tmp_path}/problems/train.parquet",
-        f"data.val_files={tmp_path}/problems/val.parquet",
-        "trainer.total_training_steps=1",
-        "trainer.val_before_train=false",
-        "trainer.test_freq=-1",
-        "trainer.save_freq=-1",
-        environment=installed_first(installed, VERL_USE_EXTERNAL_MODULES="witness_of_longshort")
-        | {"PYTHONPATH": f"{installed}:{witness}"},
-        cwd=work,
-    )
-    try:
-        job.process.wait()
-        assert job.process.returncode == 0, job.log[-6000:]
-    finally:
-        job.end()
-    step = job.steps()[1]
-    assert step["long/actor/grad_norm"] > 0
-    assert step["long/training/rollout_probs_diff_mean"] < 1e-5
-    origins = {path.read_text() for path in witness.iterdir() if path.name.isdigit()}
-    assert origins == {str(installed / "longshort_verl" / "__init__.py")}
-    assert sum(path.name.isdigit() for path in witness.iterdir()) > 5, "driver, trainer, workers, servers"

@@ -27,7 +27,7 @@ PATCHES = sorted((ROOT / "patches" / "verl-0.9.1").glob("*.patch"))
 if not PATCHES:
     pytest.skip("patches/ was deleted", allow_module_level=True)
 
-pytestmark = pytest.mark.job
+pytestmark = pytest.mark.process
 """Each starts processes that import verl."""
 
 each_patch = pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: patch.stem[:4])

@@ -493,14 +493,14 @@ def replaced(platform: str, before: str = "") -> set[str]:
     return {line.split()[1] for line in done.stdout.splitlines() if line.startswith("REPLACED ")}
 
 
-@pytest.mark.job
+@pytest.mark.process
 def test_nothing_is_replaced_where_verl_runs_on_gpus():
     # The tests' vLLM is built for CPUs, and finds that out by itself.
     on_gpu = "vllm.platforms.current_platform.is_cpu = lambda: False"
     assert replaced("nvidia", before=on_gpu) == set()
 
 
-@pytest.mark.job
+@pytest.mark.process
 def test_what_is_replaced_on_a_cpu():
     assert replaced("cpu") == REPLACED_ON_CPU
 

@@ -318,7 +318,7 @@ def test_the_cold_start_goes_from_problems_to_both_roles(recipe, tmp_path):
     assert rl.data.max_prompt_length + rl.long_short.dialogue.max_dialogue_tokens <= trained[0].data.max_length
 
 
-@pytest.mark.job
+@pytest.mark.process
 def test_what_verl_itself_composes_is_what_these_tests_compose(recipe, tmp_path, configs):
     """The one real ``--cfg job``; the others would be the same at ten seconds each."""
     environment = {
@@ -439,6 +439,7 @@ def test_the_data_script_refuses_in_one_line(create, tmp_path, arguments, messag
 # The run -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.job
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_the_smoke_script_takes_a_step(recipe, tmp_path):

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.job
+pytestmark = pytest.mark.process
 """Each starts a process that imports verl."""
 
 MAX_EXTRA_SECONDS = 0.3

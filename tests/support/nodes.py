@@ -14,6 +14,12 @@ from unittest.mock import patch
 import ray
 from ray.cluster_utils import Cluster
 
+HEAD = {"num_cpus": 4, "num_gpus": 0}
+ONE_DEVICE = {"num_cpus": 6, "num_gpus": 1}
+"""Room for a device's three processes, the job's runner and two processes of TransferQueue."""
+JOIN_CLUSTER = ("ray_kwargs.ray_init.num_cpus=null", "ray_kwargs.ray_init.num_gpus=null")
+"""Overrides of a job that joins a cluster: the cluster's nodes set their own sizes."""
+
 
 @dataclass(frozen=True)
 class Nodes:

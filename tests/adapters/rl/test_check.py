@@ -334,7 +334,7 @@ def test_too_few_epochs_for_the_steps(tiny_models, tiny_problems):
 # ------------------------------------------------------------------------------------------ as a user meets them
 
 
-@pytest.mark.job
+@pytest.mark.process
 def test_verls_main_ends_before_ray_with_one_message(tiny_models, tiny_problems, root, tmp_path):
     pd.DataFrame({"problem": ["1+1"], "answer": [""]}).to_parquet(tmp_path / "mine.parquet")
     command = [sys.executable, "-m", "verl.trainer.main_ppo", "--config-dir", "recipes/tiny_cpu", "--config-name", "rl"]

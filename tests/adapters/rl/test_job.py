@@ -20,6 +20,7 @@ from longshort_verl.problems.write import write_problems
 from longshort_verl.types import StopReason
 from tests.support.jobs import start_job
 from tests.support.models import with_other_ids
+from tests.support.wheels import installed_first
 
 pytestmark = [pytest.mark.job, pytest.mark.timeout(1200)]
 
@@ -38,9 +39,21 @@ def problems(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def long_only(tmp_path_factory, problems, math_problems):
-    """The long role learns; validation also asks problems in LaTeX that the models never saw."""
+def long_only(tmp_path_factory, problems, math_problems, installed, root):
+    """The long role learns; validation also asks problems in LaTeX that the models never saw.
+
+    The job is a user's: the package comes from its wheel, and the recipe from a copy in another folder. Each process
+    writes into ``origins`` where it finds the package.
+    """
     folder = tmp_path_factory.mktemp("long_only")
+    shutil.copytree(root / "recipes" / "tiny_cpu", folder / "work" / "recipes" / "tiny_cpu")
+    (folder / "origins").mkdir()
+    (folder / "origins" / "report_origin.py").write_text(
+        "import importlib.util, os\n"
+        "from pathlib import Path\n"
+        "origin = importlib.util.find_spec('longshort_verl').origin\n"
+        f"Path({str(folder / 'origins')!r}, str(os.getpid())).write_text(origin)\n"
+    )
     asked = read_problems(math_problems, source="math")
     assert len(asked) == NUM_MATH
     write_problems(asked, folder / "math.parquet", split="test")
@@ -57,6 +70,9 @@ def long_only(tmp_path_factory, problems, math_problems):
         "trainer.save_freq=3",
         f"trainer.validation_data_dir={folder}/validation",
         "actor_rollout_ref.actor.checkpoint.save_contents=[model,optimizer,extra,hf_model]",
+        environment=installed_first(installed, VERL_USE_EXTERNAL_MODULES="report_origin")
+        | {"PYTHONPATH": f"{installed}:{folder}/origins"},
+        cwd=folder / "work",
     )
     job.process.wait()
     assert job.process.returncode == 0, job.log[-6000:]
@@ -153,6 +169,12 @@ def test_a_push_that_was_left_out_raises_the_alarm(alternate, resumed):
     assert "alarm/engine_out_of_step/long" not in resumed.steps()[5]
     assert "longshort alarm: step 5: the short engine's token probabilities differ" in resumed.log
     assert "longshort alarm: step" not in "".join(line for line in alternate.log.splitlines() if "engine's" in line)
+
+
+def test_every_process_of_a_job_uses_the_installed_package(long_only, installed):
+    origins = [path.read_text() for path in (long_only.folder / "origins").iterdir() if path.name.isdigit()]
+    assert set(origins) == {str(installed / "longshort_verl" / "__init__.py")}
+    assert len(origins) > 5, "driver, trainer, workers, servers"
 
 
 def test_only_the_scheduled_role_is_updated(long_only, alternate, root):
@@ -292,6 +314,7 @@ def test_a_job_whose_engine_dies_ends(tmp_path, problems):
         f"data.train_files={problems}/train.parquet",
         f"data.val_files={problems}/val.parquet",
         "trainer.total_training_steps=100",
+        "trainer.val_before_train=false",
         "trainer.test_freq=-1",
     )
     job.wait_for_step(1, timeout=900)

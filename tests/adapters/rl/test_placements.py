@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Where policies live and what of them is trained: a short policy on its own device, with a LoRA adapter.
+"""A job whose two policies run on different nodes; the short one trains a LoRA adapter.
 
 The pair is then exported and talks in engines of its own.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -23,8 +24,9 @@ from longshort_verl.problems.read import read_problems
 from longshort_verl.types import Dialogue, Role, StopReason
 from tests.support.configs import compose_config
 from tests.support.engines import engine_environment, tiny_engine
-from tests.support.jobs import start_job
+from tests.support.jobs import MARK, Job, start_job
 from tests.support.models import with_other_ids
+from tests.support.nodes import HEAD, JOIN_CLUSTER, ONE_DEVICE, nodes
 
 pytestmark = [pytest.mark.job, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -32,9 +34,24 @@ MAX_MEAN_DIFFERENCE = 1e-5
 PROBS_DIFF = "training/rollout_probs_diff_mean"
 
 
+@dataclass(frozen=True)
+class Placed:
+    """A finished job, and the nodes that its parts ran on."""
+
+    job: Job
+    ids: tuple[str, ...]
+    """Of the two nodes with a device."""
+    long: set[str]
+    short: set[str]
+    """Nodes of the policies' placement groups."""
+    workers: list[str]
+    servers: tuple[str, str]
+    """Nodes of the rollout servers, the long policy's first."""
+
+
 @pytest.fixture(scope="module")
-def split(tmp_path_factory, root):
-    """Both roles learn, each on a device of its own; the short one an adapter, merged on its way to the engine.
+def placed(tmp_path_factory, root):
+    """Both roles learn, each on a node of its own; the short one an adapter, merged on its way to the engine.
 
     The short model has another tokenizer.
     """
@@ -43,13 +60,38 @@ def split(tmp_path_factory, root):
     folder = tmp_path_factory.mktemp("split")
     short = with_other_ids(root / "recipes" / "tiny_cpu" / "models" / "short", folder / "short_model")
     make_problems.main(folder / "problems", num_train=64, num_val=16, min_steps=2, max_steps=4, seed=3)
-    job = start_job(
+    environment = {"VERL_FILE_LOGGER_PATH": str(folder / "metrics.jsonl"), MARK: str(folder)}
+    with nodes([HEAD, ONE_DEVICE, ONE_DEVICE], environment) as cluster:
+        job = start_split_job(folder, short, f"+ray_kwargs.ray_init.address={cluster.address}", *JOIN_CLUSTER)
+        job.wait_for_step(1, timeout=1200)
+        (long_nodes,), (short_nodes,) = cluster.bundles("global_pool"), cluster.bundles("short_pool")
+        found = Placed(
+            job=job,
+            ids=cluster.ids[1:],
+            long=long_nodes,
+            short=short_nodes,
+            workers=[actor["Address"]["NodeID"] for actor in cluster.actors("WorkerDict")],
+            # Replicas are numbered; the long policy's comes first.
+            servers=tuple(cluster.actors(f"server_{replica}_0")[0]["Address"]["NodeID"] for replica in (0, 1)),
+        )
+        job.process.wait()
+        assert job.process.returncode == 0, job.log[-6000:]
+    return found
+
+
+@pytest.fixture(scope="module")
+def split(placed):
+    """The job itself."""
+    return placed.job
+
+
+def start_split_job(folder, short, *overrides):
+    return start_job(
         folder,
+        *overrides,
         "long_short.schedule=joint",
         "long_short.placement=split",
         f"long_short.short.model.path={short}",
-        "ray_kwargs.ray_init.num_gpus=2",
-        "ray_kwargs.ray_init.num_cpus=12",
         "+long_short.short.model.lora_rank=4",
         "+long_short.short.model.lora_alpha=8",
         "+long_short.short.model.lora.merge=true",
@@ -65,9 +107,14 @@ def split(tmp_path_factory, root):
         "trainer.save_freq=2",
         f"trainer.rollout_data_dir={folder}/rollouts",
     )
-    job.process.wait()
-    assert job.process.returncode == 0, job.log[-6000:]
-    return job
+
+
+def test_each_policy_runs_on_its_own_node(placed):
+    assert placed.long | placed.short == set(placed.ids)
+    assert not placed.long & placed.short
+    assert sorted(placed.workers) == sorted([*placed.long, *placed.short])
+    assert [{node} for node in placed.servers] == [placed.long, placed.short]
+    assert placed.job.leftovers(within=60) == []
 
 
 def test_engines_follow_their_actors_across_devices(split):

@@ -60,7 +60,7 @@ def examined(job):
     return examine(job(), environment(VERL_PLATFORM="cpu", OMP_NUM_THREADS="1"))
 
 
-@pytest.mark.job
+@pytest.mark.process
 def test_this_machine_can_be_looked_at(examined):
     assert len(examined) > 25
     assert not [finding for finding in examined if "could not be checked" in finding.found]
@@ -69,7 +69,7 @@ def test_this_machine_can_be_looked_at(examined):
     assert found["verl"].status is found["chat templates"].status is Status.OK
 
 
-@pytest.mark.job
+@pytest.mark.process
 def test_a_process_elsewhere_has_the_plugin_and_what_it_registers(examined):
     found = by_name(examined)
     for name in ("other processes", "plugin", "trainer", "agent loop", "platform"):
@@ -80,7 +80,7 @@ def test_a_process_elsewhere_has_the_plugin_and_what_it_registers(examined):
     assert str(ROOT) in found["other processes"].found
 
 
-@pytest.mark.job
+@pytest.mark.process
 def test_plugins_that_are_turned_off_are_named_with_the_cure(tmp_path):
     command = [sys.executable, "-m", "longshort_verl.cli", "doctor", "--json"]
     off = environment(VERL_PLATFORM="cpu", VERL_USE_EXTERNAL_PLUGINS="none")
