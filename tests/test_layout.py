@@ -43,16 +43,13 @@ RESERVED = {"verl": {"adapters"}, "ray": {"adapters"}, "transfer_queue": {"adapt
 # Rooms that only some rooms may import.
 PRIVATE = {"ops": {"cli"}, "report": {"cli"}, "cli": set()}
 MAX_LINES = {"package": 15_500, "operators": 1_900, "function of cli": 30, "README.md": 150, "examples/pipeline.sh": 70}
-# Names that no file has: a module that cpu_platform.py registers, and a file that a test writes.
-MADE_AT_RUN_TIME = {"longshort_verl.adapters.cpu_platform.cpu", "longshort_verl.py"}
+# Names that no file has: a module that cpu_platform.py registers, and files that tests write or name as examples.
+MADE_AT_RUN_TIME = {"longshort_verl.adapters.cpu_platform.cpu", "longshort_verl.py", "longshort_verl/config/b.yaml"}
 # Rules that the code does not follow yet, by the test's name. Such a test prints what it finds and does not fail.
 PENDING = {
-    "test_the_rooms_are_those_of_the_design",
     "test_only_the_adapters_import[ray]",
     "test_only_the_adapters_import[verl]",
     "test_only_the_command_line_imports[report]",
-    "test_no_circle_of_rooms",
-    "test_no_import_from_a_lower_room_to_a_higher_one",
     "test_the_package_is_small",
     "test_the_operators_part_is_small",
     "test_the_command_line_holds_arguments_only",
