@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Chat templates: whether one keeps a dialogue whole, and the tokens between two turns of one role.
+"""Chat templates: a check that a template keeps a dialogue, and the tokens between two turns of one role.
 
-Some templates rewrite history: R1-Distill's deletes everything before ``</think>`` in earlier assistant turns, which
-would silently empty the long role's transcript. :func:`check_chat_template` renders a small dialogue and refuses such
-a template before anything is trained or served; :func:`text_after_turn` gives what the template puts between a
+Some templates rewrite history. R1-Distill's deletes everything before ``</think>`` in earlier assistant turns, which
+would silently empty the long role's transcript. :func:`check_chat_template` renders a small dialogue and refuses such a
+template before training or serving. :func:`text_after_turn` returns the text that the template writes between a
 generated turn and the next one, so that generated token ids are kept and never re-encoded.
 """
 
@@ -24,9 +24,9 @@ _TURNS = {
     Role.SHORT: ("<answer>not yet</rethink>", "<think>8 > 7 second</think>", "<answer>7 < 8 third</answer>"),
 }
 _MARK = "0"
-"""Stands for a generated turn where only what follows it matters; one character that every tokenizer knows."""
+"""Placeholder of a generated turn, of which only the text after it matters; every tokenizer knows the character."""
 _R1_DISTILL = "<｜Assistant｜>"
-"""Written by templates of R1-Distill models, for which ``config/longshort_r1_distill.yaml`` has one that keeps all."""
+"""Mark of R1-Distill's templates; ``config/longshort_r1_distill.yaml`` has a template that keeps all turns."""
 
 
 class ChatTemplateError(ValueError):
@@ -34,7 +34,7 @@ class ChatTemplateError(ValueError):
 
 
 def hf_render(tokenizer) -> Render:
-    """The chat template of a Hugging Face tokenizer."""
+    """The chat template of a Hugging Face tokenizer, as a function."""
 
     def render(messages: Sequence[Message], add_generation_prompt: bool) -> str:
         return tokenizer.apply_chat_template(
@@ -47,32 +47,32 @@ def hf_render(tokenizer) -> Render:
 
 
 def control_tokens(tokenizers: Iterable[Any]) -> tuple[str, ...]:
-    """What no turn may hold: tokens of Hugging Face tokenizers that give a chat its shape and are no protocol tag.
+    """Tokens that no turn may contain: those that structure a chat, except the protocol's tags.
 
-    Those that are special, named or not (``all_special_tokens`` is without Llama's ``<|start_header_id|>``), and those
-    that the chat template writes (R1-Distill's ``<｜User｜>`` is not special).
+    These are all special tokens (``all_special_tokens`` lacks Llama's ``<|start_header_id|>``) and all tokens that the
+    chat template writes (R1-Distill's ``<｜User｜>`` is not special).
     """
-    found: set[str] = set()
+    tokens: set[str] = set()
     for tokenizer in tokenizers:
-        found.update(tokenizer.all_special_tokens)
+        tokens.update(tokenizer.all_special_tokens)
         template = str(tokenizer.chat_template)
         for token in tokenizer.added_tokens_decoder.values():
             if token.special or (token.content.strip() and token.content in template):
-                found.add(token.content)
-    return tuple(sorted(found - set(PROTOCOL_TAGS)))
+                tokens.add(token.content)
+    return tuple(sorted(tokens - set(PROTOCOL_TAGS)))
 
 
 def check_chat_template(role: Role, render: Render, *, system_prompt: str, name: str) -> None:
-    """Refuse a template that drops turns or tags of a dialogue, or writes tags of its own.
+    """Refuse a template that drops turns or tags of a dialogue, or adds tags.
 
     Args:
-        role: whose transcript the template will render.
+        role: the role whose transcript the template renders.
         render: the template.
-        system_prompt: the role's system prompt; "" where it has none.
-        name: what to call the model in the message, its path.
+        system_prompt: the role's system prompt; "" for none.
+        name: the model's path, for the message.
 
     Raises:
-        ChatTemplateError: with what is lost and the cure.
+        ChatTemplateError: with the lost text and the cure.
     """
     own, peer, own_again = _TURNS[role]
     problem = "What is 7?"
@@ -93,7 +93,7 @@ def check_chat_template(role: Role, render: Render, *, system_prompt: str, name:
         if _R1_DISTILL in whole:
             cure += " For R1-Distill models there is one: longshort_r1_distill@<where its model is> in defaults."
         prefixes = [(render(turns, False), render(turns, True)) for turns in (messages[:-3], messages[:-1])]
-    except Exception as error:  # a template is a program of its own and may raise anything
+    except Exception as error:  # a template is a program and can raise anything
         raise ChatTemplateError(f"the chat template of {name} cannot render a dialogue: {error!r}. {cure}") from error
     for message in messages:
         if message.content.strip() not in whole:
@@ -120,7 +120,7 @@ def check_tokens(encode: Callable[[str], list[int]], decode: Callable[[list[int]
     """Refuse a tokenizer that cannot write the tags of the protocol.
 
     Raises:
-        ChatTemplateError: naming the tag that comes back changed.
+        ChatTemplateError: with the tag that encoding and decoding change.
     """
     for tag in PROTOCOL_TAGS:
         back = decode(encode(tag))
@@ -132,11 +132,11 @@ def check_tokens(encode: Callable[[str], list[int]], decode: Callable[[list[int]
 
 
 def text_after_turn(render: Render, before: Sequence[Message], appended: Message) -> str:
-    """What the template writes between a generated turn and the next: end of turn, the user's turn, the next prompt.
+    """The text of the template between a generated turn and the next: end of turn, the user message, the next prompt.
 
     Args:
         render: the template.
-        before: the transcript up to and without the generated turn.
+        before: the transcript before the generated turn.
         appended: the user message that follows it.
     """
     whole = render([*before, Message(role="assistant", content=_MARK), appended], True)
