@@ -41,8 +41,9 @@ def serve(
     from longshort_verl.chat_template import control_tokens
     from longshort_verl.generation.base import load_tokenizer
     from longshort_verl.generation.open import open_pair
-    from longshort_verl.serving.app import Pair, bind, build_app, run_app
+    from longshort_verl.serving.app import Pair, build_app
     from longshort_verl.serving.config import read_serve
+    from longshort_verl.serving.server import bind, run_app
 
     async def run() -> None:
         async with open_pair(*models) as generators:

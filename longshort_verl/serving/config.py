@@ -57,7 +57,7 @@ class ServerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ServeConfig:
-    """The whole config."""
+    """The config of ``longshort serve``."""
 
     long: ModelSettings
     """The long role."""
@@ -66,7 +66,7 @@ class ServeConfig:
     dialogue: DialogueSettings
     """Limits and wording, as in RL."""
     sampling: ServerSampling
-    """What a request is sampled with where it does not say."""
+    """Sampling of a request that does not set its own."""
     server: ServerSettings
     """Name and limits of the endpoint."""
 
@@ -77,17 +77,17 @@ class ServeConfig:
 
 
 def read_serve(recipe: Path | None, overrides: Sequence[str]) -> tuple[ServeConfig, str | None]:
-    """The config of a recipe, or of the base alone, with overrides in Hydra's form; and the key that clients need.
+    """The config of a recipe, or of the base, with overrides in Hydra's form; and the API key, None without one.
 
     Raises:
-        ConfigError: the recipe cannot be read, a setting is missing, unknown, mistyped or beyond its limits, or others
-            could reach an endpoint that has no key.
+        ConfigError: the recipe cannot be read; a setting is missing, unknown, mistyped or out of range; or other
+            machines could reach an endpoint without a key.
     """
     config = read_recipe(recipe, overrides, ServeConfig, base=BASE)
     key = os.environ.get(config.server.api_key_variable) or None
     if key is None and not _is_loopback(config.server.host):
         raise ConfigError(
-            f"server.host is {config.server.host!r}, which others can reach, and there is no API key; set the "
+            f"server.host is {config.server.host!r}, which other machines can reach, but there is no API key; set the "
             f"environment variable {config.server.api_key_variable}, or server.host=127.0.0.1"
         )
     return config, key

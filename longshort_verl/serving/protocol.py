@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a client asks for and what it is told, in the shapes of OpenAI's chat completions.
+"""Requests and replies in the shapes of OpenAI's chat completions.
 
-A request is refused where it asks for something that would otherwise be left out in silence.
+A request for something that this server would silently ignore is refused.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _FINISH: Mapping[StopReason, Literal["stop", "length"]] = {
     StopReason.TRUNCATED: "length",
     StopReason.TOKEN_BUDGET: "length",
 }
-"""All other endings are "stop"; which one it was, ``longshort.stop_reason`` tells."""
+"""All other stop reasons are "stop"; the reply's ``longshort.stop_reason`` names them."""
 
 
 class RequestError(Exception):
-    """A request that is not served, with what HTTP and OpenAI's error shape say of it."""
+    """A request that is refused, with its HTTP status and its body in OpenAI's error shape."""
 
     def __init__(
         self,
@@ -41,7 +41,6 @@ class RequestError(Exception):
         super().__init__(message)
         self.status = status
         self.body = {"error": {"message": message, "type": type_, "param": param, "code": code}}
-        """In OpenAI's shape."""
 
 
 class TextPart(BaseModel):
@@ -61,18 +60,18 @@ class ChatMessage(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[TextPart]
     name: str | None = None
-    # What an earlier reply of ours held may come back with it; it is not shown to the models again.
+    # A client may send these fields of an earlier reply back; the models do not see them.
     reasoning: str | None = None
     refusal: None = None
 
     @property
     def text(self) -> str:
-        """All parts together."""
+        """All parts joined."""
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
 class StreamOptions(BaseModel):
-    """What a stream brings besides."""
+    """What a stream adds."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -81,7 +80,7 @@ class StreamOptions(BaseModel):
 
 
 class TextFormat(BaseModel):
-    """The only format of a reply."""
+    """The only format of replies."""
 
     type: Literal["text"]
 
@@ -89,8 +88,8 @@ class TextFormat(BaseModel):
 class ChatRequest(BaseModel):
     """The body of ``POST /v1/chat/completions``.
 
-    Fields of OpenAI's that change nothing here, such as ``user``, are taken and not used; those that would change the
-    reply are taken only with the value that changes nothing.
+    Fields without effect here, such as ``user``, are accepted and ignored. Fields that would change the reply are
+    accepted only with the value that changes nothing.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -107,7 +106,7 @@ class ChatRequest(BaseModel):
     stream: bool = False
     stream_options: StreamOptions | None = None
     include_reasoning: bool = False
-    # Taken with the value that changes nothing.
+    # Accepted with the value that changes nothing.
     frequency_penalty: Literal[0] | None = None
     presence_penalty: Literal[0] | None = None
     logprobs: Literal[False] | None = None
@@ -117,7 +116,7 @@ class ChatRequest(BaseModel):
     tools: list[Any] | None = Field(default=None, max_length=0)
     tool_choice: Literal["none", "auto"] | None = None
     parallel_tool_calls: bool | None = None
-    # Of the client's own books.
+    # Accepted and ignored.
     user: str | None = None
     metadata: dict[str, str] | None = None
     store: bool | None = None
@@ -132,21 +131,21 @@ class ChatRequest(BaseModel):
 
     @field_validator("stop")
     @classmethod
-    def _stop_says_something(cls, value: str | list[str] | None) -> str | list[str] | None:
+    def _no_empty_stop(cls, value: str | list[str] | None) -> str | list[str] | None:
         if value is not None and not all([value] if isinstance(value, str) else value):
             raise ValueError("a stop string is empty")
         return value
 
     @model_validator(mode="after")
     def _roles_alternate(self) -> ChatRequest:
-        said = [message.role for message in self.messages if message.role not in ("system", "developer")]
+        roles = [message.role for message in self.messages if message.role not in ("system", "developer")]
         systems = [message.role in ("system", "developer") for message in self.messages]
         if any(systems[sum(systems) :]):
             raise ValueError("messages: a system message stands after others; put it first")
-        expected = ["user" if number % 2 == 0 else "assistant" for number in range(len(said))]
-        if said != expected or said[-1:] != ["user"]:
+        expected = ["user" if number % 2 == 0 else "assistant" for number in range(len(roles))]
+        if roles != expected or roles[-1:] != ["user"]:
             raise ValueError(
-                f"messages: roles are {', '.join(said) or 'none'}; after the system message they must alternate, user "
+                f"messages: roles are {', '.join(roles) or 'none'}; after the system message they must alternate, user "
                 "first and user last"
             )
         if any(not message.text.strip() for message in self.messages if message.role == "user"):
@@ -155,19 +154,19 @@ class ChatRequest(BaseModel):
 
     @property
     def system(self) -> str:
-        """What the client tells the pair about itself."""
-        said = [message.text for message in self.messages if message.role in ("system", "developer")]
-        return "\n\n".join(filter(None, said))
+        """The client's system prompt; empty without one."""
+        texts = [message.text for message in self.messages if message.role in ("system", "developer")]
+        return "\n\n".join(filter(None, texts))
 
     @property
     def history(self) -> list[Message]:
-        """What was said before."""
-        said = [message for message in self.messages if message.role in ("user", "assistant")]
-        return [Message(role=message.role, content=message.text) for message in said[:-1]]  # pyright: ignore
+        """Earlier messages of user and assistant."""
+        chat = [message for message in self.messages if message.role in ("user", "assistant")]
+        return [Message(role=message.role, content=message.text) for message in chat[:-1]]  # pyright: ignore
 
     @property
     def question(self) -> str:
-        """What is asked now."""
+        """The last user message."""
         return self.messages[-1].text
 
     @property
@@ -175,20 +174,19 @@ class ChatRequest(BaseModel):
         """Strings that end the reply."""
         return [self.stop] if isinstance(self.stop, str) else self.stop or []
 
-    def token_limit(self, most: int) -> int:
+    def token_limit(self, maximum: int) -> int:
         """Most tokens of both roles together.
 
         Raises:
-            RequestError: more are asked for than the server gives, or two different numbers.
+            RequestError: the request asks for more than ``maximum``, or sets two different limits.
         """
-        given = {limit for limit in (self.max_completion_tokens, self.max_tokens) if limit is not None}
-        if len(given) > 1:
+        limits = {limit for limit in (self.max_completion_tokens, self.max_tokens) if limit is not None}
+        if len(limits) > 1:
             raise RequestError("max_tokens and max_completion_tokens differ; give one", param="max_tokens")
-        limit = given.pop() if given else most
-        if limit > most:
+        limit = limits.pop() if limits else maximum
+        if limit > maximum:
             raise RequestError(
-                f"{limit} tokens are asked for, but this server generates at most {most} for a reply, both roles "
-                "together",
+                f"{limit} tokens are requested, but this server generates at most {maximum} for both roles together",
                 param="max_tokens" if self.max_tokens else "max_completion_tokens",
             )
         return limit
@@ -199,18 +197,18 @@ class Reply:
     """One finished dialogue as a choice."""
 
     content: str
-    """The answer, as it is graded: the body of the answering turn; where there is none, what is said instead."""
+    """Body of the answering turn, which is what evaluation grades; without an answer, a text that says so."""
     dialogue: Dialogue
-    """All of it."""
+    """The whole dialogue."""
 
     @property
     def finish(self) -> Literal["stop", "length"]:
-        """OpenAI's word for how it ended."""
+        """OpenAI's finish reason."""
         return _FINISH.get(self.dialogue.stop_reason, "stop")
 
     @property
     def extension(self) -> dict[str, Any]:
-        """How it ended, in our own words."""
+        """The field ``longshort`` of a choice."""
         return {"stop_reason": self.dialogue.stop_reason.value, "detail": self.dialogue.detail}
 
 
@@ -221,20 +219,20 @@ def cut(text: str, stops: Sequence[str]) -> str:
 
 
 def reasoning(dialogue: Dialogue) -> str:
-    """Everything that was written, turn by turn, with its tags."""
+    """All turns with their tags."""
     return "\n\n".join(turn.raw for turn in dialogue.turns)
 
 
 def usage(dialogues: Sequence[Dialogue]) -> CompletionUsage:
-    """Tokens of all turns: what the engines read and wrote, and by role.
+    """Prompt and generated tokens of all turns, in total and per role.
 
-    ``reasoning_tokens`` are those outside the answering turns.
+    ``reasoning_tokens`` counts the generated tokens outside of the answering turns.
     """
     turns = [turn for dialogue in dialogues for turn in dialogue.turns]
     answers = sum(
         dialogue.turns[-1].num_tokens for dialogue in dialogues if dialogue.stop_reason is StopReason.ANSWERED
     )
-    read, written = sum(turn.num_prompt_tokens for turn in turns), sum(turn.num_tokens for turn in turns)
+    num_read, num_written = sum(turn.num_prompt_tokens for turn in turns), sum(turn.num_tokens for turn in turns)
     roles = {
         role.value: {
             "prompt_tokens": sum(turn.num_prompt_tokens for turn in turns if turn.role is role),
@@ -245,23 +243,23 @@ def usage(dialogues: Sequence[Dialogue]) -> CompletionUsage:
     }
     return CompletionUsage.model_validate(
         {
-            "prompt_tokens": read,
-            "completion_tokens": written,
-            "total_tokens": read + written,
-            "completion_tokens_details": {"reasoning_tokens": written - answers},
+            "prompt_tokens": num_read,
+            "completion_tokens": num_written,
+            "total_tokens": num_read + num_written,
+            "completion_tokens_details": {"reasoning_tokens": num_written - answers},
             "longshort": roles,
         }
     )
 
 
 class Envelope:
-    """Identity of one reply, the same in all its chunks."""
+    """Builds the parts of one reply, all with the same id."""
 
     def __init__(self, model: str) -> None:
         self._head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
 
     def whole(self, replies: Sequence[Reply], *, with_reasoning: bool) -> dict[str, Any]:
-        """The reply in one piece."""
+        """The whole reply."""
         choices = [
             {
                 "index": number,
@@ -275,21 +273,18 @@ class Envelope:
             }
             for number, reply in enumerate(replies)
         ]
-        counted = usage([reply.dialogue for reply in replies])
-        made = ChatCompletion.model_validate(
-            {**self._head, "object": "chat.completion", "choices": choices, "usage": counted.to_dict()}
-        )
-        return made.to_dict()
+        tokens = usage([reply.dialogue for reply in replies]).to_dict()
+        completion = {**self._head, "object": "chat.completion", "choices": choices, "usage": tokens}
+        return ChatCompletion.model_validate(completion).to_dict()
 
     def chunk(self, index: int, delta: Mapping[str, Any], finish: str | None = None, **more: Any) -> dict[str, Any]:
-        """A piece of one choice."""
-        choice = {"index": index, "delta": dict(delta), "finish_reason": finish, **more}
-        return self._chunk([choice])
+        """A chunk of one choice."""
+        return self._chunk([{"index": index, "delta": dict(delta), "finish_reason": finish, **more}])
 
     def usage_chunk(self, dialogues: Sequence[Dialogue]) -> dict[str, Any]:
-        """The last piece, where it was asked for."""
+        """The last chunk, if the client requests it."""
         return self._chunk([], usage=usage(dialogues).to_dict())
 
     def _chunk(self, choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
-        said = {**self._head, "object": "chat.completion.chunk", "choices": choices, **more}
-        return ChatCompletionChunk.model_validate(said).to_dict()
+        chunk = {**self._head, "object": "chat.completion.chunk", "choices": choices, **more}
+        return ChatCompletionChunk.model_validate(chunk).to_dict()

@@ -15,8 +15,8 @@ import openai
 import pytest
 
 from longshort_verl.config.compose import ConfigError
-from longshort_verl.serving.app import bind
 from longshort_verl.serving.config import read_serve
+from longshort_verl.serving.server import bind
 from longshort_verl.types import FinishReason, Generation
 from tests.serving.scripted import KEY, SERVER, Writer, answer, endpoints, rethinking, think
 
@@ -169,7 +169,7 @@ def served():
 @pytest.mark.parametrize(
     ("change", "status", "param", "said"),
     [
-        ({"model": "gpt"}, 404, "model", "there is no model 'gpt' here, but 'pair'"),
+        ({"model": "gpt"}, 404, "model", "there is no model 'gpt'; this server has 'pair'"),
         ({"model": None}, 400, "model", "valid string"),
         ({"messages": []}, 400, "messages", "at least 1"),
         ({"messages": "1+1"}, 400, "messages", "valid list"),
@@ -188,7 +188,7 @@ def served():
         ),
         ({"max_tokens": -1}, 400, "max_tokens", "greater than or equal to 1"),
         ({"max_tokens": 0}, 400, "max_tokens", "greater than or equal to 1"),
-        ({"max_tokens": 1001}, 400, "max_tokens", "1001 tokens are asked for, but this server generates at most 1000"),
+        ({"max_tokens": 1001}, 400, "max_tokens", "1001 tokens are requested, but this server generates at most 1000"),
         ({"max_tokens": 5, "max_completion_tokens": 6}, 400, "max_tokens", "differ; give one"),
         ({"temperature": -0.1}, 400, "temperature", "greater than or equal to 0"),
         ({"top_p": 0}, 400, "top_p", "greater than 0"),
@@ -199,7 +199,7 @@ def served():
         ({"tools": [{"type": "function"}]}, 400, "tools", "does not support that value"),
         ({"response_format": {"type": "json_object"}}, 400, "response_format.type", "does not support that value"),
         ({"presence_penalty": 0.5}, 400, "presence_penalty", "does not support that value"),
-        ({"min_p": 0.1}, 400, "min_p", "does not know it"),
+        ({"min_p": 0.1}, 400, "min_p", "does not know this field"),
     ],
 )
 def test_a_bad_request_is_told_what_is_wrong(served, change, status, param, said):
@@ -402,7 +402,7 @@ def test_too_many_at_once_are_told_to_come_again(serve):
         refused = [reply for reply in replies if reply.status_code == 429]
         assert sorted(reply.status_code for reply in replies) == [200, 200, 429, 429, 429]
         assert {reply.headers["retry-after"] for reply in refused} == {"1"}
-        assert_error(refused[0], 429, "2 dialogues are under way")
+        assert_error(refused[0], 429, "2 dialogues are running; this server allows 2")
     assert served.ask().choices[0].message.content == "it is 1+1", "there is room again"
 
 
@@ -450,7 +450,10 @@ def test_what_users_write_is_not_logged(serve, caplog):
         (["long.path=a", "short.path=a", "server.max_requests=0"], "server.max_requests is 0"),
         (["long.path=a", "short.path=a", "server.name=''"], "server.name is .*at least 1 character"),
         (["long.path=a", "short.path=a", "sampling.temperature=3"], "sampling.temperature is 3"),
-        (["long.path=a", "short.path=a", "server.host=0.0.0.0"], "others can reach, and there is no API key; set"),
+        (
+            ["long.path=a", "short.path=a", "server.host=0.0.0.0"],
+            "can reach, but there is no API key; set",
+        ),
     ],
 )
 def test_wrong_settings_are_refused(overrides, said, monkeypatch):

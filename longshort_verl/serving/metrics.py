@@ -1,0 +1,50 @@
+# SPDX-FileCopyrightText: 2026 The longshort-verl authors
+# SPDX-License-Identifier: Apache-2.0
+"""Prometheus metrics of the endpoint."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from longshort_verl.types import Dialogue, Role
+
+_BUCKETS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+
+
+class Metrics:
+    """Metrics of one app, in their own registry."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.running = Gauge("longshort_dialogues_running", "Running dialogues.", registry=self.registry)
+        self.responses = Counter("longshort_responses", "Responses by status.", ["status"], registry=self.registry)
+        self.dialogues = Counter(
+            "longshort_dialogues", "Dialogues by stop reason.", ["stop_reason"], registry=self.registry
+        )
+        self.cancelled = Counter(
+            "longshort_dialogues_cancelled",
+            "Dialogues cancelled: the client left, or another choice of the request failed.",
+            registry=self.registry,
+        )
+        self.tokens = Counter("longshort_tokens", "Generated tokens by role.", ["role"], registry=self.registry)
+        self.prompt_tokens = Counter(
+            "longshort_prompt_tokens", "Prompt tokens of all turns by role.", ["role"], registry=self.registry
+        )
+        self.length = Histogram(
+            "longshort_dialogue_tokens", "Generated tokens of a dialogue.", buckets=_BUCKETS, registry=self.registry
+        )
+        self.turns = Histogram(
+            "longshort_dialogue_turns", "Turns of a dialogue.", buckets=range(1, 17), registry=self.registry
+        )
+        self.seconds = Histogram("longshort_dialogue_seconds", "Seconds of a dialogue.", registry=self.registry)
+
+    def add_dialogue(self, dialogue: Dialogue, seconds: float) -> None:
+        """Count a dialogue that ended."""
+        self.dialogues.labels(dialogue.stop_reason.value).inc()
+        for role in Role:
+            self.tokens.labels(role.value).inc(dialogue.num_tokens(role))
+            num_prompt_tokens = sum(turn.num_prompt_tokens for turn in dialogue.turns if turn.role is role)
+            self.prompt_tokens.labels(role.value).inc(num_prompt_tokens)
+        self.length.observe(dialogue.num_tokens())
+        self.turns.observe(len(dialogue.turns))
+        self.seconds.observe(seconds)
