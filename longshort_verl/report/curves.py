@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""A training run as a person reads it: a table of its first and last validation, and its curves as a PNG.
+"""Tables of a training run's validations and its curves as a PNG.
 
-Reads the JSONL that verl's ``file`` logger writes, so any run can be shown, running ones included.
+Reads the JSONL that verl's ``file`` logger writes, also while the run is still writing it.
 """
 
 from __future__ import annotations
@@ -41,23 +41,23 @@ _VALIDATIONS = (
     (2, "reward", "o-", 4),
     (2, "num_rethinks", "s--", 5),
 )
-"""Panel, metric, style and colour; several systems are told apart by colour instead."""
+"""Panel, metric, style and colour of a single system; with several systems each has one colour."""
 _TRAINING = {3: "reward", 4: "actor/grad_norm", 5: "training/rollout_probs_diff_mean"}
-"""Panel → what it shows of each policy at every step that logs it."""
+"""Panel → the training metric that it shows, per policy."""
 _LABELS = {name: label for name, label, _ in _ROWS}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What was logged at one step."""
+    """The metrics of one step."""
 
     step: int
-    """Training step; 0 is before the first."""
+    """Training step; 0 is before training."""
     metrics: dict[str, float]
-    """By verl's names."""
+    """Values by verl's names."""
 
     def validation(self, name: str) -> float | None:
-        """Mean of a validation metric over the data sources that have it; None where this step did not validate."""
+        """Mean of a validation metric over the data sources that have it; None if this step did not validate."""
         return validation_mean(self.metrics, name)
 
 
@@ -70,11 +70,11 @@ def validation_mean(metrics: Mapping[str, float], name: str) -> float | None:
 
 
 def read_run(path: Path) -> list[Step]:
-    """All steps of a run in order; a step that is logged twice, as after a resume, counts as its last.
+    """All steps of a run in order. Of a step that was logged twice, as after a resume, the last entry counts.
 
     Raises:
-        FileNotFoundError: there is no such log.
-        ValueError: a line that is not verl's, or a log with no step.
+        FileNotFoundError: the log does not exist.
+        ValueError: a line is not of verl's logger, or the log has no step.
     """
     steps: dict[int, Step] = {}
     lines = path.read_bytes().split(b"\n")
@@ -86,18 +86,18 @@ def read_run(path: Path) -> list[Step]:
             steps[row["step"]] = Step(step=row["step"], metrics=row["data"])
         except (ValueError, KeyError, TypeError) as error:
             if number == len(lines):
-                break  # a run that is being written, or was killed, may end in half a line
+                break  # the log of a running or killed job may end in half a line
             raise ValueError(f"{path}, line {number}, is not a line of verl's file logger: {error!r}") from error
     if not steps:
-        raise ValueError(f"{path} has no step yet; look again once the run has validated")
+        raise ValueError(f"{path} has no step yet; wait until the run has validated")
     return [steps[step] for step in sorted(steps)]
 
 
 def summary_table(runs: Sequence[Sequence[Step]]) -> Table:
-    """First and last validation side by side; of several runs (seeds) the mean, and the lowest to the highest.
+    """First and last validation side by side; for several runs (seeds) the mean, the lowest and the highest.
 
     Raises:
-        ValueError: a run has not validated.
+        ValueError: a run has no validation.
     """
     ends = []
     for run in runs:
@@ -108,18 +108,18 @@ def summary_table(runs: Sequence[Sequence[Step]]) -> Table:
     table = Table(title="validation" if len(runs) == 1 else f"validation, {len(runs)} runs: mean (lowest to highest)")
     table.add_column("")
     for steps in zip(*ends, strict=True):
-        numbers = sorted({step.step for step in steps})
-        table.add_column(f"step {', '.join(map(str, numbers))}", justify="right")
+        names = sorted({step.step for step in steps})
+        table.add_column(f"step {', '.join(map(str, names))}", justify="right")
     for name, label, form in _ROWS:
         table.add_row(label, *(_cell([s.validation(name) for s in steps], form) for steps in zip(*ends, strict=True)))
     return table
 
 
 def comparison_table(runs: Sequence[tuple[str, Sequence[Step]]]) -> Table:
-    """Systems side by side at the last step at which all their runs validated; mean, and the lowest to the highest.
+    """Systems side by side at the last step that all runs validated: mean, lowest and highest.
 
     Args:
-        runs: label and steps of each run; runs of equal label are one system's seeds.
+        runs: label and steps of each run; runs with the same label are seeds of one system.
 
     Raises:
         ValueError: no step was validated by all runs.
@@ -150,13 +150,13 @@ def _cell(values: Sequence[float | None], form: str, between: str = " ") -> str:
 
 
 def plot_curves(runs: Sequence[tuple[str, Sequence[Step]]], out: Path, *, title: str) -> None:
-    """Six panels: validation's accuracy, tokens, reward; each role's own reward and gradient; engine against actor.
+    """Six panels: accuracy, tokens and reward of validations; reward and gradient per role; engine against actor.
 
     Args:
-        runs: label and steps of each run. Runs of equal label are one system's seeds: their mean is a line, their
-            lowest to highest a band.
+        runs: label and steps of each run. Runs with the same label are seeds of one system: a line shows their mean,
+            a band their range.
         out: PNG to write.
-        title: above all panels.
+        title: title of the figure.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -167,25 +167,25 @@ def plot_curves(runs: Sequence[tuple[str, Sequence[Step]]], out: Path, *, title:
     figure.suptitle(title)
     labels = list(dict.fromkeys(label for label, _ in runs))
     compared = len(labels) > 1
-    for number, label in enumerate(labels):
-        own = [run for name, run in runs if name == label]
+    for place, label in enumerate(labels):
+        seeds = [run for name, run in runs if name == label]
         for panel, name, style, colour in _VALIDATIONS:
             text = f"{label} {_LABELS[name]}" if compared else _LABELS[name]
-            points = _over_runs(own, lambda step, name=name: step.validation(name))
-            _draw(axes.flat[panel], points, style, number if compared else colour, text)
+            points = _over_runs(seeds, lambda step, name=name: step.validation(name))
+            _draw(axes.flat[panel], points, style, place if compared else colour, text)
         for panel, key in _TRAINING.items():
-            for place, role in enumerate(("long", "short", "shared")):
+            for colour, role in enumerate(("long", "short", "shared")):
                 text = f"{label} {role}" if compared else role
-                points = _over_runs(own, lambda step, key=f"{role}/{key}": step.metrics.get(key))
-                _draw(axes.flat[panel], points, ("o-", "s--", "^:")[place], number if compared else place, text)
+                points = _over_runs(seeds, lambda step, key=f"{role}/{key}": step.metrics.get(key))
+                _draw(axes.flat[panel], points, ("o-", "s--", "^:")[colour], place if compared else colour, text)
     for axis, heading in zip(
         axes.flat,
         (
             "validation: accuracy and format",
             "validation: generated tokens",
             "validation: reward and rethinks",
-            "training: each role's own reward",
-            "training: gradient norm of what learns",
+            "training: reward per role",
+            "training: gradient norm per trained role",
             "engine against actor, mean |probability difference|",
         ),
         strict=True,
@@ -198,7 +198,7 @@ def plot_curves(runs: Sequence[tuple[str, Sequence[Step]]], out: Path, *, title:
     axes.flat[0].set_ylim(-0.02, 1.02)
     axes.flat[1].set_ylim(bottom=0)
     if axes.flat[5].lines:
-        # The whole range from float32's noise to a wrong engine, or noise would look like news.
+        # The whole range from float32 noise to a wrong engine; a zoom into the noise would look like a change.
         axes.flat[5].set_yscale("log")
         axes.flat[5].set_ylim(1e-8, 1.0)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -208,14 +208,14 @@ def plot_curves(runs: Sequence[tuple[str, Sequence[Step]]], out: Path, *, title:
 def _over_runs(
     runs: Sequence[Sequence[Step]], read: Callable[[Step], float | None]
 ) -> list[tuple[int, float, float, float]]:
-    """Step, mean, lowest and highest of a value over the runs that have it."""
+    """Step, mean, lowest and highest value over the runs that have one."""
     values: dict[int, list[float]] = defaultdict(list)
     for run in runs:
         for step in run:
             value = read(step)
             if value is not None:
                 values[step.step].append(value)
-    return [(step, sum(found) / len(found), min(found), max(found)) for step, found in sorted(values.items())]
+    return [(step, sum(seen) / len(seen), min(seen), max(seen)) for step, seen in sorted(values.items())]
 
 
 def _draw(axis: Axes, points: Sequence[tuple[int, float, float, float]], style: str, colour: int, text: str) -> None:

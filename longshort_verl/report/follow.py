@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Progress of a running job, read from the files that it writes."""
+"""Progress of a running job, read from the files that it writes, and the progress bar of rollouts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from collections import deque
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from longshort_verl.report.curves import Step, read_run
 from longshort_verl.types import Cost
@@ -21,39 +29,36 @@ _STAGES = (
     (re.compile(r"ray init kwargs"), "Ray is starting"),
     (re.compile(r"worker group kwargs"), "an actor is loading"),
     (re.compile(r"reward loop manager initialized"), "its engine is starting"),
-    (re.compile(r"checkpoint engine manager initialized"), "the other policy's actor is loading, where there is one"),
+    (re.compile(r"checkpoint engine manager initialized"), "the second policy's actor, if any, is loading"),
     (re.compile(r"short policy's actor is ready"), "its engine is starting"),
 )
-"""Line of the job's output → what it is doing from then on. Before the first step there is nothing else to show."""
+"""Line of the job's output → the stage that begins with it. They show the progress before the first step."""
 _ALARM = re.compile(r"longshort alarm: (.*)")
 _TOTAL = re.compile(r"Total training steps: (\d+)")
 _KEPT_LINES = 40
 
 
 def follow_run(metrics: Path, process: int, log: Path | None) -> bool:
-    """Show a job's stages, steps and validations until it ends; True unless it failed.
+    """Show a job's stages, steps and validations until it ends.
 
-    A job has failed where its process ended before its last step, or without a step at all; then the last lines of
-    ``log`` are shown.
+    Args:
+        metrics: the JSONL of verl's file logger.
+        process: process id of the job.
+        log: the job's output.
+
+    Returns:
+        False if the job failed: its process ended before its last step. The last lines of ``log`` are then shown.
     """
     console = Console()
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
     reader = _LogReader(log)
     shown = -1
-    with Progress(*columns, console=console) as progress:
+    with Progress(*_columns(), console=console) as progress:
         bar = progress.add_task("starting", total=None)
         while True:
             alive = _is_alive(process)
             reader.read()
-            for news in reader.news():
-                console.print(f"[{_elapsed(progress, bar)}] {news}", highlight=False, markup=False)
+            for event in reader.events():
+                console.print(f"[{_elapsed(progress, bar)}] {event}", highlight=False, markup=False)
             steps = _read(metrics)
             for step in steps:
                 if step.step > shown:
@@ -76,20 +81,18 @@ def follow_run(metrics: Path, process: int, log: Path | None) -> bool:
     return False
 
 
+def _columns() -> tuple[ProgressColumn, ...]:
+    """Description, bar, count, elapsed and remaining time."""
+    text = TextColumn("{task.description}")
+    return text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
+
+
 class RolloutProgress:
-    """Traces done, rollouts, tokens and prefill hit rate so far, and the time that is left."""
+    """Progress bar of finished traces, with rollouts, tokens, prefill hit rate and remaining time."""
 
     def __init__(self, num_traces: int) -> None:
         self._cost = Cost()
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
-        self._progress = Progress(*columns, console=Console(stderr=True))
+        self._progress = Progress(*_columns(), console=Console(stderr=True))
         self._bar = self._progress.add_task(self._describe(), total=num_traces)
 
     def _describe(self) -> str:
@@ -98,12 +101,12 @@ class RolloutProgress:
         return f"{self._cost.num_rollouts} rollouts, {self._cost.num_tokens} tokens{hits}; traces"
 
     def spent(self, cost: Cost) -> None:
-        """Some requests ended."""
+        """Add the cost of requests that ended."""
         self._cost += cost
         self._progress.update(self._bar, description=self._describe())
 
     def done(self) -> None:
-        """A trace ended."""
+        """Count a trace that ended."""
         self._progress.advance(self._bar)
 
     def __enter__(self) -> RolloutProgress:
@@ -123,9 +126,9 @@ def _read(metrics: Path) -> list[Step]:
 
 def _describe(step: Step) -> str:
     names = (("accuracy", "acc", "{:.1%}"), ("format", "format", "{:.1%}"), ("tokens", "num_tokens", "{:.1f}"))
-    found = ((label, step.validation(name), form) for label, name, form in names)
-    values = (f"{label} {form.format(value)}" for label, value, form in found if value is not None)
-    return f"validation at step {step.step}: {', '.join(values)}"
+    values = [(label, step.validation(name), form) for label, name, form in names]
+    shown = (f"{label} {form.format(value)}" for label, value, form in values if value is not None)
+    return f"validation at step {step.step}: {', '.join(shown)}"
 
 
 def _elapsed(progress: Progress, bar) -> str:
@@ -135,7 +138,7 @@ def _elapsed(progress: Progress, bar) -> str:
 
 def _is_alive(process: int) -> bool:
     try:
-        # A zombie has ended and waits for its parent, the shell that follows it, to look.
+        # A zombie has ended; its parent, the shell that follows it, has not reaped it yet.
         return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         if Path("/proc").exists():
@@ -148,18 +151,18 @@ def _is_alive(process: int) -> bool:
 
 
 class _LogReader:
-    """Reads what a job prints as it grows."""
+    """Reads a job's output as it grows."""
 
     def __init__(self, log: Path | None):
         self._log = log
         self._offset = 0
         self._stage = -1
-        self._found: list[str] = []
+        self._events: list[str] = []
         self.total_steps: int | None = None
         self.tail: deque[str] = deque(maxlen=_KEPT_LINES)
 
     def read(self) -> None:
-        """Take in what was written since the last time."""
+        """Read what was written since the last call."""
         if self._log is None or not self._log.exists():
             return
         with self._log.open("rb") as file:
@@ -170,15 +173,15 @@ class _LogReader:
         for line in data[:end].decode(errors="replace").splitlines():
             self.tail.append(line)
             if match := _ALARM.search(line):
-                self._found.append(f"warning: {match[1]}")
+                self._events.append(f"warning: {match[1]}")
             if match := _TOTAL.search(line):
                 self.total_steps = int(match[1])
             for number in range(self._stage + 1, len(_STAGES)):
                 if _STAGES[number][0].search(line):
                     self._stage = number
-                    self._found.append(_STAGES[number][1])
+                    self._events.append(_STAGES[number][1])
 
-    def news(self) -> list[str]:
-        """Stages that were entered and alarms that were raised since the last call."""
-        found, self._found = self._found, []
-        return found
+    def events(self) -> list[str]:
+        """Stages that began and alarms that were raised since the last call."""
+        events, self._events = self._events, []
+        return events

@@ -20,87 +20,67 @@ _COLOURS = {Role.LONG: "magenta", Role.SHORT: "green"}
 
 
 def transcript_text(row: RoleRow, role: Role) -> Text:
-    """A transcript for the terminal: the role's own turns in its colour, the rest dim."""
-    shown = Text()
+    """A transcript for the terminal: the role's turns in its colour, all other text dim."""
+    text = Text()
     for message in row.messages:
         own = message.role == "assistant"
         name = role.value if own else message.role
-        # A terminal obeys control characters.
-        text = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in message.content)
-        shown.append(f"{name:>9}  ", style="bold" if own else "dim")
-        shown.append(text.replace("\n", "\n" + " " * 11) + "\n", style=_COLOURS[role] if own else "dim")
-    return shown
+        # A terminal would execute control characters.
+        plain = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in message.content)
+        text.append(f"{name:>9}  ", style="bold" if own else "dim")
+        text.append(plain.replace("\n", "\n" + " " * 11) + "\n", style=_COLOURS[role] if own else "dim")
+    return text
 
 
 def lengths(rows: Sequence[RoleRow], count: Callable[[str], int]) -> dict[str, list[int]]:
-    """Lengths of own turns, own turns of a transcript, and lengths of what is read besides."""
+    """Per kind of length, one value per turn or transcript: what the role writes, and what it reads."""
     own = [[count(message.content) for message in row.messages if message.role == "assistant"] for row in rows]
     return {
-        "own turn": [length for turns in own for length in turns],
-        "own turns of a transcript": [len(turns) for turns in own],
-        "own turns together": [sum(turns) for turns in own],
-        "what is read": [
+        "one turn": [length for turns in own for length in turns],
+        "turns per transcript": [len(turns) for turns in own],
+        "all turns of a transcript": [sum(turns) for turns in own],
+        "text that it reads": [
             sum(count(message.content) for message in row.messages if message.role != "assistant") for row in rows
         ],
     }
 
 
-def lengths_table(found: Mapping[str, Sequence[int]], unit: str) -> Table:
-    """Smallest, mean and largest of each."""
+def lengths_table(values_by_name: Mapping[str, Sequence[int]], unit: str) -> Table:
+    """Number, smallest, mean and largest of each kind of length."""
     table = Table(title=f"lengths in {unit}")
     for name in ("", "number", "smallest", "mean", "largest"):
         table.add_column(name, justify="right" if name else "left")
-    for name, values in found.items():
+    for name, values in values_by_name.items():
         table.add_row(name, str(len(values)), str(min(values)), f"{fmean(values):.1f}", str(max(values)))
     return table
 
 
-def plot_lengths(found: Mapping[str, Sequence[int]], unit: str, out: Path) -> None:
-    """Histograms, as PNG."""
+def plot_lengths(values_by_name: Mapping[str, Sequence[int]], unit: str, out: Path) -> None:
+    """Histograms of :func:`lengths` as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 3.2), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (name, values) in zip(figure.subplots(1, len(found)), found.items(), strict=True):
+    for axes, (name, values) in zip(figure.subplots(1, len(values_by_name)), values_by_name.items(), strict=True):
         spread = max(values) - min(values)
-        # A bar a whole number, where they are few.
+        # One bar per whole number if they are few.
         bins = [min(values) + i - 0.5 for i in range(spread + 2)] if spread < _NUM_BINS else _NUM_BINS
         axes.hist(values, bins=bins, color="tab:blue", alpha=0.8)
-        axes.set(title=name, xlabel="turns" if name == "own turns of a transcript" else unit, ylabel="number")
+        axes.set(title=name, xlabel="turns" if name == "turns per transcript" else unit, ylabel="number")
         axes.locator_params(axis="both", integer=True)
         axes.grid(alpha=0.3)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=110)
 
 
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Transcripts of the {{ role }} role</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-img { max-width: 100%; }
-.turn { white-space: pre-wrap; overflow-wrap: anywhere; padding: .3rem .6rem; margin: .15rem 0;
-  border-left: .35rem solid #ccc; color: #555; }
-.own { border-color: {{ colour }}; color: #222; }
-.who { display: block; font-size: .8rem; }
-</style></head><body>
-<h1>Transcripts of the {{ role }} role</h1>
-<img src="data:image/png;base64,{{ picture }}" alt="histograms of lengths">
-{% for row in rows %}<h2>{{ loop.index }}</h2>
-{% for turn in row %}<div class="turn{% if turn.own %} own{% endif %}"><span class="who">{{ turn.who }}</span>
-{{- turn.text }}</div>
-{% endfor %}{% endfor %}
-</body></html>
-"""
-
-
 def write_page(rows: Sequence[RoleRow], role: Role, picture: Path) -> None:
-    """One page by itself, beside the picture."""
+    """Write transcripts and the picture of their lengths as one HTML file beside the picture."""
     from jinja2 import Environment
 
-    # What a model wrote is hostile: everything is escaped.
-    page = Environment(autoescape=True).from_string(_PAGE)
+    # Model output is hostile: everything is escaped.
+    template = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
+    page = Environment(autoescape=True).from_string(template)
     shown = [
         [
             {

@@ -67,10 +67,10 @@ def test_one_model_for_both_roles_is_judged_by_each_roles_turns():
 def test_lengths_by_hand(tmp_path):
     found = lengths(ROWS, len)
     assert found == {
-        "own turn": [19, 26, 26],
-        "own turns of a transcript": [2, 1],
-        "own turns together": [45, 26],
-        "what is read": [17, 1],
+        "one turn": [19, 26, 26],
+        "turns per transcript": [2, 1],
+        "all turns of a transcript": [45, 26],
+        "text that it reads": [17, 1],
     }
     plot_lengths(found, "characters", tmp_path / "some" / "lengths.png")
     assert (tmp_path / "some" / "lengths.png").stat().st_size > 5000
