@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """verl's platform interface for machines without an accelerator, chosen by ``VERL_PLATFORM=cpu``.
 
-Real FSDP2, real vLLM and real Ray then run on any laptop: the quick start and every test stand on it. Ray is told
-of logical GPUs (``ray_kwargs.ray_init.num_gpus``), which are slots for workers and nothing more.
+Real FSDP2, vLLM and Ray then run on any laptop; the quick start and the tests use it. The logical GPUs of Ray
+(``ray_kwargs.ray_init.num_gpus``) are only slots for workers.
 """
 
 from __future__ import annotations
@@ -79,11 +79,11 @@ class PlatformCPU(PlatformBase):
         return True
 
     def is_platform_available(self, use_smi_check: bool = False) -> bool:
-        # Never by detection: the head node of a GPU cluster has no GPU either. VERL_PLATFORM=cpu chooses it.
+        # Never detected, because the head node of a GPU cluster has no GPU either; VERL_PLATFORM=cpu selects it.
         return False
 
     def current_device(self) -> Any:
-        # An int would mean a cuda device to torch's default build.
+        # torch's default build takes an int for a cuda device.
         return torch.device("cpu")
 
     def device_count(self) -> int:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""A checkpoint's policies as Hugging Face folders, by verl's own merger; LoRA adapters are merged into their base."""
+"""Export of a checkpoint's policies as Hugging Face folders, with verl's merger; LoRA adapters are merged."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def export_pair(checkpoint: Path, out: Path) -> list[Path]:
 
     Args:
         checkpoint: verl's ``global_step_<n>``.
-        out: gets the folders ``long`` and ``short``, or ``shared`` where one model plays both roles, and a manifest.
+        out: the folder for ``long`` and ``short``, or for ``shared`` if one model plays both roles, and a manifest.
 
     Returns:
         The folders.
@@ -55,7 +55,7 @@ def export_pair(checkpoint: Path, out: Path) -> list[Path]:
 
 
 def merge_shards(part: Path, target: Path) -> Path:
-    """Write one model of a checkpoint as a Hugging Face folder; a LoRA adapter is merged and also laid beside it.
+    """Write one model of a checkpoint as a Hugging Face folder; a LoRA adapter is merged, and also written beside it.
 
     Args:
         part: holds ``model_world_size_*.pt`` and ``huggingface``.

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Entry point ``verl.plugins``: loaded at the end of ``import verl`` in every process, so it imports nothing heavy.
 
-The trainer, the agent loop and the single model's advantages register themselves when the module of verl that holds
-their registry is imported. verl logs a plugin's failure at DEBUG only, and the job then dies with "Unknown
-trainer"; so a failure is logged here at ERROR, with its cause, before it goes on (patch 0007: then it is said twice).
+The trainer, the agent loop and the single model's advantage estimator register themselves when the module of verl that
+holds their registry is imported. verl logs a plugin's failure only at DEBUG, and the job later fails with "Unknown
+trainer". Therefore this module logs a failure at ERROR, with its cause, and raises it again (with patch 0007 it is
+logged twice).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def _load() -> None:
     if compat.on_cpu():
         from verl.plugin.platform import PlatformRegistry
 
-        if PlatformRegistry.get("cpu") is None:  # verl may bring its own
+        if PlatformRegistry.get("cpu") is None:  # verl may have one
             importlib.import_module("longshort_verl.adapters.cpu_platform")
         compat.install_cpu_shims()
     for host, ours in _REGISTERS_WITH.items():

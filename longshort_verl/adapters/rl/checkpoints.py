@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints that survive a crash: which folders are whole, which one is in use, which may go.
+"""Checkpoints that survive a crash.
 
-A checkpoint is verl's folder ``global_step_<n>`` with the short policy beside the long one. It counts as whole once its
-file ``long_short.json`` is there, which is written last; old ones go only after that. verl's own file that names the
-latest checkpoint is not written in one piece, so :func:`repair` looks at it before a resume.
+A checkpoint is verl's folder ``global_step_<n>`` with the short policy beside the long one. It is complete when its
+file ``long_short.json`` exists, which is written last; older checkpoints are deleted only after that. verl does not
+write its file with the latest step atomically, so :func:`repair` checks that file before a resume.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from longshort_verl.config.compose import ConfigError
 logger = logging.getLogger(__name__)
 
 MARK = "long_short.json"
-"""File of a whole checkpoint: step, schedule, policies, and why it was kept where it is the best one."""
+"""File of a complete checkpoint: step, schedule, policies, and the metric if it is the best one."""
 TRACKER = "latest_checkpointed_iteration.txt"
-"""verl's file that names the step of the latest checkpoint."""
+"""verl's file with the step of the latest checkpoint."""
 _FOLDER = re.compile(r"global_step_(\d+)")
 
 
 def begin(folder: str | os.PathLike) -> None:
-    """Before a checkpoint is written: what stands there already, whole or not, no longer counts."""
+    """Mark a folder as incomplete before a checkpoint is written to it."""
     (Path(folder) / MARK).unlink(missing_ok=True)
 
 
 def complete(folder: str | os.PathLike, record: Mapping[str, Any]) -> None:
-    """After all of a checkpoint is written: declare it whole."""
+    """Mark a checkpoint as complete after all of it is written."""
     _write(Path(folder) / MARK, json.dumps(record, indent=2) + "\n")
 
 
 def latest(root: str | os.PathLike) -> dict[str, Any] | None:
-    """Record of the newest whole checkpoint under ``root``; None where there is none."""
+    """Record of the newest complete checkpoint under ``root``; None without one."""
     steps = _whole(Path(root))
     return json.loads((Path(root) / f"global_step_{max(steps)}" / MARK).read_text()) if steps else None
 
 
 def prune(root: str | os.PathLike, keep: int | None) -> None:
-    """Delete all but the newest ``keep`` whole checkpoints, and what crashed before them; None keeps all."""
+    """Delete all but the newest ``keep`` complete checkpoints, and older incomplete ones; None keeps all."""
     if keep is None:
         return
     kept = sorted(_whole(Path(root)))[-keep:]
@@ -54,14 +54,14 @@ def prune(root: str | os.PathLike, keep: int | None) -> None:
         return
     for step, folder in _folders(Path(root)).items():
         if step not in kept and step < kept[-1]:
-            begin(folder)  # so that a deletion that is cut short leaves nothing that looks whole
+            begin(folder)  # an interrupted deletion must leave nothing that looks complete
             shutil.rmtree(folder)
 
 
 def repair(root: str | os.PathLike) -> None:
-    """Point verl's tracker at the newest whole checkpoint where it names none: a crash may have cut a save short.
+    """Point verl's tracker at the newest complete checkpoint if it names another one, as after a crash during a save.
 
-    Checkpoints that carry no mark at all, as other trainers' do, are left as they are.
+    Checkpoints of other trainers, which have no mark, are unchanged.
     """
     tracker = Path(root) / TRACKER
     steps = _whole(Path(root))
@@ -77,10 +77,10 @@ def repair(root: str | os.PathLike) -> None:
 
 
 def check(folder: str | os.PathLike, *, policies: str) -> None:
-    """Refuse a checkpoint of another kind.
+    """Refuse a checkpoint whose policies differ from the run's.
 
     Raises:
-        ConfigError: it holds two policies and one is wanted, or the other way round.
+        ConfigError: it holds two policies and the run has a shared one, or the reverse.
     """
     mark = Path(folder) / MARK
     if not mark.exists():
@@ -105,7 +105,7 @@ def _whole(root: Path) -> list[int]:
 
 
 def _write(path: Path, text: str) -> None:
-    """All or nothing, whenever the process dies."""
+    """Write a file atomically."""
     part = path.with_name(path.name + ".part")
     with part.open("w") as file:
         file.write(text)

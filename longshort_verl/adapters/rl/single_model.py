@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the pair is compared with: one model by itself under verl's own trainer, rewarded for accuracy and length.
+"""The baseline of a single model under verl's own trainer, with rewards for accuracy and length.
 
-``config/longshort_single.yaml`` names both parts: the reward function, and the advantage estimator, which knows a
-prompt's group as length within it needs.
+``config/longshort_single.yaml`` names its two parts: the reward function and the advantage estimator. The estimator
+adds the length term, because it knows the group of a prompt.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from longshort_verl.grading import GradingSettings, grade
 from longshort_verl.rewards import length_terms
 
 ESTIMATOR = "longshort_single"
-"""``algorithm.adv_estimator``."""
+"""Value of ``algorithm.adv_estimator``."""
 
 
 def compute_score(
@@ -30,11 +30,11 @@ def compute_score(
     """verl's custom reward function: 1 for a correct last box, else 0.
 
     Args:
-        data_source: where the problem comes from; not used.
+        data_source: the problem's data set; not used.
         solution_str: the whole reply.
         ground_truth: the gold answer.
         extra_info: not used.
-        grading: limits of grading (``longshort_grading.yaml``).
+        grading: settings of grading (``longshort_grading.yaml``).
     """
     accuracy = float(grade(solution_str, ground_truth, GradingSettings(**grading)).correct)
     return {"score": accuracy, "acc": accuracy}
@@ -48,18 +48,18 @@ def single_model_advantage(
     index: np.ndarray,
     **unused: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """GRPO's advantages of accuracy plus the weighted length term, both within the prompt's group.
+    """GRPO advantages of accuracy plus the weighted length term, both within the prompt's group.
 
-    The length term is the pair's (:func:`longshort_verl.rewards.length_terms`), of all tokens that the model wrote.
+    The length term is that of the pair (:func:`longshort_verl.rewards.length_terms`), over all generated tokens.
 
     Args:
-        token_level_rewards: accuracy on some token of each reply, (replies, tokens).
-        response_mask: 1 for what the model wrote, (replies, tokens).
-        config: the section ``algorithm``; ``length_weight`` and ``norm_adv_by_std_in_grpo`` are read.
-        index: of each reply, its prompt's name.
+        token_level_rewards: accuracy at one token of each reply, (replies, tokens).
+        response_mask: 1 for generated tokens, (replies, tokens).
+        config: the section ``algorithm``, with ``length_weight`` and ``norm_adv_by_std_in_grpo``.
+        index: the name of each reply's prompt.
 
     Returns:
-        Advantages and returns, which are the same, (replies, tokens).
+        Advantages and returns, which are equal, (replies, tokens).
 
     Raises:
         ValueError: ``algorithm.length_weight`` is missing, negative or not finite.

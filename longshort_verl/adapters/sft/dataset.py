@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""verl's SFT data set with our loss mask: the role's own turns and what ends them, and nothing else."""
+"""verl's SFT data set with another loss mask: only the role's own turns and their end tokens are trained."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from longshort_verl.types import Message
 
 
 class RoleDataset(MultiTurnSFTDataset):
-    """verl's own, whose masks come from the whole transcript instead of from each message by itself.
+    """verl's data set, with masks from the whole transcript instead of from single messages.
 
-    verl renders each message alone and masks what it takes for the prompt. That trains the line break after an end of
-    turn, and fails where a template treats the first or the last message in a way of its own.
+    verl renders each message alone and masks the presumed prompt. That trains the line break after an end of turn, and
+    fails with templates that treat the first or the last message differently.
     """
 
     def __getitem__(self, item: int) -> dict[str, Any]:
         """Token ids, position ids and loss mask of one transcript, each of shape (length,)."""
-        messages = [Message(role=one["role"], content=one["content"]) for one in self.messages[item]]
+        messages = [Message(role=row["role"], content=row["content"]) for row in self.messages[item]]
         ids: list[int] = []
         mask: list[int] = []
         for piece in pieces(messages, hf_render(self.tokenizer), control_tokens([self.tokenizer])):
-            own = self.tokenizer.encode(piece.text, add_special_tokens=False)
-            ids += own
-            mask += [int(piece.trained)] * len(own)
+            tokens = self.tokenizer.encode(piece.text, add_special_tokens=False)
+            ids += tokens
+            mask += [int(piece.trained)] * len(tokens)
         if len(ids) > self.max_length:
-            # Never cut: a turn without its end teaches not to end.
+            # Never truncated: a turn without its end token would teach the model not to end.
             raise ValueError(
                 f"row {item} has {len(ids)} tokens, and data.max_length is {self.max_length}; raise it, or make the "
                 "dialogues shorter"
