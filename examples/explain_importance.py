@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""A tiny model writes one chain of thought; which of its thoughts mattered?
+"""Score one chain of thought of a tiny model: which of its thoughts matter?
 
     VERL_PLATFORM=cpu .venv/bin/python examples/explain_importance.py "3*4-2"
 
@@ -28,15 +28,15 @@ sys.path.insert(0, str(ROOT / "recipes" / "tiny_cpu"))
 
 
 async def main(question: str) -> None:
-    """Write, score, show."""
+    """Sample a chain of thought, score it and print the scores."""
     from task import solve
 
     recipe = ROOT / "recipes" / "tiny_cpu" / "importance.yaml"
     config = read_importance(recipe, [f"model.path={ROOT}/recipes/tiny_cpu/models/solo"])
     problem = Problem(prompt=question, answer=solve(question).answer, source="example", index=0)
     async with open_generator(config.model) as generator:
-        asked = [Message(role="user", content=question)]
-        reply = await generator.generate(asked, Sampling(max_tokens=2500, temperature=1.0, seed=3))
+        messages = [Message(role="user", content=question)]
+        reply = await generator.generate(messages, Sampling(max_tokens=2500, temperature=1.0, seed=3))
         print(f"{question} = {problem.answer} (mod 10, from left to right). The model wrote:\n\n{reply.text}\n")
         chain = Chain(key="1", outcome=ChainOutcome.READ, problem=problem, text=reply.text)
         with tempfile.TemporaryDirectory() as folder, Journal(Path(folder) / "journal.jsonl", {}) as journal:

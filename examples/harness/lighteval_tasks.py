@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Tasks for lighteval against `longshort serve`: the problem alone is asked, since the pair has its own prompts.
+"""Tasks for lighteval against `longshort serve`. A request holds only the problem, because the pair has its own prompts.
 
     longshort serve long.path=pair/long short.path=pair/short &
     lighteval endpoint litellm examples/harness/lighteval_model.yaml "longshort:aime_2024|0" \\
       --custom-tasks examples/harness/lighteval_tasks.py
 
-Scores are lighteval's own (math-verify). `longshort:local` reads the folder that LONGSHORT_PROBLEMS names: JSONL, or
-anything else that `datasets` loads, with the columns problem and answer, as the split train.
+Scores are lighteval's own (math-verify). `longshort:local` reads the folder in LONGSHORT_PROBLEMS: the split train, in JSONL
+or another format of `datasets`, with the columns problem and answer.
 """
 
 import os
@@ -16,7 +16,7 @@ from lighteval.metrics.metrics import Metrics
 from lighteval.tasks.lighteval_task import LightevalTaskConfig
 from lighteval.tasks.requests import Doc
 
-# As `longshort evaluate` samples them (longshort_verl/problems/sets.py).
+# Samples per problem as in `longshort evaluate` (longshort_verl/problems/sets.py).
 SETS = {
     "math500": ("HuggingFaceH4/MATH-500", "test", 8),
     "aime_2024": ("HuggingFaceH4/aime_2024", "train", 32),

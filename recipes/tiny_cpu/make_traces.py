@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Let the solo model think: ``python recipes/tiny_cpu/make_traces.py --out traces.jsonl``, to be scored."""
+"""Sample chains of thought of the solo model: ``python recipes/tiny_cpu/make_traces.py --out traces.jsonl``."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ MAX_TOKENS = 2500
 
 
 async def write_traces(generator: Generator, number: int, seed: int) -> list[dict[str, str]]:
-    """Chains of thought that reach the right answer and hold a check: rows of ``problem``, ``answer``, ``trace``.
+    """Chains of thought that reach the right answer and end with a check, as rows of ``problem``, ``answer``, ``trace``.
 
-    Of problems that do not end in a product, which can be guessed from one factor (``6*6*8``, ``4-6*0``): the step
-    before it is not needed then, and works as little as a check.
+    Problems that end in a product are excluded: a model can guess the answer from one factor (``6*6*8``, ``4-6*0``), so
+    the step before the product is as needless as a check.
     """
     rng = random.Random(seed)
-    found: list[dict[str, str]] = []
-    while len(found) < number:
+    rows: list[dict[str, str]] = []
+    while len(rows) < number:
         problems = [sample_problem(rng, SOLO_STEPS, SOLO_STEPS) for _ in range(2 * number)]
         problems = [problem for problem in problems if problem[-2] != "*"][:number]
         sampling = Sampling(max_tokens=MAX_TOKENS, temperature=1.0)
@@ -49,16 +49,16 @@ async def write_traces(generator: Generator, number: int, seed: int) -> list[dic
             answer = solve(problem).answer
             lines = reply.text.removesuffix(f"</think>\\boxed{{{answer}}}").split(STEP_GAP)
             if lines[-1] == f"check {answer}":
-                found.append({"problem": problem, "answer": answer, "trace": reply.text})
-    return found[:number]
+                rows.append({"problem": problem, "answer": answer, "trace": reply.text})
+    return rows[:number]
 
 
 def main(
     out: Annotated[Path, typer.Option(help="JSONL to write.")],
-    number: Annotated[int, typer.Option(help="Chains to write.")] = 24,
+    number: Annotated[int, typer.Option(help="Number of chains to write.")] = 24,
     seed: Annotated[int, typer.Option(help="Seed of problems and sampling.")] = 1,
 ) -> None:
-    """Ask the solo model for chains of thought; those that end wrong or early are left out."""
+    """Sample chains of thought of the solo model and write those that are right and complete."""
 
     async def run() -> list[dict[str, str]]:
         async with VLLMGenerator(str(MODEL), read_importance(RECIPE, []).model.vllm) as generator:

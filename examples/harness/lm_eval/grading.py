@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Grades a reply for lm-evaluation-harness as `longshort evaluate` does."""
+"""Grading of a reply in lm-evaluation-harness, the same as in `longshort evaluate`."""
 
 from longshort_verl.grading import GradingSettings, grade
 from longshort_verl.problems.read import canonical_answer
