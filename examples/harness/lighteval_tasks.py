@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Tasks for lighteval against `longshort serve`. A request holds only the problem, because the pair has its own prompts.
+"""Tasks for lighteval against `longshort serve`. The pair has its own prompts, so only the problem is sent.
 
     longshort serve long.path=pair/long short.path=pair/short &
     lighteval endpoint litellm examples/harness/lighteval_model.yaml "longshort:aime_2024|0" \\
       --custom-tasks examples/harness/lighteval_tasks.py
 
-Scores are lighteval's own (math-verify). `longshort:local` reads the folder in LONGSHORT_PROBLEMS: the split train, in JSONL
-or another format of `datasets`, with the columns problem and answer.
+Scores are lighteval's own (math-verify). `longshort:local` reads the split train of the folder in LONGSHORT_PROBLEMS:
+JSONL, or another format of `datasets`, with the columns problem and answer.
 """
 
 import os

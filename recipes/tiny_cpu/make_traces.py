@@ -26,7 +26,7 @@ MAX_TOKENS = 2500
 
 
 async def write_traces(generator: Generator, number: int, seed: int) -> list[dict[str, str]]:
-    """Chains of thought that reach the right answer and end with a check, as rows of ``problem``, ``answer``, ``trace``.
+    """Chains of thought that are right and end with a check, as rows of ``problem``, ``answer`` and ``trace``.
 
     Problems that end in a product are excluded: a model can guess the answer from one factor (``6*6*8``, ``4-6*0``), so
     the step before the product is as needless as a check.
