@@ -58,7 +58,7 @@ class StopReason(str, Enum):
     TOKEN_BUDGET = "token_budget"
     """The dialogue's token budget or the model's context ended before the turn did."""
     TRUNCATED = "truncated"
-    """A turn reached its own token limit before it closed."""
+    """A turn reached its token limit before its closing tag."""
     MALFORMED_LONG = "malformed_long"
     """The long role's turn broke the protocol."""
     MALFORMED_SHORT = "malformed_short"

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""How well a role writes its turns: every turn of held-out dialogues, generated anew after what came before it."""
+"""Measures how well a role writes its turns: each turn of held-out dialogues is generated anew after its context."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from longshort_verl.types import Grade, Message, Role, TurnKind
 
 @dataclass(frozen=True, kw_only=True)
 class TurnCase:
-    """One turn to write."""
+    """One turn to generate."""
 
     role: Role
-    """Whose turn it is."""
+    """The role that writes it."""
     messages: tuple[Message, ...]
     """The transcript before it; the last message is the user's."""
     kind: TurnKind
-    """What the reference's turn is."""
+    """Kind of the reference turn."""
     answer: str | None
-    """The gold answer, where it is known."""
+    """The gold answer, if known."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TurnReply:
-    """What the model wrote."""
+    """The generated turn."""
 
     text: str
-    """The turn, up to its stop string."""
+    """Its text, up to the stop string."""
     num_tokens: int
-    """Tokens of it."""
+    """Its tokens."""
 
 
 def turn_cases(rows: Sequence[RoleRow], most: int) -> list[TurnCase]:
-    """The turns of all rows, in their order, ``most`` of each role at most; the long role's come first."""
+    """The turns of all rows in order, at most ``most`` of each role, the long role's first."""
     cases: dict[Role, list[TurnCase]] = {role: [] for role in Role}
     for row in rows:
         for number, message in enumerate(row.messages):
@@ -53,11 +53,11 @@ def turn_cases(rows: Sequence[RoleRow], most: int) -> list[TurnCase]:
 def turn_metrics(
     cases: Sequence[TurnCase], replies: Sequence[TurnReply], grade: Callable[[str, str], Grade]
 ) -> dict[str, float]:
-    """Means over all turns; where both roles have some, each role's as well, under ``long/`` and ``short/``.
+    """Means over all turns; if both roles have turns, also per role under ``long/`` and ``short/``.
 
-    ``well_formed``: share that follows the protocol. ``same_kind``: share that is what the reference's turn is, so that
-    the short role asks again where it should. ``num_tokens``: mean. ``accuracy``, where turns answer and the gold
-    answers are known: share of these that are answered right.
+    ``well_formed``: share that follows the protocol. ``same_kind``: share of the same kind as the reference turn, such
+    as a short turn that asks for another thought. ``num_tokens``: mean. ``accuracy``: share of right answers among the
+    reference turns that answer and have a gold answer; absent without such turns.
     """
     parsed = [parse_turn(case.role, reply.text) for case, reply in zip(cases, replies, strict=True)]
     pairs = list(zip(cases, parsed, strict=True))

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""One role's transcripts as training data: read, checked row by row, and cut into what is trained and what is not.
+"""Reads one role's transcripts, checks them row by row, and cuts them into trained and untrained pieces.
 
-A role learns its own turns and the token that ends each; the system message, the problem and the peer's turns are
-context. The transcript is cut into pieces at its turns, and each piece is encoded by itself: the same tokens that the
-two-agent rollout sees (:func:`longshort_verl.chat_template.text_after_turn`).
+A role is trained on its own turns and their end tokens; the system message, the problem and the peer's turns are
+context. Each piece is encoded by itself, into the same tokens as in the two-agent rollout
+(:func:`longshort_verl.chat_template.text_after_turn`).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from longshort_verl.chat_template import ChatTemplateError, Render
 from longshort_verl.dialogue import parse_turn
 from longshort_verl.types import Message, Role, TurnKind
 
-_MAX_TOLD = 10
+_MAX_LISTED = 10
 
 
 class RoleFileError(ValueError):
-    """A file of transcripts that cannot be learnt from; every bad row is named with its reason."""
+    """A file of transcripts that is unusable; the message names the bad rows with their reasons."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +30,11 @@ class RoleRow:
     """One transcript, which ends with a turn of the role."""
 
     role: Role
-    """Whose transcript it is."""
+    """The role that is trained."""
     messages: tuple[Message, ...]
-    """System (if any), user, assistant, user, assistant, …"""
+    """System (optional), user, assistant, user, assistant, …"""
     answer: str | None
-    """The gold answer of its problem, where the file says it."""
+    """The gold answer of its problem; None if the file has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +42,9 @@ class Piece:
     """A run of text of a rendered transcript."""
 
     text: str
-    """As the chat template renders it."""
+    """As rendered by the chat template."""
     trained: bool
-    """Whether the role wrote it, or it ends what it wrote."""
+    """Whether it is the role's own turn with its end token."""
 
 
 def read_role_rows(paths: Sequence[Path], role: Role | None) -> list[RoleRow]:
@@ -52,10 +52,10 @@ def read_role_rows(paths: Sequence[Path], role: Role | None) -> list[RoleRow]:
 
     Args:
         paths: the files.
-        role: whose transcripts they are; None where one model plays both, and each row's first own turn tells.
+        role: of all transcripts; None if one model plays both roles: the first assistant turn then decides.
 
     Raises:
-        RoleFileError: a file cannot be read or has no row, or a row is no transcript of the role.
+        RoleFileError: a file is unreadable or has no row, or a row is not a transcript of the role.
     """
     import pyarrow.parquet as pq
     from pyarrow.lib import ArrowException
@@ -64,47 +64,45 @@ def read_role_rows(paths: Sequence[Path], role: Role | None) -> list[RoleRow]:
     faults: list[str] = []
     for path in paths:
         try:
-            found = pq.read_table(path).to_pylist()
+            table = pq.read_table(path).to_pylist()
         except (OSError, ArrowException, UnicodeDecodeError) as error:
             raise RoleFileError(f"{path} cannot be read: {error}") from error
-        if not found:
+        if not table:
             raise RoleFileError(f"{path} has no row")
-        for number, row in enumerate(found):
+        for number, row in enumerate(table):
             messages = _messages(row.get("messages"))
-            whose = role or _role_of(messages)
-            fault = messages if isinstance(messages, str) else transcript_fault(messages, whose)
+            row_role = role or _role_of(messages)
+            fault = messages if isinstance(messages, str) else transcript_fault(messages, row_role)
             if fault or isinstance(messages, str):
                 faults.append(f"{path}: row {number}: {fault}")
                 continue
             info = row.get("extra_info")
             answer = info.get("answer") if isinstance(info, dict) else None
-            rows.append(RoleRow(role=whose, messages=messages, answer=answer if isinstance(answer, str) else None))
+            rows.append(RoleRow(role=row_role, messages=messages, answer=answer if isinstance(answer, str) else None))
     if faults:
-        told = "\n".join(faults[:_MAX_TOLD])
-        more = f"\n… and {len(faults) - _MAX_TOLD} more" if len(faults) > _MAX_TOLD else ""
-        raise RoleFileError(f"{told}{more}")
+        listed = "\n".join(faults[:_MAX_LISTED])
+        more = f"\n… and {len(faults) - _MAX_LISTED} more" if len(faults) > _MAX_LISTED else ""
+        raise RoleFileError(f"{listed}{more}")
     return rows
 
 
 def _role_of(messages: tuple[Message, ...] | str) -> Role:
-    """Whose transcript it can only be; the short role's where it can be neither's, which the check then says."""
-    own = [] if isinstance(messages, str) else [one.content for one in messages if one.role == "assistant"]
-    return Role.LONG if own and parse_turn(Role.LONG, own[0]).kind is not None else Role.SHORT
+    """The long role if the first assistant turn is a long turn, else the short role."""
+    turns = [] if isinstance(messages, str) else [m.content for m in messages if m.role == "assistant"]
+    return Role.LONG if turns and parse_turn(Role.LONG, turns[0]).kind is not None else Role.SHORT
 
 
 def _messages(value: Any) -> tuple[Message, ...] | str:
     if not isinstance(value, list) or not value:
-        return "messages is no list of messages"
-    found = []
-    for number, one in enumerate(value):
-        if not isinstance(one, dict) or not all(isinstance(one.get(key), str) for key in ("role", "content")):
-            return f"message {number} has no role or no content that is text"
-        found.append(Message(role=one["role"], content=one["content"]))
-    return tuple(found)
+        return "messages is not a list of messages"
+    for number, message in enumerate(value):
+        if not isinstance(message, dict) or not all(isinstance(message.get(key), str) for key in ("role", "content")):
+            return f"message {number} has no text as its role or its content"
+    return tuple(Message(role=message["role"], content=message["content"]) for message in value)
 
 
 def transcript_fault(messages: Sequence[Message], role: Role) -> str:
-    """Why messages are no finished transcript of ``role``, in words; empty where they are."""
+    """Why messages are not a finished transcript of ``role``; empty if they are."""
     turns = messages[1:] if messages[0].role == "system" else messages
     for number, message in enumerate(turns):
         expected = "assistant" if number % 2 else "user"
@@ -120,23 +118,23 @@ def transcript_fault(messages: Sequence[Message], role: Role) -> str:
         if parsed.text != message.content:
             return f"turn {number} of the {role.value} role has text around its tags"
         if parsed.kind is TurnKind.ANSWER and number < len(own) - 1:
-            return f"turn {number} of the short role answers, and the dialogue goes on"
+            return f"turn {number} of the short role answers, but the dialogue continues"
     return ""
 
 
 def pieces(messages: Sequence[Message], render: Render, control: Iterable[str]) -> list[Piece]:
-    """A transcript as the chat template renders it, cut into what is trained and what is not.
+    """A transcript as rendered by the chat template, cut into trained and untrained pieces.
 
     Args:
         messages: a finished transcript.
-        render: the template.
+        render: the chat template.
         control: tokens that may end a turn.
 
     Raises:
         ChatTemplateError: the template changes earlier turns or does not end one with a control token.
     """
     whole, place = render(messages, False), 0
-    found: list[Piece] = []
+    cut: list[Piece] = []
     for number, message in enumerate(messages):
         if message.role != "assistant":
             continue
@@ -154,6 +152,6 @@ def pieces(messages: Sequence[Message], render: Render, control: Iterable[str]) 
                 f"the chat template ends a turn with {whole[end : end + 20]!r}, which begins with no special token: "
                 "the model would not learn to stop"
             )
-        found += [Piece(text=whole[place:start], trained=False), Piece(text=message.content + ending, trained=True)]
+        cut += [Piece(text=whole[place:start], trained=False), Piece(text=message.content + ending, trained=True)]
         place = end + len(ending)
-    return [piece for piece in found if piece.text]
+    return [piece for piece in cut if piece.text]

@@ -5,17 +5,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import contextmanager
 
 import pytest
 
 from longshort_verl.chains.config import TraceSampling, read_traces_config
 from longshort_verl.chains.files import read_chains
-from longshort_verl.chains.sample import sample_chains, write_right_chains
+from longshort_verl.chains.sample import run_traces, sample_chains, write_right_chains
 from longshort_verl.config.compose import ConfigError
 from longshort_verl.files.journal import Journal
 from longshort_verl.grading import GradingSettings, grade
 from longshort_verl.types import ChainOutcome, FinishReason, Generation, Problem
 from tests.support.scripted import ScriptedGenerator
+from tests.support.servers import completion
 
 GRADING = GradingSettings(timeout_s=2.0, max_answer_chars=100, max_workers=1)
 PROBLEMS = [Problem(prompt=f"problem {i}", answer="7", source="test", index=i) for i in range(3)]
@@ -93,3 +95,28 @@ def test_no_right_chain_is_refused(tmp_path):
 def test_wrong_settings_are_refused(overrides, message):
     with pytest.raises(ConfigError, match=message):
         read_traces_config(None, overrides)
+
+
+def test_the_command_skips_a_finished_file_and_refuses_other_settings(serve, tmp_path):
+    problems = tmp_path / "problems.jsonl"
+    problems.write_text("".join(json.dumps({"problem": f"p{i}", "answer": "7"}) + "\n" for i in range(2)))
+    server = serve(answer_to=lambda request: completion("so \\boxed{7}"))
+
+    def run(*overrides):
+        model = ["model.path=tiny", "model.engine=endpoint", f"model.endpoint.base_urls=[{server.url}]"]
+        settings = read_traces_config(None, [*model, *overrides])
+        return run_traces(settings, problems, tmp_path / "traces.jsonl", progress)
+
+    assert run() == {"right": 2}
+    assert [chain.text for chain in read_chains(tmp_path / "traces.jsonl")] == ["so \\boxed{7}"] * 2
+    assert run() is None
+    with pytest.raises(ValueError, match="sampling.temperature: 0.6 then, 1.0 now"):
+        run("sampling.temperature=1.0")
+    assert len(server.requests) == 2
+    assert run("sampling.num_samples=2") == {"right": 4}
+    assert len(server.requests) == 4, "the first chains come from the journal"
+
+
+@contextmanager
+def progress(label, total):
+    yield lambda: None

@@ -158,7 +158,7 @@ FAULTS = {
     "answers too early": (
         Role.SHORT,
         [user(), own("<answer>a</answer>"), user(), own("<answer>a</answer>")],
-        "turn 0 of the short role answers, and the dialogue goes on",
+        "turn 0 of the short role answers, but the dialogue continues",
     ),
     "an unknown speaker": (Role.LONG, [Message(role="tool", content="p"), own("<think>a</think>")], "is the tool's"),
 }
@@ -196,7 +196,7 @@ def test_bad_rows_are_named_with_file_row_and_reason(tmp_path):
         read_role_rows([path], Role.LONG)
     assert str(refusal.value).splitlines() == [
         f"{path}: row 1: message 0 after the system's is the assistant's, not the user's",
-        f"{path}: row 3: messages is no list of messages",
+        f"{path}: row 3: messages is not a list of messages",
     ]
     many = write(tmp_path / "many.parquet", *[wrong] * 30)
     with pytest.raises(RoleFileError, match="… and 20 more"):
@@ -214,5 +214,5 @@ def test_files_that_are_none_are_refused(tmp_path):
     with pytest.raises(RoleFileError, match="has no row"):
         read_role_rows([empty], Role.LONG)
     other = write(tmp_path / "other.parquet", {"messages": ["a", "b"]})
-    with pytest.raises(RoleFileError, match="row 0: message 0 has no role"):
+    with pytest.raises(RoleFileError, match="row 0: message 0 has no text as its role"):
         read_role_rows([other], Role.LONG)
