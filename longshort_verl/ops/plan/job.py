@@ -1,46 +1,64 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a job is made of, and what is in a device's memory: policies with engine and trainer, pools, phases, parts."""
+"""A composed config as a plain description of its job: policies with engine and trainer, devices, work of a step.
+
+Covers RL of two policies, of one, and supervised fine-tuning. No model is loaded and no process started.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from pathlib import Path
+from typing import Any
 
-from longshort_verl.ops.plan.hardware import ASSUMED, Assumptions, Gpu
-from longshort_verl.ops.plan.shape import ModelShape
+from omegaconf import DictConfig, OmegaConf
 
+from longshort_verl.adapters.rl.check import check_settings, has_lora, role_config
+from longshort_verl.config.schema import SECTION, ConfigError, LongShortConfig, Placement, Policies
+from longshort_verl.ops.plan.hardware import Gpu
+from longshort_verl.ops.plan.shape import ModelShape, ShapeError, read_shape
+from longshort_verl.types import Role
 
-class Kind(str, Enum):
-    """What memory is taken for, in the order in which a phase takes it."""
-
-    OVERHEAD = "overhead"
-    """CUDA contexts, what sleeping engines keep, and what allocators lose."""
-    ENGINES = "engines"
-    """vLLM's weights, KV caches and buffers."""
-    STATES = "states"
-    """Shards of parameters, gradients and optimizer."""
-    GATHERED = "gathered"
-    """Whole layers and tensors, put together from their shards to be used or sent."""
-    ACTIVATIONS = "activations"
-    """What the layers keep for the backward pass, or need at once."""
-    LOGITS = "logits"
-    """Scores over the vocabulary, and what is computed from them."""
+_LONG, _SHORT = "actor_rollout_ref", f"{SECTION}.short"
+_BYTES = {"fp32": 4, "float32": 4, "bf16": 2, "bfloat16": 2, "fp16": 2, "float16": 2, "half": 2, "auto": 2}
+_RL_KEYS = {
+    "param_offload": "actor.fsdp_config.param_offload",
+    "optimizer_offload": "actor.fsdp_config.optimizer_offload",
+    "checkpointing": "model.enable_gradient_checkpointing",
+    "entropy_tokens": "actor.fsdp_config.entropy_from_logits_with_chunking",
+    "fused_head": "model.use_fused_kernels",
+    "max_update_tokens": "actor.ppo_max_token_len_per_gpu",
+    "max_log_prob_tokens": "rollout.log_prob_max_token_len_per_gpu",
+    "ref_tokens": "ref.log_prob_max_token_len_per_gpu",
+    "sleeps": "rollout.free_cache_engine",
+    "max_model_len": "rollout.max_model_len",
+    "utilization": "rollout.gpu_memory_utilization",
+    "tensor_parallel": "rollout.tensor_model_parallel_size",
+    "bucket_mb": "rollout.checkpoint_engine.update_weights_bucket_megabytes",
+}
+"""Field that a cure may change → its key below ``actor_rollout_ref`` or ``long_short.short``."""
+_SFT_KEYS = {
+    "param_offload": "engine.param_offload",
+    "optimizer_offload": "engine.optimizer_offload",
+    "checkpointing": "model.enable_gradient_checkpointing",
+    "fused_head": "model.use_fused_kernels",
+    "max_update_tokens": "data.max_token_len_per_gpu",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pool:
-    """Devices that belong together."""
+    """Devices that the same policies use."""
 
     name: str
-    """"devices", or the role's under the placement split."""
+    """"devices", or the role under the placement split."""
     nnodes: int
-    """Nodes."""
     gpus_per_node: int
-    """Devices on each."""
-    keys: tuple[str, str]
-    """The settings of both."""
+    key: str = "trainer"
+    """Section of the config that sets both numbers."""
 
     @property
     def size(self) -> int:
@@ -50,36 +68,32 @@ class Pool:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How a policy is trained: what matters of verl's FSDP engine."""
+    """How a policy is trained: settings of verl's FSDP2 engine. Limits in tokens are per device."""
 
-    fsdp2: bool
-    """FSDP2, or FSDP1, which is verl's default."""
     fsdp_size: int
-    """Devices among which one copy is sharded; -1 for all."""
+    """Devices that share one copy; -1 for all."""
     param_bytes: int
-    """Of a stored parameter, and of its gradient and each of its optimizer's states."""
+    """Of a stored parameter, and of its gradient and each of its optimizer states."""
     compute_bytes: int
     """Of a gathered parameter and of activations."""
     reduce_bytes: int
     """Of a gradient while it is summed over devices."""
     param_offload: bool
-    """Parameters wait in main memory while they are not used."""
     optimizer_offload: bool
-    """So do the optimizer's states."""
     offload_policy: bool
-    """FSDP2 keeps both in main memory, and updates them there."""
+    """FSDP2 keeps parameters and optimizer in main memory and updates them there."""
     checkpointing: bool
-    """Activations are computed anew in the backward pass."""
-    activation_offload: bool
-    """What is kept of them waits in main memory."""
+    """The backward pass recomputes activations."""
     max_update_tokens: int
-    """Most tokens of a micro-batch on a device in an update."""
+    """Limit of a micro-batch in an update."""
     max_log_prob_tokens: int
     """The same for log-probabilities."""
+    ref_tokens: int
+    """The same for the reference model."""
     row_tokens: int
-    """Most tokens of one row."""
+    """Longest row."""
     least_tokens: int
-    """The least that both limits may be: a whole context."""
+    """Smallest value that verl accepts for these limits: a whole context."""
     update_rows: int
     """Rows of one optimizer step, over all devices."""
     log_prob_rows: int
@@ -87,25 +101,19 @@ class Training:
     sequence_parallel: int
     """Devices that share a sequence (Ulysses)."""
     fused_head: bool
-    """No scores over the whole vocabulary are kept (use_fused_kernels)."""
-    entropy: str
-    """How it is computed: compiled, chunked or eager."""
-    entropy_chunk: int
-    """Rows at once where it is chunked."""
+    """Logits of the whole vocabulary are never stored (use_fused_kernels)."""
+    entropy_tokens: float
+    """Tokens whose entropy is computed at once in float32: 0 where compiled, a chunk, or infinity for all."""
     update_entropy: bool
-    """Whether updates compute it. Log-probabilities of the actor do always."""
+    """Updates compute the entropy; log-probabilities of the actor always do."""
     scaled_logits: bool
-    """Whether the sampling temperature makes another copy of the scores."""
+    """The sampling temperature makes another copy of the logits."""
     whole_gradients: bool
     """Gradients are summed over devices only at the last micro-batch (use_no_sync_for_gradient_accumulation)."""
     lora_rank: int
-    """Rank of the adapter; 0 where all parameters learn."""
+    """0 where all parameters are trained."""
     ref_param_bytes: int
-    """Of a stored parameter of the reference model; 0 where there is none of its own."""
-    ref_tokens: int
-    """Most tokens of a micro-batch of the reference on a device."""
-    export: bool
-    """Checkpoints hold a Hugging Face folder, which one process puts together in main memory."""
+    """Of a stored parameter of the reference model; 0 without one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,31 +121,27 @@ class Engine:
     """A policy's vLLM engine."""
 
     utilization: float
-    """rollout.gpu_memory_utilization: share of the device's memory for weights, cache and buffers."""
-    devices: int
-    """Devices of a replica, which share weights: tensor times pipeline parallel."""
+    """Share of the device's memory for weights, cache and buffers (gpu_memory_utilization)."""
     tensor_parallel: int
-    """Devices that share each layer."""
-    data_parallel: int
-    """Copies in one replica."""
+    stages: int
+    """Pipeline stages."""
     weight_bytes: int
-    """Of a weight."""
     sleeps: bool
-    """Whether it gives up its memory while the actors work (free_cache_engine)."""
+    """It frees its memory while the actors work (free_cache_engine)."""
     eager: bool
     """No CUDA graphs."""
     max_num_seqs: int
-    """Most requests at once."""
     max_batched_tokens: int
-    """Most tokens of a forward pass."""
     max_model_len: int
-    """The longest context, in tokens."""
-    bucket: int
-    """Bytes of the buffer through which weights arrive."""
+    bucket_mb: int
+    """MiB of the buffer through which weights arrive."""
     adapter: bool
-    """Only the LoRA adapter is pushed; base weights wait in main memory while it sleeps."""
-    cache: float | None
-    """Bytes of the cache alone, where the engine is told (kv_cache_memory_bytes)."""
+    """Only a LoRA adapter is pushed; base weights wait in main memory while the engine sleeps."""
+
+    @property
+    def devices(self) -> int:
+        """Devices that share one copy of the weights."""
+        return self.tensor_parallel * self.stages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,30 +150,82 @@ class Policy:
 
     name: str
     """long, short, shared or model."""
-    pool: str
-    """Where it lives."""
+    pool: Pool
     shape: ModelShape
-    """Its model."""
     training: Training
-    """Its actor."""
     engine: Engine | None
-    """Its engine; none in supervised fine-tuning."""
+    """None in supervised fine-tuning."""
     learns: bool
-    """Whether any step updates it."""
+    """Some step updates it."""
     keys: Mapping[str, str] = field(hash=False)
-    """What may be changed → the setting of this policy alone."""
-    shared_keys: frozenset[str] = frozenset()
-    """What of these another policy inherits from this one."""
+    """Field of training or engine → this policy's setting, for those that a cure may change."""
+    inherits: frozenset[str] = frozenset()
+    """Those of these fields that follow the long policy's setting."""
+
+    @property
+    def served(self) -> Engine:
+        """The engine of a policy that has one."""
+        assert self.engine is not None
+        return self.engine
+
+    @property
+    def shards(self) -> int:
+        """Devices that share a copy of the model."""
+        size = self.training.fsdp_size
+        return self.pool.size if size < 0 else min(size, self.pool.size)
+
+    @property
+    def trainable(self) -> int:
+        """Parameters that are trained."""
+        rank = self.training.lora_rank
+        return rank * self.shape.adapter_width if rank else self.shape.params
+
+    @property
+    def stored(self) -> int:
+        """Parameters, those of an adapter included."""
+        return self.shape.params + (self.trainable if self.training.lora_rank else 0)
+
+    @property
+    def parameters(self) -> float:
+        """Bytes of a device's shard."""
+        return self.training.param_bytes * self.stored / self.shards
+
+    @property
+    def gradients(self) -> float:
+        """Bytes of a device's shard."""
+        return self.training.param_bytes * self.trainable / self.shards
+
+    @property
+    def optimizer(self) -> float:
+        """Bytes of a device's shard: Adam's two averages, in the parameters' precision."""
+        return 2 * self.gradients
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sft:
-    """What supervised fine-tuning does beside updates."""
+class Load:
+    """What one policy does for one dialogue on average, in tokens."""
 
-    turns: int
-    """Held-out turns at once on a device; 0 for none."""
-    turn_tokens: int
-    """Most tokens of such a turn and its prompt."""
+    generated: float
+    prefill: float
+    """Tokens that it reads: the problem and its peer's turns, once each."""
+    context: float
+    """Length of its sequence at the end of the dialogue."""
+    rows: int
+    """Sequences that it learns from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """A training step."""
+
+    dialogues: int
+    """All rollouts of all prompts."""
+    loads: Mapping[str, Load]
+    """By policy."""
+    steps: Sequence[tuple[str, frozenset[str]]]
+    """Kinds of step: title, and the policies that learn."""
+    bound: bool
+    """Tokens are the dialogue's limits and not an expectation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,82 +233,311 @@ class Job:
     """What is planned."""
 
     gpu: Gpu
-    pools: tuple[Pool, ...]
     policies: tuple[Policy, ...]
-    """In the order in which the trainer serves them."""
-    sft: Sft | None = None
-    assumed: Assumptions = ASSUMED
-
-    def pool(self, name: str) -> Pool:
-        """The pool of a name."""
-        return next(pool for pool in self.pools if pool.name == name)
-
-    def policy(self, name: str) -> Policy:
-        """The policy of a name."""
-        return next(policy for policy in self.policies if policy.name == name)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """Something that takes memory."""
-
-    name: str
-    """What, with its policy."""
-    kind: Kind
-    num_bytes: float
-
-
-STAGES = {
-    "load": "the actor is loaded",
-    "start": "the engine starts",
-    "cache": "the engine lays out its cache",
-    "rollout": "engines generate, in training and validation",
-    "log-prob": "the actor computes log-probabilities",
-    "reference": "the reference computes log-probabilities",
-    "update": "the actor is updated",
-    "push": "the engine gets the actor's weights",
-    "held-out": "the model writes held-out turns",
-}
-"""First word of a phase's name → what happens."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Phase:
-    """A time in the job's life, on the fullest device of a pool."""
-
-    name: str
-    pool: str
-    policy: str | None
-    """Whose work it is; None where all policies' is."""
-    parts: tuple[Part, ...]
-    limit: float
-    """Bytes that may be taken."""
-    why: str = ""
-    """What the limit is, where it is not the device's memory."""
+    """In the trainer's order."""
+    work: Work | None = None
+    """None for supervised fine-tuning, whose number of rows is unknown."""
+    held_out: tuple[int, int] = (0, 0)
+    """Turns that fine-tuning generates at once on a device, and most tokens of such a turn with its prompt."""
+    notes: tuple[str, ...] = ()
+    """What the estimate leaves out."""
 
     @property
-    def total(self) -> float:
-        """Bytes."""
-        return sum(part.num_bytes for part in self.parts)
-
-    @property
-    def missing(self) -> float:
-        """Bytes that do not fit; 0 where all does."""
-        return max(0.0, self.total - self.limit)
-
-    def of(self, kind: Kind) -> float:
-        """Bytes of one kind."""
-        return sum(part.num_bytes for part in self.parts if part.kind is kind)
-
-    @property
-    def first_missing(self) -> Part:
-        """The part at which the memory is at its end."""
-        taken = 0.0
-        for part in sorted(self.parts, key=lambda part: list(Kind).index(part.kind)):
-            taken += part.num_bytes
-            if taken > self.limit:
-                return part
-        return self.parts[-1]
+    def pools(self) -> list[Pool]:
+        """Each pool once."""
+        return list(dict.fromkeys(policy.pool for policy in self.policies))
 
 
-# ------------------------------------------------------------------------------------------ one policy
+# ------------------------------------------------------------------------------------------ reading a config
+
+
+def read_job(
+    config: DictConfig,
+    gpu: Gpu,
+    *,
+    model_configs: Mapping[str, Path] | None = None,
+    means: Mapping[str, float] | None = None,
+) -> Job:
+    """The job of a composed config of main_ppo (two-agent or plain) or of the SFT trainer.
+
+    Args:
+        config: the composed config.
+        gpu: every device.
+        model_configs: role → folder or hub name of the config.json to use; default: the config's own model path.
+        means: expected tokens of a dialogue per role ("long", "short"; "model" without roles) and of a problem
+            ("prompt"); default: their limits.
+
+    Raises:
+        ConfigError: the job's own checks refuse the config, or its memory cannot be estimated.
+    """
+    paths, means = dict(model_configs or {}), dict(means or {})
+    if SECTION in config:
+        job = _read_two_agents(config, gpu, paths, means)
+    elif _LONG in config:
+        job = _read_one_model(config, gpu, paths, means)
+    elif "engine" in config and "optim" in config:
+        job = _read_sft(config, gpu, paths)
+    else:
+        raise ConfigError("the config is neither of verl's main_ppo nor of its SFT trainer")
+    names = [policy.name for policy in job.policies]
+    for given, known in ((paths, names), (means, [*names, *(role.value for role in Role), "prompt"])):
+        if unknown := sorted({*given} - {*known}):
+            raise ConfigError(f"{unknown[0]!r} is no role of this config; its roles are {', '.join(known)}")
+    return job
+
+
+def _read_two_agents(config: DictConfig, gpu: Gpu, paths: Mapping[str, Path], means: Mapping[str, float]) -> Job:
+    settings = check_settings(config)
+    shared, split = settings.policies is Policies.SHARED, settings.placement is Placement.SPLIT
+    policies = []
+    for role in [Role.LONG] if shared else Role:
+        pool = _pool("long" if split else "devices", config.trainer, "trainer")
+        if split and role is Role.SHORT:
+            pool = _pool("short", config[SECTION].short_pool, f"{SECTION}.short_pool")
+        policy = _policy(
+            config,
+            role_config(config, role),
+            name=Policies.SHARED.value if shared else role.value,
+            pool=pool,
+            key=_LONG if role is Role.LONG else _SHORT,
+            rows=config.data.train_batch_size * config.actor_rollout_ref.rollout.n * (2 if shared else 1),
+            learns=shared or role in settings.trained,
+            paths=paths,
+            inherits=_inherited(config[SECTION].short) if role is Role.SHORT else (),
+        )
+        policies.append(policy)
+    notes = [note for role in Role for note in _notes(role_config(config, role), role.value)]
+    work = _dialogues(config, settings, means, shared=shared)
+    return Job(gpu=gpu, policies=tuple(policies), work=work, notes=tuple(dict.fromkeys(notes)))
+
+
+def _inherited(own: DictConfig) -> list[str]:
+    """Fields that the short policy takes over from the long one's settings."""
+    return [name for name, key in _RL_KEYS.items() if OmegaConf.select(own, key) is None]
+
+
+def _dialogues(config: DictConfig, settings: LongShortConfig, means: Mapping[str, float], *, shared: bool) -> Work:
+    data, dialogue = config.data, settings.dialogue
+    most = {role: float(dialogue.max_short_turns * dialogue.max_turn_tokens[role]) for role in Role}
+    # All turns at their limit would exceed the dialogue's own limit.
+    share = min(1.0, min(dialogue.max_dialogue_tokens, data.max_response_length) / sum(most.values()))
+    written = {role: means.get(role.value, most[role] * share) for role in Role}
+    prompt = means.get("prompt", float(data.max_prompt_length))
+    context = min(prompt + sum(written.values()), float(data.max_prompt_length + data.max_response_length))
+    # Measured importance: forced rollouts of the short policy.
+    forced = settings.importance.group_share * settings.importance.max_dialogue_tokens
+    extra = {Role.LONG: 0.0, Role.SHORT: forced if settings.reward.importance else 0.0}
+    loads = {
+        role.value: Load(
+            generated=written[role] + extra[role], prefill=prompt + written[peer], context=context, rows=1
+        )
+        for role, peer in ((Role.LONG, Role.SHORT), (Role.SHORT, Role.LONG))
+    }
+    learning = dict.fromkeys([settings.learning(1), settings.learning(1 + settings.alternate.switch_every)])
+    titles = {roles: "both roles learn" if len(roles) > 1 else f"the {min(roles).value} role learns" for roles in learning}
+    steps = [(titles[roles], frozenset(role.value for role in roles)) for roles in learning]
+    if shared:
+        name, both = Policies.SHARED.value, loads.values()
+        generated, prefill = sum(load.generated for load in both), sum(load.prefill for load in both)
+        loads = {name: Load(generated=generated, prefill=prefill, context=context, rows=max(map(len, learning)))}
+        steps = [("the shared model learns", frozenset({name}))]
+    return Work(
+        dialogues=data.train_batch_size * config.actor_rollout_ref.rollout.n,
+        loads=loads,
+        steps=steps,
+        bound=not {role.value for role in Role} <= {*means},
+    )
+
+
+def _read_one_model(config: DictConfig, gpu: Gpu, paths: Mapping[str, Path], means: Mapping[str, float]) -> Job:
+    section, data, name = config.actor_rollout_ref, config.data, "model"
+    pool = _pool("devices", config.trainer, "trainer")
+    dialogues = data.train_batch_size * section.rollout.n
+    policy = _policy(config, section, name=name, pool=pool, key=_LONG, rows=dialogues, learns=True, paths=paths)
+    written = means.get(name, float(data.max_response_length))
+    prompt = means.get("prompt", float(data.max_prompt_length))
+    load = Load(generated=written, prefill=prompt, context=prompt + written, rows=1)
+    steps = [("the model learns", frozenset({name}))]
+    work = Work(dialogues=dialogues, loads={name: load}, steps=steps, bound=name not in means)
+    return Job(gpu=gpu, policies=(policy,), work=work, notes=tuple(_notes(section, name)))
+
+
+def _read_sft(config: DictConfig, gpu: Gpu, paths: Mapping[str, Path]) -> Job:
+    data, engine, model, turns = config.data, config.engine, config.model, config.get("cold_start")
+    name = turns.role if turns is not None else "model"
+    pool = _pool("devices", config.trainer, "trainer")
+    if not model.path and name not in paths:
+        raise ConfigError("model.path is null; set it to the model to train")
+    dynamic, parallel = data.use_dynamic_bsz, engine.get("ulysses_sequence_parallel_size", 1)
+    tokens = data.max_token_len_per_gpu if dynamic else data.micro_batch_size_per_gpu * data.max_length
+    training = Training(
+        **_fsdp("engine", engine, model, engine.strategy),
+        max_update_tokens=tokens,
+        max_log_prob_tokens=tokens,
+        ref_tokens=0,
+        row_tokens=data.max_length,
+        least_tokens=-(-data.max_length // parallel),
+        update_rows=data.train_batch_size,
+        log_prob_rows=data.train_batch_size,
+        sequence_parallel=parallel,
+        update_entropy=False,
+        scaled_logits=False,
+        ref_param_bytes=0,
+    )
+    keys = {what: key for what, key in _SFT_KEYS.items() if dynamic or what != "max_update_tokens"}
+    shape = _shape(config, name, "model.path", paths)
+    policy = Policy(name=name, pool=pool, shape=shape, training=training, engine=None, learns=True, keys=keys)
+    held_out = (0, 0)
+    if turns is not None and turns.turns.max_turns:
+        at_once = min(turns.turns.batch_size, -(-turns.turns.max_turns // pool.size))
+        held_out = (at_once, data.max_length + turns.turns.max_tokens)
+    notes = _notes(config, name)
+    if dynamic and tokens * parallel < data.max_length:
+        notes.append(f"data.max_token_len_per_gpu allows {tokens * parallel} tokens: a longer row ends the run")
+    return Job(gpu=gpu, policies=(policy,), held_out=held_out, notes=tuple(notes))
+
+
+# ------------------------------------------------------------------------------------------ parts of a config
+
+
+def _pool(name: str, section: DictConfig, key: str) -> Pool:
+    for number in ("nnodes", "n_gpus_per_node"):
+        if not isinstance(section[number], int) or section[number] < 1:
+            raise ConfigError(f"{key}.{number} is {section[number]!r}; set it to at least 1")
+    return Pool(name=name, nnodes=section.nnodes, gpus_per_node=section.n_gpus_per_node, key=key)
+
+
+def _shape(policy: DictConfig, name: str, key: str, paths: Mapping[str, Path]) -> ModelShape:
+    model = policy.model
+    path, override = str(paths.get(name) or model.get("hf_config_path") or model.path), {}
+    if name not in paths and model.get("override_config"):
+        override = {k: v for k, v in model.override_config.items() if k != "attn_implementation"}
+    path = str(Path(path).expanduser()) if path.startswith("~") else path
+    try:
+        return _cached_shape(path, bool(model.get("trust_remote_code", False)), tuple(override.items()))
+    except ShapeError as error:
+        raise ConfigError(
+            f"{key}: {error}; give a folder with the config.json of such a model: --model-config {name}=FOLDER"
+        ) from error
+
+
+@functools.lru_cache(maxsize=8)
+def _cached_shape(path: str, trust_remote_code: bool, override: tuple[tuple[Any, Any], ...]) -> ModelShape:
+    return read_shape(path, trust_remote_code=trust_remote_code, override=dict(override))
+
+
+def _num_bytes(key: str, dtype: Any) -> int:
+    if str(dtype) not in _BYTES:
+        raise ConfigError(f"{key} is {dtype!r}; known types are {', '.join(_BYTES)}")
+    return _BYTES[str(dtype)]
+
+
+def _fsdp(key: str, engine: DictConfig, model: DictConfig, strategy: str) -> dict[str, Any]:
+    """Fields of :class:`Training` that an FSDP engine's section decides."""
+    if strategy not in ("fsdp", "fsdp2"):
+        raise ConfigError(f"the strategy is {strategy!r}; only fsdp2 is planned")
+    mixed, lora = engine.get("mixed_precision") or {}, model.get("lora") or {}
+    entropy = 0 if engine.use_torch_compile else math.inf
+    if engine.entropy_from_logits_with_chunking:
+        entropy = engine.entropy_from_logits_chunk_size
+    return {
+        "fsdp_size": engine.fsdp_size,
+        "param_bytes": _num_bytes(f"{key}.model_dtype", engine.model_dtype or "fp32"),
+        "compute_bytes": _num_bytes(f"{key}.mixed_precision.param_dtype", mixed.get("param_dtype", "bf16")),
+        "reduce_bytes": _num_bytes(f"{key}.mixed_precision.reduce_dtype", mixed.get("reduce_dtype", "fp32")),
+        "param_offload": engine.param_offload,
+        "optimizer_offload": engine.optimizer_offload,
+        "offload_policy": engine.offload_policy,
+        "checkpointing": model.enable_gradient_checkpointing,
+        "fused_head": model.use_fused_kernels,
+        "entropy_tokens": entropy,
+        "whole_gradients": engine.use_no_sync_for_gradient_accumulation,
+        "lora_rank": lora.get("rank", 0) or model.get("lora_rank", 0) or 0,
+    }
+
+
+def _policy(
+    config: DictConfig,
+    section: DictConfig,
+    *,
+    name: str,
+    pool: Pool,
+    key: str,
+    rows: int,
+    learns: bool,
+    paths: Mapping[str, Path],
+    inherits: Sequence[str] = (),
+) -> Policy:
+    actor, rollout, ref = section.actor, section.rollout, section.ref
+    row = rollout.prompt_length + rollout.response_length
+
+    def limit(tokens: int, micro: int | None, dynamic: bool) -> int:
+        return tokens if dynamic else (micro or 1) * row
+
+    reference = (actor.use_kl_loss or config.algorithm.use_kl_in_reward) and not has_lora(section)
+    ref_dtype = ref.fsdp_config.model_dtype or "bf16"
+    training = Training(
+        **_fsdp(f"{key}.actor.fsdp_config", actor.fsdp_config, section.model, actor.strategy),
+        max_update_tokens=limit(
+            actor.ppo_max_token_len_per_gpu, actor.get("ppo_micro_batch_size_per_gpu"), actor.use_dynamic_bsz
+        ),
+        max_log_prob_tokens=limit(
+            rollout.log_prob_max_token_len_per_gpu,
+            rollout.log_prob_micro_batch_size_per_gpu,
+            rollout.log_prob_use_dynamic_bsz,
+        ),
+        ref_tokens=limit(
+            ref.log_prob_max_token_len_per_gpu, ref.log_prob_micro_batch_size_per_gpu, ref.log_prob_use_dynamic_bsz
+        ),
+        row_tokens=row,
+        least_tokens=max(row, rollout.max_model_len or 0),
+        update_rows=max(1, rows * actor.ppo_mini_batch_size // config.data.train_batch_size),
+        log_prob_rows=rows,
+        sequence_parallel=max(
+            actor.get("ulysses_sequence_parallel_size", 1) or 1, actor.fsdp_config.ulysses_sequence_parallel_size
+        ),
+        update_entropy=bool(actor.calculate_entropy or actor.entropy_coeff != 0),
+        scaled_logits=rollout.temperature != 1.0,
+        ref_param_bytes=_num_bytes(f"{key}.ref.fsdp_config.model_dtype", ref_dtype) if reference else 0,
+    )
+    shape = _shape(section, name, f"{key}.model.path", paths)
+    engine = Engine(
+        utilization=float(rollout.gpu_memory_utilization),
+        tensor_parallel=rollout.tensor_model_parallel_size,
+        stages=rollout.pipeline_model_parallel_size,
+        weight_bytes=_num_bytes(f"{key}.rollout.dtype", rollout.dtype),
+        sleeps=bool(rollout.free_cache_engine),
+        eager=bool(rollout.enforce_eager),
+        max_num_seqs=rollout.max_num_seqs,
+        max_batched_tokens=rollout.max_num_batched_tokens,
+        max_model_len=rollout.max_model_len or shape.max_positions,
+        bucket_mb=rollout.checkpoint_engine.update_weights_bucket_megabytes,
+        adapter=has_lora(section) and not (section.model.get("lora") or {}).get("merge", False),
+    )
+    fixed = () if actor.use_dynamic_bsz else ("max_update_tokens", "max_log_prob_tokens", "ref_tokens")
+    return Policy(
+        name=name,
+        pool=pool,
+        shape=shape,
+        training=training,
+        engine=engine,
+        learns=learns,
+        keys={what: f"{key}.{below}" for what, below in _RL_KEYS.items() if what not in fixed},
+        inherits=frozenset(inherits),
+    )
+
+
+def _notes(section: DictConfig, name: str) -> list[str]:
+    """What a policy's config has that the estimate leaves out."""
+    model, rollout, actor = section.model, section.get("rollout"), section.get("actor")
+    strategy = actor.strategy if actor is not None else section.engine.strategy
+    left_out = {
+        "use_remove_padding=false: padding is not counted": not model.use_remove_padding,
+        "strategy=fsdp: counted as fsdp2": strategy == "fsdp",
+        "activation offloading: activations are counted on the device": model.enable_activation_offload,
+        "target_modules: the adapter is counted on all linear maps": model.get("lora_rank", 0)
+        and model.target_modules != "all-linear",
+        "quantization: weights are counted unquantized": rollout is not None and rollout.quantization is not None,
+        "optimizer: counted as AdamW": actor is not None and actor.optim.optimizer != "AdamW",
+    }
+    return [f"{name}: {note}" for note, applies in left_out.items() if applies]

@@ -1,89 +1,144 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""What is on a device, and in a node's main memory, in each phase of a job: arithmetic over verl 0.9.1's real order.
+"""Memory of a device, and of a node, in each phase of a job, as verl 0.9.1 orders them.
 
-A step's phases are those of :class:`longshort_verl.adapters.rl.trainer.LongShortTrainer`: both engines generate, then
-both sleep; each policy in turn computes log-probabilities and is updated; then each one's weights are pushed, the
-first one's engine being wide awake while the second one's is filled. All sizes are estimates in bytes, of the fullest
-device; nothing here was compared with a GPU yet.
+The phases of a step are those of :class:`longshort_verl.adapters.rl.trainer.LongShortTrainer`: both engines generate,
+both sleep, each policy in turn computes log-probabilities and is updated, then each policy's weights are pushed. The
+first engine is awake while the second one receives its weights. All sizes are estimates in bytes for the fullest
+device.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
 
-from longshort_verl.ops.plan.hardware import GIB, Assumptions, Gpu
-from longshort_verl.ops.plan.job import Engine, Job, Kind, Part, Phase, Policy, Pool, Training
+from longshort_verl.ops.plan.hardware import ASSUMED, GIB, Gpu
+from longshort_verl.ops.plan.job import Job, Policy
 from longshort_verl.ops.plan.shape import ModelShape
 
 FUSED_CHUNK = 512
 """Tokens at once in verl's fused head (``FusedLinearForPPO``)."""
+STAGES = {
+    "load": "the actor is loaded",
+    "start": "the engine starts",
+    "cache": "the engine allocates its cache",
+    "rollout": "engines generate, in training and validation",
+    "log-prob": "the actor computes log-probabilities",
+    "reference": "the reference computes log-probabilities",
+    "update": "the actor is updated",
+    "push": "the engine receives the actor's weights",
+    "held-out": "the model generates held-out turns",
+}
+"""First word of a phase's name → what happens."""
 
 
-def num_shards(training: Training, pool: Pool) -> int:
-    """Devices among which a copy of the model is sharded."""
-    return pool.size if training.fsdp_size < 0 else min(training.fsdp_size, pool.size)
+class Kind(str, Enum):
+    """What memory is used for, in the order in which a phase allocates it."""
+
+    OVERHEAD = "overhead"
+    """CUDA contexts, what sleeping engines keep, and what allocators lose."""
+    ENGINES = "engines"
+    """vLLM's weights, KV caches and buffers."""
+    STATES = "states"
+    """Shards of parameters, gradients and optimizer."""
+    GATHERED = "gathered"
+    """Whole layers and tensors, gathered from their shards."""
+    ACTIVATIONS = "activations"
+    LOGITS = "logits"
+    """Scores over the vocabulary, and what is computed from them."""
 
 
-def trainable(policy: Policy) -> int:
-    """Parameters that learn."""
-    rank = policy.training.lora_rank
-    return rank * policy.shape.adapter_width if rank else policy.shape.params
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Something that uses memory."""
+
+    name: str
+    kind: Kind
+    num_bytes: float
 
 
-def stored(policy: Policy) -> int:
-    """Parameters that are stored, an adapter's included."""
-    return policy.shape.params + (trainable(policy) if policy.training.lora_rank else 0)
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A period of the job, on the fullest device of a pool."""
+
+    name: str
+    pool: str
+    policy: str | None
+    """The policy that works; None for all."""
+    parts: tuple[Part, ...]
+    limit: float
+    """Bytes available."""
+    limit_name: str = "the device's memory"
+
+    @property
+    def total(self) -> float:
+        """Bytes."""
+        return sum(part.num_bytes for part in self.parts)
+
+    @property
+    def missing(self) -> float:
+        """Bytes that do not fit."""
+        return max(0.0, self.total - self.limit)
+
+    def of(self, kind: Kind) -> float:
+        """Bytes of one kind."""
+        return sum(part.num_bytes for part in self.parts if part.kind is kind)
+
+    @property
+    def first_missing(self) -> Part:
+        """The part at which memory runs out."""
+        taken = 0.0
+        for part in sorted(self.parts, key=lambda part: list(Kind).index(part.kind)):
+            taken += part.num_bytes
+            if taken > self.limit:
+                return part
+        return self.parts[-1]
 
 
-def replica_size(engine: Engine) -> int:
-    """Devices of a replica."""
-    return engine.devices * engine.data_parallel
+# ------------------------------------------------------------------------------------------ sizes
+
+
+def graph_bytes(policy: Policy) -> float:
+    """CUDA graphs of its engine."""
+    return 0.0 if policy.served.eager else ASSUMED.cuda_graphs_gib * GIB
 
 
 def engine_weights(policy: Policy) -> float:
-    """Of its engine, on a device."""
-    assert policy.engine is not None
-    return policy.shape.params * policy.engine.weight_bytes / policy.engine.devices
+    """Weights of its engine, on one device."""
+    return policy.shape.params * policy.served.weight_bytes / policy.served.devices
 
 
 def engine_buffers(policy: Policy) -> float:
-    """What vLLM needs beside weights and cache at its fullest forward pass, which it finds out by a trial run."""
-    engine, shape = policy.engine, policy.shape
-    assert engine is not None
-    widths = (
-        4 * shape.hidden + (shape.query_width + 2 * shape.kv_width + 3 * shape.intermediate) / engine.tensor_parallel
-    )
-    # The sampler's scores, their softmax and their sorted copy, in float32.
-    scores = 3 * 4 * engine.max_num_seqs * shape.vocab
-    return engine.max_batched_tokens * widths * engine.weight_bytes + scores
+    """What vLLM needs beside weights and cache in its fullest forward pass, which it measures by a trial run."""
+    engine, shape = policy.served, policy.shape
+    shared = (shape.query_width + 2 * shape.kv_width + 3 * shape.intermediate) / engine.tensor_parallel
+    # The sampler's logits, their softmax and their sorted copy, in float32.
+    logits = 3 * 4 * engine.max_num_seqs * shape.vocab
+    return engine.max_batched_tokens * (4 * shape.hidden + shared) * engine.weight_bytes + logits
 
 
 def kv_bytes_per_token(policy: Policy) -> float:
-    """Keys and values of one token on one device."""
-    engine, shape = policy.engine, policy.shape
-    assert engine is not None
-    # Where there are more devices than heads, each has a whole head all the same.
+    """Keys and values of one token, on one device."""
+    engine, shape = policy.served, policy.shape
+    # With more devices than heads, each device still has a whole head.
     heads = max(1.0, shape.kv_heads / engine.tensor_parallel)
-    stages = engine.devices / engine.tensor_parallel
-    return 2 * shape.layers / stages * heads * shape.head_dim * engine.weight_bytes
+    return 2 * shape.layers / engine.stages * heads * shape.head_dim * engine.weight_bytes
 
 
-def kv_bytes(policy: Policy, gpu: Gpu, assumed: Assumptions) -> float:
-    """Of the cache, on one device; negative where not even the weights fit into the engine's share."""
-    engine = policy.engine
-    assert engine is not None
-    if engine.cache is not None:
-        return engine.cache
-    graphs = 0 if engine.eager else assumed.cuda_graphs_gib * GIB
-    return engine.utilization * gpu.memory - engine_weights(policy) - engine_buffers(policy) - graphs
+def kv_bytes(policy: Policy, gpu: Gpu) -> float:
+    """The engine's cache, on one device; negative where its share does not hold the weights."""
+    share = policy.served.utilization * gpu.memory
+    return share - engine_weights(policy) - engine_buffers(policy) - graph_bytes(policy)
 
 
-def micro_batch(limit: int, rows: int, training: Training, pool: Pool) -> int:
-    """Tokens of the fullest micro-batch on a device, in an update or for log-probabilities."""
-    of_device = math.ceil(rows / max(1, pool.size // training.sequence_parallel))
-    return min(limit, math.ceil(of_device * training.row_tokens / training.sequence_parallel))
+def micro_batch(policy: Policy, limit: int, rows: int) -> int:
+    """Tokens of the fullest micro-batch on a device."""
+    training = policy.training
+    rows_of_device = math.ceil(rows / max(1, policy.pool.size // training.sequence_parallel))
+    return min(limit, math.ceil(rows_of_device * training.row_tokens / training.sequence_parallel))
 
 
 def layer_bytes(shape: ModelShape, num_bytes: int) -> float:
@@ -91,7 +146,7 @@ def layer_bytes(shape: ModelShape, num_bytes: int) -> float:
 
     Counted from transformers' Qwen2 and Llama: both norms' inputs in float32, their two outputs, queries, keys, values,
     attention's output and its normaliser, and the feed-forward part's four products (tests/ops/plan/test_memory.py
-    counts what autograd really saves).
+    counts what autograd saves).
     """
     norms = 2 * (4 * shape.hidden + 2 * num_bytes * shape.hidden + 4)
     attention = num_bytes * (2 * shape.query_width + 2 * shape.kv_width) + 4 * shape.heads
@@ -100,70 +155,100 @@ def layer_bytes(shape: ModelShape, num_bytes: int) -> float:
 
 def _activations(policy: Policy, tokens: int, *, backward: bool) -> float:
     shape, training = policy.shape, policy.training
-    num_bytes = training.compute_bytes
     # At once within a layer: products of the feed-forward part (or their gradients), and a few copies of its input.
-    at_once = tokens * num_bytes * (3 * shape.intermediate + 4 * shape.hidden)
+    at_once = tokens * training.compute_bytes * (3 * shape.intermediate + 4 * shape.hidden)
     if not backward:
         return at_once
-    of_layer = tokens * layer_bytes(shape, num_bytes)
+    of_layer = tokens * layer_bytes(shape, training.compute_bytes)
     if not training.checkpointing:
         return shape.layers * of_layer + at_once
-    kept = 2 if training.activation_offload else shape.layers
-    return kept * tokens * shape.hidden * num_bytes + of_layer + at_once
+    return shape.layers * tokens * shape.hidden * training.compute_bytes + of_layer + at_once
 
 
 def _logits(policy: Policy, tokens: int, *, backward: bool, entropy: bool) -> float:
-    shape, training = policy.shape, policy.training
+    training, vocab = policy.training, policy.shape.vocab
     if training.fused_head:
-        return 3 * 4 * min(tokens, FUSED_CHUNK) * shape.vocab
-    scores = tokens * shape.vocab * training.compute_bytes
+        return 3 * 4 * min(tokens, FUSED_CHUNK) * vocab
     copies = 1 + training.scaled_logits
     if backward and entropy:
-        copies += 2  # gradients of both log-probability and entropy; without entropy they replace the scores
+        copies += 2  # gradients of log-probability and entropy; without entropy they replace the logits
     elif backward and training.scaled_logits:
         copies += 1
-    extra = 0.0
-    if entropy and training.entropy == "eager":
-        extra = 3 * 4 * tokens * shape.vocab  # autocast's float32 copy, its softmax, their product
-    elif entropy and training.entropy == "chunked":
-        extra = 3 * 4 * min(tokens, training.entropy_chunk) * shape.vocab
-    return copies * scores + extra
+    # autocast's float32 copy, its softmax, their product
+    in_float32 = 3 * 4 * min(tokens, training.entropy_tokens) * vocab if entropy else 0
+    return copies * tokens * vocab * training.compute_bytes + in_float32
 
 
 def _gathered(policy: Policy, *, backward: bool) -> float:
     shape, training = policy.shape, policy.training
-    if training.fsdp2 and not shape.tied:
-        unit = max(shape.embedding, shape.head)  # each a unit of its own
-    else:
-        unit = shape.embedding + (0 if shape.tied else shape.head)  # the root's, which stays together
-    found = training.compute_bytes * (unit + 2 * shape.layer)
+    # Embedding and head are units of their own, or one root unit where they are tied.
+    unit = max(shape.embedding, shape.head)
+    total = training.compute_bytes * (unit + 2 * shape.layer)
     if backward:
-        learnt = max(unit, shape.layer) if not training.lora_rank else trainable(policy) / shape.layers
-        found += (training.compute_bytes + training.reduce_bytes) * learnt
-        if training.whole_gradients:
-            found += training.reduce_bytes * trainable(policy)
-    return found
+        learnt = policy.trainable / shape.layers if training.lora_rank else max(unit, shape.layer)
+        total += (training.compute_bytes + training.reduce_bytes) * learnt
+        total += training.reduce_bytes * policy.trainable if training.whole_gradients else 0
+    return total
 
 
-def _optimizer(policy: Policy, pool: Pool) -> float:
-    # Adam's two averages, in the parameters' own precision.
-    return 2 * policy.training.param_bytes * trainable(policy) / num_shards(policy.training, pool)
+# ------------------------------------------------------------------------------------------ parts of phases
 
 
-def _parameters(policy: Policy, pool: Pool) -> float:
-    return policy.training.param_bytes * stored(policy) / num_shards(policy.training, pool)
+def _part(policy: Policy, name: str, kind: Kind, num_bytes: float) -> Part:
+    return Part(name=f"{policy.name}: {name}", kind=kind, num_bytes=num_bytes)
 
 
-def _resting(policy: Policy, pool: Pool, *, params: bool = True) -> list[Part]:
-    """What a policy's actor leaves on the device while it does not work."""
-    training, found = policy.training, []
+def _sleepers(policies: Iterable[Policy]) -> list[Policy]:
+    return [policy for policy in policies if policy.engine and policy.engine.sleeps]
+
+
+def _overhead(gpu: Gpu, policies: Sequence[Policy], asleep: Sequence[Policy]) -> list[Part]:
+    processes = sum(2 if policy.engine else 1 for policy in policies)
+    sizes = {
+        "CUDA contexts": processes * ASSUMED.context_gib * GIB,
+        "fragmentation": ASSUMED.fragmentation * gpu.memory,
+        "CUDA graphs of sleeping engines": sum(graph_bytes(policy) for policy in asleep),
+    }
+    return [Part(name=name, kind=Kind.OVERHEAD, num_bytes=size) for name, size in sizes.items() if size]
+
+
+def _awake(gpu: Gpu, policies: Iterable[Policy]) -> list[Part]:
+    return [_part(policy, "engine", Kind.ENGINES, policy.served.utilization * gpu.memory) for policy in policies]
+
+
+def _resting(policy: Policy, *, params: bool = True, optimizer: bool = True) -> list[Part]:
+    """What a policy's actor keeps on the device while it is idle."""
+    training, parts = policy.training, []
     if training.offload_policy:
-        return found
+        return []
     if params and not training.param_offload:
-        found.append(Part(name=f"{policy.name}: parameters", kind=Kind.STATES, num_bytes=_parameters(policy, pool)))
-    if policy.learns and not training.optimizer_offload:
-        found.append(Part(name=f"{policy.name}: optimizer", kind=Kind.STATES, num_bytes=_optimizer(policy, pool)))
-    return found
+        parts.append(_part(policy, "parameters", Kind.STATES, policy.parameters))
+    if optimizer and policy.learns and not training.optimizer_offload:
+        parts.append(_part(policy, "optimizer", Kind.STATES, policy.optimizer))
+    return parts
+
+
+def _around(gpu: Gpu, policies: Sequence[Policy], acting: Policy, *, loaded: bool = True) -> list[Part]:
+    """Everything on the device beside what the acting policy's actor computes."""
+    asleep = _sleepers(policies)
+    parts = _overhead(gpu, policies, asleep)
+    for policy in policies:
+        parts += _resting(policy, params=policy is not acting)
+    parts += _awake(gpu, (policy for policy in policies if policy.engine and policy not in asleep))
+    if loaded and not acting.training.offload_policy:
+        parts.append(_part(acting, "parameters", Kind.STATES, acting.parameters))
+    return parts
+
+
+def _passes(policy: Policy, tokens: int, *, backward: bool, entropy: bool) -> list[Part]:
+    """A forward pass over a micro-batch, and the backward pass."""
+    activations = _activations(policy, tokens, backward=backward)
+    logits = _logits(policy, tokens, backward=backward, entropy=entropy)
+    return [
+        _part(policy, "gathered layers", Kind.GATHERED, _gathered(policy, backward=backward)),
+        _part(policy, f"activations of {tokens} tokens", Kind.ACTIVATIONS, activations),
+        _part(policy, f"logits of {tokens} tokens", Kind.LOGITS, logits),
+    ]
 
 
 # ------------------------------------------------------------------------------------------ phases
@@ -171,321 +256,171 @@ def _resting(policy: Policy, pool: Pool, *, params: bool = True) -> list[Part]:
 
 def phases(job: Job) -> list[Phase]:
     """All phases of a job in their order, pool by pool."""
-    return [phase for pool in job.pools for phase in _pool_phases(job, pool)]
+    pools = [[policy for policy in job.policies if policy.pool == pool] for pool in job.pools]
+    return [phase for policies in pools for phase in _pool_phases(job, policies)]
 
 
-def _pool_phases(job: Job, pool: Pool) -> list[Phase]:
-    policies = [policy for policy in job.policies if policy.pool == pool.name]
+def _pool_phases(job: Job, policies: Sequence[Policy]) -> list[Phase]:
+    gpu, pool, served = job.gpu, policies[0].pool.name, policies[0].engine is not None
     found = []
-    for number, policy in enumerate(policies):
-        found.append(_load(job, pool, policies, number))
-        if policy.engine:
-            found += [_start(job, pool, policies, number), _cache(job, pool, policy)]
-    served = any(policy.engine for policy in policies)
+
+    def add(stage: str, policy: Policy | None, parts: Sequence[Part]) -> None:
+        name = f"{stage} {policy.name}" if policy and len(job.policies) > 1 else stage
+        whose = policy.name if policy else None
+        found.append(Phase(name=name, pool=pool, policy=whose, parts=tuple(parts), limit=gpu.memory))
+
+    for i, policy in enumerate(policies):
+        add("load", policy, _load(gpu, policies, i))
+        if served:
+            add("start", policy, _start(gpu, policies, i))
+            add("cache", policy, _cache(policy))
+            share = policy.served.utilization
+            limit_name = f"the engine's share, {policy.keys['utilization']}={share:g}"
+            found[-1] = replace(found[-1], limit=share * gpu.memory, limit_name=limit_name)
     if served:
-        parts = [part for policy in policies for part in [*_resting(policy, pool), _awake(job, policy)]]
-        found.append(_phase(job, pool, "rollout", None, [*_overhead(job, policies, asleep=()), *parts]))
+        resting = [part for policy in policies for part in _resting(policy)]
+        add("rollout", None, [*_overhead(gpu, policies, ()), *resting, *_awake(gpu, policies)])
     for policy in policies:
         if served:
-            found.append(_log_prob(job, pool, policies, policy))
+            add("log-prob", policy, _log_prob(gpu, policies, policy))
         if policy.training.ref_param_bytes:
-            found.append(_reference(job, pool, policies, policy))
+            add("reference", policy, _reference(gpu, policies, policy))
         if policy.learns:
-            found.append(_update(job, pool, policies, policy))
+            add("update", policy, _update(gpu, policies, policy))
     if served:
-        found += [_push(job, pool, policies, i) for i in range(len(policies))]
-    if job.sft and job.sft.turns:
-        found.append(_held_out(job, pool, policies[0]))
+        for i, policy in enumerate(policies):
+            add("push", policy, _push(gpu, policies, i))
+    if job.held_out[0]:
+        add("held-out turns", policies[0], _held_out(job, policies[0]))
     return found
 
 
-def _phase(job: Job, pool: Pool, name: str, policy: Policy | None, parts: Sequence[Part]) -> Phase:
-    whose = f"{name} {policy.name}" if policy and len(job.policies) > 1 else name
-    return Phase(
-        name=whose,
-        pool=pool.name,
-        policy=policy.name if policy else None,
-        parts=tuple(parts),
-        limit=job.gpu.memory,
-    )
+def _before(gpu: Gpu, policies: Sequence[Policy], number: int) -> list[Part]:
+    """What is on the device when a policy is set up: the policies before it, their engines asleep if they can sleep."""
+    before = policies[:number]
+    asleep = _sleepers(before)
+    awake = [policy for policy in before if policy.engine and policy not in asleep]
+    # Optimizer states are allocated at the first update.
+    resting = [part for policy in before for part in _resting(policy, optimizer=False)]
+    return [*_overhead(gpu, policies[: number + 1], asleep), *_awake(gpu, awake), *resting]
 
 
-def _overhead(job: Job, policies: Sequence[Policy], *, asleep: Sequence[Policy] | None = None) -> list[Part]:
-    assumed = job.assumed
-    asleep = [policy for policy in policies if policy.engine and policy.engine.sleeps] if asleep is None else asleep
-    processes = sum(2 if policy.engine else 1 for policy in policies)
-    parts = [
-        Part(name="CUDA contexts", kind=Kind.OVERHEAD, num_bytes=processes * assumed.context_gib * GIB),
-        Part(name="fragmentation", kind=Kind.OVERHEAD, num_bytes=assumed.fragmentation * job.gpu.memory),
+def _load(gpu: Gpu, policies: Sequence[Policy], number: int) -> list[Part]:
+    policy = policies[number]
+    tensor = policy.training.param_bytes * policy.shape.largest
+    return [
+        *_before(gpu, policies, number),
+        _part(policy, "parameters", Kind.STATES, policy.parameters),
+        _part(policy, "largest tensor", Kind.GATHERED, tensor),
     ]
-    graphs = sum(assumed.cuda_graphs_gib for policy in asleep if policy.engine and not policy.engine.eager)
-    if graphs:
-        parts.append(Part(name="CUDA graphs of sleeping engines", kind=Kind.OVERHEAD, num_bytes=graphs * GIB))
+
+
+def _start(gpu: Gpu, policies: Sequence[Policy], number: int) -> list[Part]:
+    """vLLM refuses to start where its share of the memory is not free."""
+    policy = policies[number]
+    return [*_before(gpu, policies, number), *_resting(policy, optimizer=False), *_awake(gpu, [policy])]
+
+
+def _cache(policy: Policy) -> list[Part]:
+    """vLLM refuses to start where its cache does not hold one sequence of max_model_len."""
+    length = policy.served.max_model_len
+    sizes = {
+        "engine's weights": engine_weights(policy),
+        "engine's buffers": engine_buffers(policy) + graph_bytes(policy),
+        f"cache of one sequence of {length} tokens": kv_bytes_per_token(policy) * length,
+    }
+    return [_part(policy, name, Kind.ENGINES, size) for name, size in sizes.items()]
+
+
+def _log_prob(gpu: Gpu, policies: Sequence[Policy], policy: Policy) -> list[Part]:
+    tokens = micro_batch(policy, policy.training.max_log_prob_tokens, policy.training.log_prob_rows)
+    return [*_around(gpu, policies, policy), *_passes(policy, tokens, backward=False, entropy=True)]
+
+
+def _reference(gpu: Gpu, policies: Sequence[Policy], policy: Policy) -> list[Part]:
+    """The reference's own parameters stay in main memory, whatever the settings are (verl forces it)."""
+    training = policy.training
+    tokens = micro_batch(policy, training.ref_tokens, training.log_prob_rows)
+    around = _around(gpu, policies, policy, loaded=not training.param_offload)
+    return [*around, *_passes(policy, tokens, backward=False, entropy=False)]
+
+
+def _update(gpu: Gpu, policies: Sequence[Policy], policy: Policy) -> list[Part]:
+    training = policy.training
+    tokens = micro_batch(policy, training.max_update_tokens, training.update_rows)
+    states = []
+    backward = _passes(policy, tokens, backward=True, entropy=training.update_entropy)
+    if not training.offload_policy:
+        states.append(_part(policy, "gradients", Kind.STATES, policy.gradients))
+        if training.optimizer_offload:
+            states.append(_part(policy, "optimizer", Kind.STATES, policy.optimizer))
+        # Adam takes the square root of all second moments at once, after activations are freed.
+        if policy.gradients > sum(part.num_bytes for part in backward):
+            backward = [_part(policy, "Adam's square roots", Kind.GATHERED, policy.gradients)]
+    return [*_around(gpu, policies, policy), *states, *backward]
+
+
+def _push(gpu: Gpu, policies: Sequence[Policy], number: int) -> list[Part]:
+    """Weights go from actor to engine tensor by tensor; engines before it are awake by then, those after it asleep."""
+    policy = policies[number]
+    training, engine = policy.training, policy.served
+    parts = _overhead(gpu, policies, _sleepers(policies[number + 1 :]))
+    parts += _awake(gpu, (other for i, other in enumerate(policies) if i < number or not other.served.sleeps))
+    for other in policies:
+        parts += _resting(other, params=other is not policy)
+    if engine.sleeps:
+        parts.append(_part(policy, "engine's weights", Kind.ENGINES, engine_weights(policy) + graph_bytes(policy)))
+    # Shards are sent from where they are; an adapter is collected from parameters on the device.
+    if training.lora_rank or not (training.param_offload or training.offload_policy):
+        parts.append(_part(policy, "parameters", Kind.STATES, policy.parameters))
+    parts.append(_part(policy, "bucket", Kind.GATHERED, engine.bucket_mb << 20))
+    if not engine.adapter:
+        parts.append(_part(policy, "largest tensor", Kind.GATHERED, training.param_bytes * policy.shape.largest))
     return parts
 
 
-def _awake(job: Job, policy: Policy) -> Part:
-    engine = policy.engine
-    assert engine is not None
-    taken = engine.utilization * job.gpu.memory
-    if engine.cache is not None:
-        graphs = 0 if engine.eager else job.assumed.cuda_graphs_gib * GIB
-        taken = engine_weights(policy) + engine_buffers(policy) + engine.cache + graphs
-    return Part(name=f"{policy.name}: engine", kind=Kind.ENGINES, num_bytes=taken)
-
-
-def _others(job: Job, pool: Pool, policies: Sequence[Policy], acting: Policy) -> list[Part]:
-    """What all but the acting policy's actor hold while it works."""
-    parts = [part for policy in policies if policy is not acting for part in _resting(policy, pool)]
-    return parts + [_awake(job, policy) for policy in policies if policy.engine and not policy.engine.sleeps]
-
-
-def _before(job: Job, pool: Pool, policies: Sequence[Policy], number: int) -> list[Part]:
-    """What is there when a policy is set up: those before it, their engines asleep where they can be."""
-    before = policies[:number]
-    asleep = [other for other in before if other.engine and other.engine.sleeps]
-    awake = [_awake(job, other) for other in before if other.engine and not other.engine.sleeps]
-    # The optimizers' states come with the first update.
-    resting = [part for other in before for part in _resting(other, pool) if not part.name.endswith("optimizer")]
-    return [*_overhead(job, policies[: number + 1], asleep=asleep), *awake, *resting]
-
-
-def _load(job: Job, pool: Pool, policies: Sequence[Policy], number: int) -> Phase:
-    """A policy's actor is loaded and sharded."""
-    policy = policies[number]
-    training, shape = policy.training, policy.shape
-    root = shape.embedding + (0 if shape.tied else shape.head)
-    unit = shape.largest if training.fsdp2 else max(shape.layer, root)
-    parts = [
-        *_before(job, pool, policies, number),
-        Part(name=f"{policy.name}: parameters", kind=Kind.STATES, num_bytes=_parameters(policy, pool)),
-        Part(name=f"{policy.name}: what is loaded", kind=Kind.GATHERED, num_bytes=training.param_bytes * unit),
-    ]
-    return _phase(job, pool, "load", policy, parts)
-
-
-def _start(job: Job, pool: Pool, policies: Sequence[Policy], number: int) -> Phase:
-    """A policy's engine starts, and refuses to where its share of the memory is not free."""
-    policy = policies[number]
-    # The optimizer's states come with the first update.
-    resting = [part for part in _resting(policy, pool) if not part.name.endswith("optimizer")]
-    return _phase(job, pool, "start", policy, [*_before(job, pool, policies, number), *resting, _awake(job, policy)])
-
-
-def _cache(job: Job, pool: Pool, policy: Policy) -> Phase:
-    """vLLM refuses to start where its cache does not hold one sequence of max_model_len."""
-    engine = policy.engine
-    assert engine is not None
-    graphs = 0 if engine.eager else job.assumed.cuda_graphs_gib * GIB
-    parts = [
-        Part(name=f"{policy.name}: engine's weights", kind=Kind.ENGINES, num_bytes=engine_weights(policy)),
-        Part(name=f"{policy.name}: engine's buffers", kind=Kind.ENGINES, num_bytes=engine_buffers(policy) + graphs),
-        Part(
-            name=f"{policy.name}: cache of one sequence of {engine.max_model_len} tokens",
-            kind=Kind.ENGINES,
-            num_bytes=kv_bytes_per_token(policy) * engine.max_model_len,
-        ),
-    ]
-    limit = engine.utilization * job.gpu.memory
-    if engine.cache is not None:
-        parts, limit = parts[2:], engine.cache
-    phase = _phase(job, pool, "cache", policy, parts)
-    return Phase(
-        name=phase.name,
-        pool=phase.pool,
-        policy=policy.name,
-        parts=phase.parts,
-        limit=limit,
-        why=f"the engine's share, {policy.keys['utilization']}={engine.utilization:g}",
-    )
-
-
-def _work(job: Job, pool: Pool, policies: Sequence[Policy], policy: Policy) -> list[Part]:
-    """What is on the device whatever the acting policy's actor does, without its own parameters."""
-    return [*_overhead(job, policies), *_others(job, pool, policies, policy), *_resting(policy, pool, params=False)]
-
-
-def _own(policy: Policy, pool: Pool) -> list[Part]:
-    if policy.training.offload_policy:
-        return []
-    return [Part(name=f"{policy.name}: parameters", kind=Kind.STATES, num_bytes=_parameters(policy, pool))]
-
-
-def _forward(policy: Policy, tokens: int, *, entropy: bool) -> list[Part]:
-    name = policy.name
+def _held_out(job: Job, policy: Policy) -> list[Part]:
+    """Held-out turns in transformers' own loop, with a cache of whole sequences on every device."""
+    turns, turn_tokens = job.held_out
+    shape, tokens = policy.shape, turns * turn_tokens
+    activations = _activations(policy, tokens, backward=False)
+    cache = tokens * 2 * shape.layers * shape.kv_width * policy.training.compute_bytes
+    # A growing cache is copied at each growth, layer by layer.
+    cache *= 1 + 1 / shape.layers
     return [
-        Part(name=f"{name}: gathered layers", kind=Kind.GATHERED, num_bytes=_gathered(policy, backward=False)),
-        Part(
-            name=f"{name}: activations of {tokens} tokens",
-            kind=Kind.ACTIVATIONS,
-            num_bytes=_activations(policy, tokens, backward=False),
-        ),
-        Part(
-            name=f"{name}: scores of {tokens} tokens",
-            kind=Kind.LOGITS,
-            num_bytes=_logits(policy, tokens, backward=False, entropy=entropy),
-        ),
+        *_around(job.gpu, [policy], policy),
+        _part(policy, "gathered layers", Kind.GATHERED, _gathered(policy, backward=False)),
+        _part(policy, f"activations of {tokens} tokens", Kind.ACTIVATIONS, activations),
+        _part(policy, f"cache of {turns} turns of {turn_tokens} tokens", Kind.ACTIVATIONS, cache),
     ]
-
-
-def _log_prob(job: Job, pool: Pool, policies: Sequence[Policy], policy: Policy) -> Phase:
-    training = policy.training
-    tokens = micro_batch(training.max_log_prob_tokens, training.log_prob_rows, training, pool)
-    parts = [*_work(job, pool, policies, policy), *_own(policy, pool), *_forward(policy, tokens, entropy=True)]
-    return _phase(job, pool, "log-prob", policy, parts)
-
-
-def _reference(job: Job, pool: Pool, policies: Sequence[Policy], policy: Policy) -> Phase:
-    """Its parameters stay in main memory, whatever the settings say (verl forces it)."""
-    training = policy.training
-    tokens = micro_batch(training.ref_tokens, training.log_prob_rows, training, pool)
-    parts = [*_work(job, pool, policies, policy), *_forward(policy, tokens, entropy=False)]
-    if not training.param_offload:
-        parts += _own(policy, pool)
-    return _phase(job, pool, "reference", policy, parts)
-
-
-def _update(job: Job, pool: Pool, policies: Sequence[Policy], policy: Policy) -> Phase:
-    training, name = policy.training, policy.name
-    tokens = micro_batch(training.max_update_tokens, training.update_rows, training, pool)
-    shards = num_shards(training, pool)
-    parts = [*_work(job, pool, policies, policy), *_own(policy, pool)]
-    if not training.offload_policy:
-        gradients = training.param_bytes * trainable(policy) / shards
-        parts.append(Part(name=f"{name}: gradients", kind=Kind.STATES, num_bytes=gradients))
-        if training.optimizer_offload:
-            parts.append(Part(name=f"{name}: optimizer", kind=Kind.STATES, num_bytes=_optimizer(policy, pool)))
-    backward = [
-        Part(name=f"{name}: gathered layers", kind=Kind.GATHERED, num_bytes=_gathered(policy, backward=True)),
-        Part(
-            name=f"{name}: activations of {tokens} tokens",
-            kind=Kind.ACTIVATIONS,
-            num_bytes=_activations(policy, tokens, backward=True),
-        ),
-        Part(
-            name=f"{name}: scores of {tokens} tokens",
-            kind=Kind.LOGITS,
-            num_bytes=_logits(policy, tokens, backward=True, entropy=training.update_entropy),
-        ),
-    ]
-    # Adam takes the square root of all second moments at once; activations are gone by then.
-    roots = 0.0 if training.offload_policy else training.param_bytes * trainable(policy) / shards
-    if roots > sum(part.num_bytes for part in backward):
-        backward = [Part(name=f"{name}: the optimizer's own copy", kind=Kind.GATHERED, num_bytes=roots)]
-    return _phase(job, pool, "update", policy, [*parts, *backward])
-
-
-def _push(job: Job, pool: Pool, policies: Sequence[Policy], number: int) -> Phase:
-    """Weights go from actor to engine; the engines before it are wide awake by then, those after it asleep."""
-    policy = policies[number]
-    training, shape, engine = policy.training, policy.shape, policy.engine
-    assert engine is not None
-    asleep = [other for other in policies[number + 1 :] if other.engine and other.engine.sleeps]
-    parts = [*_overhead(job, policies, asleep=asleep)]
-    for i, other in enumerate(policies):
-        assert other.engine is not None
-        if i < number or not other.engine.sleeps:
-            parts.append(_awake(job, other))
-        parts += _resting(other, pool, params=i != number)
-    if engine.sleeps:
-        weights = engine_weights(policy) + (0 if engine.eager else job.assumed.cuda_graphs_gib * GIB)
-        parts.append(Part(name=f"{policy.name}: engine's weights", kind=Kind.ENGINES, num_bytes=weights))
-    own, tensor = _parameters(policy, pool), training.param_bytes * shape.largest
-    bucket = Part(name=f"{policy.name}: bucket", kind=Kind.GATHERED, num_bytes=engine.bucket)
-    stays = 0.0 if training.param_offload or training.offload_policy else own
-    if engine.adapter:
-        # Only the adapter is sent, out of parameters that are loaded for it.
-        parts.append(Part(name=f"{policy.name}: parameters", kind=Kind.STATES, num_bytes=max(stays, own)))
-        parts.append(Part(name=f"{policy.name}: bucket", kind=Kind.GATHERED, num_bytes=engine.bucket))
-    elif training.fsdp2 and not training.lora_rank:
-        # Tensor by tensor, straight from the shards wherever they are.
-        parts.append(Part(name=f"{policy.name}: parameters", kind=Kind.STATES, num_bytes=stays))
-        parts += [bucket, Part(name=f"{policy.name}: largest tensor", kind=Kind.GATHERED, num_bytes=tensor)]
-    else:
-        # FSDP1 copies its shards for the state dict, and puts its root together for that; then sends from the copies.
-        root = shape.embedding + (0 if shape.tied else shape.head) + shape.layer
-        collecting = 2 * own + training.param_bytes * root + tensor
-        sending = own + stays + engine.bucket + tensor
-        parts.append(
-            Part(
-                name=f"{policy.name}: parameters and their copy",
-                kind=Kind.GATHERED,
-                num_bytes=max(collecting, sending),
-            )
-        )
-    return _phase(job, pool, "push", policy, [part for part in parts if part.num_bytes])
-
-
-def _held_out(job: Job, pool: Pool, policy: Policy) -> Phase:
-    """Held-out turns in transformers' own loop: a cache of whole sequences on every device."""
-    assert job.sft is not None
-    shape, training = policy.shape, policy.training
-    tokens = job.sft.turns * job.sft.turn_tokens
-    cache = tokens * 2 * shape.layers * shape.kv_width * training.compute_bytes
-    parts = [
-        *_work(job, pool, [policy], policy),
-        *_own(policy, pool),
-        Part(
-            name=f"{policy.name}: gathered layers",
-            kind=Kind.GATHERED,
-            num_bytes=_gathered(policy, backward=False),
-        ),
-        Part(
-            name=f"{policy.name}: activations of {tokens} tokens",
-            kind=Kind.ACTIVATIONS,
-            num_bytes=_activations(policy, tokens, backward=False),
-        ),
-        # A cache that grows is copied by each growth, layer by layer.
-        Part(
-            name=f"{policy.name}: cache of {job.sft.turns} turns of {job.sft.turn_tokens} tokens",
-            kind=Kind.ACTIVATIONS,
-            num_bytes=cache * (1 + 1 / shape.layers),
-        ),
-    ]
-    return _phase(job, pool, "held-out turns", policy, parts)
 
 
 # ------------------------------------------------------------------------------------------ main memory
 
 
 def host_memory(job: Job) -> list[Part]:
-    """Main memory of the fullest node: where off-loaded states wait, and what loading takes at its height."""
-    assumed = job.assumed
-    found: dict[str, list[Part]] = {}
-    for pool in job.pools:
-        policies = [policy for policy in job.policies if policy.pool == pool.name]
-        workers = pool.gpus_per_node * len(policies) * assumed.host_gib_per_worker * GIB
-        parts = [Part(name="processes", kind=Kind.OVERHEAD, num_bytes=workers + assumed.host_gib_per_job * GIB)]
-        for policy in policies:
-            parts += _off_loaded(policy, pool, assumed)
-        parts.append(Part(name="loading, or an export", kind=Kind.GATHERED, num_bytes=_loading(policies, pool)))
-        found[pool.name] = parts
-    return max(found.values(), key=lambda parts: sum(part.num_bytes for part in parts))
+    """Main memory of the fullest node: offloaded states, processes, and the peak while models are loaded."""
+    nodes = [_node_memory([policy for policy in job.policies if policy.pool == pool]) for pool in job.pools]
+    return max(nodes, key=lambda parts: sum(part.num_bytes for part in parts))
 
 
-def _off_loaded(policy: Policy, pool: Pool, assumed: Assumptions) -> list[Part]:
-    training, engine, node = policy.training, policy.engine, pool.gpus_per_node
-    sizes = {}
-    if training.param_offload or training.offload_policy:
-        sizes["parameters"] = _parameters(policy, pool)
-    if policy.learns and (training.optimizer_offload or training.offload_policy):
-        sizes["optimizer"] = _optimizer(policy, pool)
-    if training.ref_param_bytes:
-        sizes["reference"] = training.ref_param_bytes * policy.shape.params / num_shards(training, pool)
-    if engine and engine.sleeps and engine.adapter:
-        sizes["sleeping engine's weights"] = engine_weights(policy)
-    return [
-        Part(name=f"{policy.name}: {name}", kind=Kind.STATES, num_bytes=node * size * assumed.pinned)
-        for name, size in sizes.items()
-    ]
-
-
-def _loading(policies: Sequence[Policy], pool: Pool) -> float:
-    """Whole models in main memory: one of each group of shards loads them, and all do where weights are tied."""
-    most = 0.0
+def _node_memory(policies: Sequence[Policy]) -> list[Part]:
+    devices = policies[0].pool.gpus_per_node
+    processes = (devices * len(policies) * ASSUMED.host_gib_per_worker + ASSUMED.host_gib_per_job) * GIB
+    parts, loading = [Part(name="processes", kind=Kind.OVERHEAD, num_bytes=processes)], 0.0
     for policy in policies:
-        whole = policy.training.param_bytes * policy.shape.params
-        groups = max(1, pool.gpus_per_node // num_shards(policy.training, pool))
-        loaders = pool.gpus_per_node if policy.shape.tied else groups
-        most = max(most, loaders * whole, whole if policy.training.export else 0)
-    return most
+        training, engine = policy.training, policy.engine
+        sizes = {}
+        if training.param_offload or training.offload_policy:
+            sizes["parameters"] = policy.parameters
+        if policy.learns and (training.optimizer_offload or training.offload_policy):
+            sizes["optimizer"] = policy.optimizer
+        if training.ref_param_bytes:
+            sizes["reference"] = training.ref_param_bytes * policy.shape.params / policy.shards
+        if engine and engine.sleeps and engine.adapter:
+            sizes["sleeping engine's weights"] = engine_weights(policy)
+        parts += [_part(policy, name, Kind.STATES, devices * size * ASSUMED.pinned) for name, size in sizes.items()]
+        # One device of each group of shards loads the whole model; with tied weights, every device does.
+        loaders = devices if policy.shape.tied else max(1, devices // policy.shards)
+        loading = max(loading, loaders * training.param_bytes * policy.shape.params)
+    return [*parts, Part(name="loading, or an export", kind=Kind.GATHERED, num_bytes=loading)]

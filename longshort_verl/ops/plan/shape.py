@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""A model's shape, from its config alone: counted on torch's meta device, where nothing takes memory."""
+"""A model's shape, from its config.json alone: counted on torch's meta device, which allocates nothing."""
 
 from __future__ import annotations
 
@@ -10,47 +10,40 @@ from typing import Any
 
 
 class ShapeError(ValueError):
-    """A model's config cannot be read, or is of no causal language model."""
+    """A model's config cannot be read, or is not of a causal language model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelShape:
-    """What memory and time follow from. Numbers of parameters count a tied weight once."""
+    """What memory and time depend on. Parameter counts include a tied weight once."""
 
     name: str
-    """Where the config came from."""
+    """Path or hub name of the config."""
     params: int
-    """All parameters."""
     active: int
-    """Parameters that a token is multiplied by; less than all in a mixture of experts."""
+    """Parameters that a token is multiplied by; without the untied embedding and the experts that it skips."""
     embedding: int
-    """The input embedding."""
+    """Parameters of the input embedding."""
     head: int
-    """The output projection; the embedding again where they are tied."""
+    """Parameters of the output projection; equal to ``embedding`` where tied."""
     layer: int
-    """The largest layer."""
+    """Parameters of the largest layer."""
     largest: int
-    """The largest tensor."""
+    """Parameters of the largest tensor."""
     adapter_width: int
-    """Inputs and outputs of all linear maps in the layers, summed: times the rank, the parameters of a LoRA adapter."""
+    """Inputs and outputs of all linear maps in the layers, summed; times the rank, the size of a LoRA adapter."""
     layers: int
-    """Number of layers."""
     hidden: int
-    """Width between layers."""
     heads: int
-    """Attention heads."""
     kv_heads: int
-    """Attention heads of keys and values."""
     head_dim: int
-    """Width of a head."""
     intermediate: int
-    """Width within the feed-forward part; of all experts of a token together."""
+    """Width of the feed-forward part, summed over the experts of a token."""
     vocab: int
-    """Rows of the output projection."""
     max_positions: int
-    """The longest context that it was made for, in tokens."""
+    """Longest context that the model was made for, in tokens."""
     tied: bool
-    """Whether embedding and head are one tensor."""
+    """Embedding and output projection are one tensor."""
 
     @property
     def query_width(self) -> int:
@@ -64,7 +57,7 @@ class ModelShape:
 
 
 def read_shape(path: str, *, trust_remote_code: bool = False, override: Mapping[str, Any] | None = None) -> ModelShape:
-    """The shape of the model at a folder or of a hub's name. Only config.json is read.
+    """The shape of the model in a folder or of a hub name. Only config.json is read.
 
     Args:
         path: folder or hub name.
@@ -72,7 +65,7 @@ def read_shape(path: str, *, trust_remote_code: bool = False, override: Mapping[
         override: settings that replace the config's.
 
     Raises:
-        ShapeError: there is no readable config, or it is of no causal language model.
+        ShapeError: there is no readable config, or it is not of a causal language model.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -80,54 +73,39 @@ def read_shape(path: str, *, trust_remote_code: bool = False, override: Mapping[
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ShapeError(f"no config.json could be read for the model {path!r} ({reason})") from error
+        raise ShapeError(f"no config.json could be read for the model {path!r} ({_reason(error)})") from error
     for key, value in (override or {}).items():
         setattr(config, key, value)
     try:
-        # No kernel runs, so an attention that this machine lacks must not matter.
+        # No kernel runs, so an attention that this machine lacks does not matter.
         config._attn_implementation = "eager"
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     except (ValueError, ImportError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ShapeError(f"the config of {path!r} is of no causal language model ({reason})") from error
-    return _shape(path, model, config)
-
-
-def _shape(name: str, model: Any, config: Any) -> ModelShape:
-    import torch
-
-    text = config.get_text_config()
-    of_layer = set(model._no_split_modules or ())
-    layers = [module for module in model.modules() if type(module).__name__ in of_layer]
+        raise ShapeError(f"the config of {path!r} is of no causal language model ({_reason(error)})") from error
+    layers = [module for module in model.modules() if type(module).__name__ in set(model._no_split_modules or ())]
     if not layers:
-        raise ShapeError(f"the model of {name!r} names no layers (_no_split_modules), by which verl shards it")
-    # A tied weight appears once in parameters().
-    named = dict(model.named_parameters())
-    params = sum(weight.numel() for weight in named.values())
-    experts = sum(weight.numel() for key, weight in named.items() if ".experts." in key)
+        raise ShapeError(f"the model of {path!r} names no layers (_no_split_modules), by which verl shards it")
+    text = config.get_text_config()
+    weights = dict(model.named_parameters())  # a tied weight appears once
+    params = sum(weight.numel() for weight in weights.values())
+    experts = sum(weight.numel() for key, weight in weights.items() if ".experts." in key)
     num_experts = getattr(text, "num_experts", None) or getattr(text, "num_local_experts", None) or 1
     per_token = getattr(text, "num_experts_per_tok", None) or num_experts
     embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
-    tied = head is embedding
     intermediate = text.intermediate_size
     if num_experts > 1:
         intermediate = (getattr(text, "moe_intermediate_size", None) or intermediate) * per_token
+    linear = [module for layer in layers for module in layer.modules() if isinstance(module, torch.nn.Linear)]
     return ModelShape(
-        name=name,
+        name=path,
         params=params,
-        active=params - experts + experts * per_token // num_experts - (0 if tied else embedding.numel()),
+        active=params - experts + experts * per_token // num_experts - (0 if head is embedding else embedding.numel()),
         embedding=embedding.numel(),
         head=head.numel(),
         layer=max(sum(weight.numel() for weight in layer.parameters()) for layer in layers),
-        largest=max(weight.numel() for weight in named.values()),
-        adapter_width=sum(
-            module.in_features + module.out_features
-            for layer in layers
-            for module in layer.modules()
-            if isinstance(module, torch.nn.Linear)
-        ),
+        largest=max(weight.numel() for weight in weights.values()),
+        adapter_width=sum(module.in_features + module.out_features for module in linear),
         layers=len(layers),
         hidden=text.hidden_size,
         heads=text.num_attention_heads,
@@ -136,5 +114,9 @@ def _shape(name: str, model: Any, config: Any) -> ModelShape:
         intermediate=intermediate,
         vocab=head.shape[0],
         max_positions=text.max_position_embeddings,
-        tied=tied,
+        tied=head is embedding,
     )
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
