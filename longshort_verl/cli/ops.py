@@ -42,7 +42,7 @@ def plan(
     from longshort_verl.config.compose import compose_config
     from longshort_verl.ops.plan.hardware import find_gpu
     from longshort_verl.ops.plan.job import read_job
-    from longshort_verl.ops.plan.view import Plan, render_plan
+    from longshort_verl.ops.plan.view import Plan, print_plan
 
     try:
         models = {role: Path(folder) for role, folder in _pairs(model_config or [], "--model-config")}
@@ -53,7 +53,7 @@ def plan(
     except ValueError as error:
         typer.echo(f"longshort: {error}", err=True)
         raise typer.Exit(2) from error
-    Console().print(render_plan(planned, as_json=as_json), highlight=False, crop=False)
+    print_plan(planned, as_json=as_json)
     raise typer.Exit(0 if planned.fits else 1)
 
 
@@ -85,8 +85,8 @@ def doctor(
     """
     import os
 
+    from longshort_verl.ops.doctor.findings import Status, print_findings, verdict
     from longshort_verl.ops.doctor.job import JobConfig, examine, next_step
-    from longshort_verl.ops.doctor.findings import Status, render_findings, verdict
 
     try:
         job = JobConfig.of(config_dir, config_name, overrides or [])
@@ -94,6 +94,5 @@ def doctor(
         raise typer.BadParameter(str(error)) from error
     with Console(stderr=True).status("checking; most of the time is the import of verl"):
         findings = examine(job, os.environ)
-    text = render_findings(findings, next_step(job, findings), as_json=as_json)
-    Console().print(text, highlight=False, soft_wrap=True)
+    print_findings(findings, next_step(job, findings), as_json=as_json)
     raise typer.Exit(1 if verdict(findings) is Status.FAILURE else 0)

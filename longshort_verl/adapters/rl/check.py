@@ -93,6 +93,18 @@ def check_config(config: DictConfig, cluster: Mapping[str, float] | None = None)
     Raises:
         ConfigError: at the first thing that cannot work.
     """
+    settings = check_settings(config)
+    _check_platform(config, settings, {role: role_config(config, role) for role in Role})
+    _check_cluster(config, settings, cluster)
+    return settings
+
+
+def check_settings(config: DictConfig) -> LongShortConfig:
+    """Check everything that the config alone decides, whatever machine runs the job.
+
+    Raises:
+        ConfigError: at the first thing that cannot work.
+    """
     settings = long_short_settings(config)
     rollout = config.actor_rollout_ref.rollout
     for key, found, wanted in [
@@ -122,8 +134,6 @@ def check_config(config: DictConfig, cluster: Mapping[str, float] | None = None)
     _check_replicas(config, settings, policies)
     _check_lora(config, policies)
     _check_sizes(config, settings, policies)
-    _check_platform(config, settings, policies)
-    _check_cluster(config, settings, cluster)
     return settings
 
 

@@ -49,7 +49,7 @@ class Finding:
     def __str__(self) -> str:
         phase = self.phase
         return (
-            f"{phase.name} ({STAGES[phase.name.split()[0]]}): no room for {phase.first_missing.name}; needs "
+            f'{phase.name} ({STAGES[phase.name.split()[0]]}): no room for part "{phase.first_missing.name}"; needs '
             f"{phase.total / GIB:.1f} GiB of {phase.limit / GIB:.1f} GiB ({phase.limit_name}), "
             f"{phase.missing / GIB:.1f} GiB too much"
         )
@@ -118,19 +118,18 @@ def _options(job: Job, misfit: Phase) -> Iterator[list[_Option]]:
     stage = misfit.name.split()[0]
     if stage == "cache":
         (policy,) = acting
-        row, share = policy.training.row_tokens, round(policy.served.utilization * 100)
+        row, share = policy.served.row_tokens, round(policy.served.utilization * 100)
         others = sum(round(other.served.utilization * 100) for other in policies if other is not policy)
         yield [(_set(policy, "max_model_len", row),)] if policy.served.max_model_len > row else []
         yield [_shares(job, {policy.name: percent}) for percent in range(share + 1, 96 - others)]
         yield _wider_engine(policy)
     else:
         for name in ("optimizer_offload", "param_offload"):
-            resident = [p for p in policies if not (getattr(p.training, name) or p.training.offload_policy)]
-            yield [(_set(policy, name, True),) for policy in resident]
+            yield [(_set(policy, name, True),) for policy in policies if not getattr(policy.training, name)]
         yield [(_set(policy, "sleeps", True),) for policy in policies if policy.engine and not policy.engine.sleeps]
         for policy in acting:
-            yield from _smaller_work(job, policy, misfit, stage)
-        if stage in ("rollout", "start", "push"):
+            yield from _smaller_work(policy, misfit, stage)
+        if stage in ("rollout", "push"):
             highest = max(round(policy.served.utilization * 100) for policy in policies)
             names = [policy.name for policy in policies]
             yield [_shares(job, dict.fromkeys(names, percent)) for percent in range(highest - 1, 4, -1)]
@@ -139,28 +138,20 @@ def _options(job: Job, misfit: Phase) -> Iterator[list[_Option]]:
     yield _more_devices(policies[0])
 
 
-def _smaller_work(job: Job, policy: Policy, misfit: Phase, stage: str) -> Iterator[list[_Option]]:
+def _smaller_work(policy: Policy, misfit: Phase, stage: str) -> Iterator[list[_Option]]:
     """What makes an actor's own work smaller."""
     training = policy.training
     if stage == "push":
         yield [(_set(policy, "bucket_mb", mb),) for mb in (1024, 512, 256) if policy.served.bucket_mb > mb]
     if stage == "update" and not training.checkpointing:
         yield [(_set(policy, "checkpointing", True),)]
-    computes = stage == "log-prob" or (stage == "update" and training.update_entropy)
-    if computes and training.entropy_tokens > 1e9 and "entropy_tokens" in policy.keys:
-        yield [(_set(policy, "entropy_tokens", 2048, shown=True),)]
     name = {"update": "max_update_tokens", "log-prob": "max_log_prob_tokens", "reference": "ref_tokens"}.get(stage, "")
     if name in policy.keys:
         least, most = training.least_tokens, getattr(training, name)
         steps = [tokens for tokens in range(0, most, _STEP_TOKENS) if tokens > least][::-1]
         yield [(_set(policy, name, tokens),) for tokens in [*steps, least] if least < most]
     if stage == "held-out":
-        turns, tokens = job.held_out
-        fewer = [number for number in (16, 8, 4, 2, 1) if number < turns]
-        yield [
-            (Change(key="cold_start.turns.batch_size", value=n, apply=lambda j, n=n: replace(j, held_out=(n, tokens))),)
-            for n in fewer
-        ]
+        yield [(_set(policy, "held_out_turns", n),) for n in (16, 8, 4, 2, 1) if n < training.held_out_turns]
     if misfit.of(Kind.LOGITS) and not training.fused_head:
         yield [(_set(policy, "fused_head", True),)]
 
@@ -169,8 +160,8 @@ def _wider_engine(policy: Policy) -> list[_Option]:
     """More devices for each layer of an engine, as vLLM can divide its heads."""
     shape, devices = policy.shape, policy.pool.gpus_per_node
     return [
-        (_set(policy, "tensor_parallel", size),)
-        for size in range(policy.served.tensor_parallel + 1, devices + 1)
+        (_set(policy, "devices", size),)
+        for size in range(policy.served.devices + 1, devices + 1)
         if devices % size == 0 and shape.heads % size == 0
         if shape.kv_heads % size == 0 or size % shape.kv_heads == 0
     ]
@@ -195,8 +186,8 @@ def _more_devices(policy: Policy) -> list[_Option]:
 # ------------------------------------------------------------------------------------------ changes
 
 
-def _set(policy: Policy, name: str, value: Any, *, shown: Any = None) -> Change:
-    """One field of a policy, and of those that inherit it; ``shown`` is the setting's value where it differs."""
+def _set(policy: Policy, name: str, value: Any) -> Change:
+    """One field of a policy, and of those that inherit it."""
 
     def changed(other: Policy) -> Policy:
         if other.name != policy.name and not (name in other.inherits and policy.name == "long"):
@@ -209,7 +200,7 @@ def _set(policy: Policy, name: str, value: Any, *, shown: Any = None) -> Change:
     def apply(job: Job) -> Job:
         return replace(job, policies=tuple(changed(other) for other in job.policies))
 
-    return Change(key=policy.keys[name], value=value if shown is None else shown, apply=apply)
+    return Change(key=policy.keys[name], value=value, apply=apply)
 
 
 def _shares(job: Job, percents: dict[str, int]) -> _Option:

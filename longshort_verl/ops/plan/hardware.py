@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 GIB = 1 << 30
 """Bytes."""
@@ -65,34 +66,26 @@ def find_gpu(name: str) -> Gpu:
     raise ValueError(f"{name!r} matches {len(matches)} GPUs; give one of {known}")
 
 
+def _assume(value: float, unit: str, meaning: str) -> Any:
+    return field(default=value, metadata={"unit": unit, "meaning": meaning})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Assumptions:
     """What no config states. Every estimate prints them."""
 
-    context_gib: float = 0.6
-    """Device memory of each process (CUDA context, cuBLAS, NCCL). An actor and an engine are one process each."""
-    fragmentation: float = 0.03
-    """Share of the device's memory lost to allocators."""
-    cuda_graphs_gib: float = 1.0
-    """Of an engine without rollout.enforce_eager, while it sleeps too."""
-    pinned: float = 1.4
-    """Main memory per offloaded byte: pinned allocations are rounded up to powers of two."""
-    host_gib_per_worker: float = 3.0
-    """Main memory of an actor's and an engine's process, per device and policy."""
-    host_gib_per_job: float = 16.0
-    """Main memory of Ray, trainer, agent loops and reward workers, on the first node."""
-    train_efficiency: float = 0.35
-    """Share of the GPU's arithmetic that an update reaches."""
-    forward_efficiency: float = 0.45
-    """The same for log-probabilities and prefill."""
-    decode_efficiency: float = 0.6
-    """Share of the memory bandwidth that decoding reaches."""
-    link_efficiency: float = 0.7
-    """Share of a link's bandwidth that transfers reach."""
-    network: float = 25.0
-    """Between nodes, per device, 10^9 bytes per second."""
-    decode_overhead_s: float = 0.005
-    """Per decoding step: scheduling, sampling, launches."""
+    context_gib: float = _assume(0.6, "GiB", "device memory of each actor's and engine's process")
+    fragmentation: float = _assume(0.03, "%", "device memory lost to allocators")
+    cuda_graphs_gib: float = _assume(1.0, "GiB", "CUDA graphs of an engine, awake or asleep")
+    pinned: float = _assume(1.4, "bytes", "main memory per offloaded byte (pinned)")
+    host_gib_per_worker: float = _assume(3.0, "GiB", "main memory of processes, per device and policy")
+    host_gib_per_job: float = _assume(16.0, "GiB", "main memory of Ray, trainer and workers")
+    train_efficiency: float = _assume(0.35, "%", "peak arithmetic reached in updates")
+    forward_efficiency: float = _assume(0.45, "%", "peak arithmetic reached in forward passes, prefill")
+    decode_efficiency: float = _assume(0.6, "%", "peak memory bandwidth reached in decoding")
+    link_efficiency: float = _assume(0.7, "%", "peak bandwidth reached on links")
+    network: float = _assume(25.0, "GB/s", "bandwidth between nodes, per device")
+    decode_overhead_s: float = _assume(0.005, "s", "fixed time of a decoding step")
 
 
 ASSUMED = Assumptions()

@@ -17,7 +17,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from longshort_verl.adapters.rl.check import check_settings, has_lora, role_config
-from longshort_verl.config.schema import SECTION, ConfigError, LongShortConfig, Placement, Policies
+from longshort_verl.adapters.rl.settings import SECTION, LongShortConfig, Placement, Policies
+from longshort_verl.config.compose import ConfigError
 from longshort_verl.ops.plan.hardware import Gpu
 from longshort_verl.ops.plan.shape import ModelShape, ShapeError, read_shape
 from longshort_verl.types import Role
@@ -28,7 +29,6 @@ _RL_KEYS = {
     "param_offload": "actor.fsdp_config.param_offload",
     "optimizer_offload": "actor.fsdp_config.optimizer_offload",
     "checkpointing": "model.enable_gradient_checkpointing",
-    "entropy_tokens": "actor.fsdp_config.entropy_from_logits_with_chunking",
     "fused_head": "model.use_fused_kernels",
     "max_update_tokens": "actor.ppo_max_token_len_per_gpu",
     "max_log_prob_tokens": "rollout.log_prob_max_token_len_per_gpu",
@@ -36,7 +36,7 @@ _RL_KEYS = {
     "sleeps": "rollout.free_cache_engine",
     "max_model_len": "rollout.max_model_len",
     "utilization": "rollout.gpu_memory_utilization",
-    "tensor_parallel": "rollout.tensor_model_parallel_size",
+    "devices": "rollout.tensor_model_parallel_size",
     "bucket_mb": "rollout.checkpoint_engine.update_weights_bucket_megabytes",
 }
 """Field that a cure may change → its key below ``actor_rollout_ref`` or ``long_short.short``."""
@@ -46,6 +46,7 @@ _SFT_KEYS = {
     "checkpointing": "model.enable_gradient_checkpointing",
     "fused_head": "model.use_fused_kernels",
     "max_update_tokens": "data.max_token_len_per_gpu",
+    "held_out_turns": "cold_start.turns.batch_size",
 }
 
 
@@ -68,7 +69,7 @@ class Pool:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How a policy is trained: settings of verl's FSDP2 engine. Limits in tokens are per device."""
+    """How a policy is trained: settings of verl's FSDP2 engine. Limits in tokens are of a micro-batch on a device."""
 
     fsdp_size: int
     """Devices that share one copy; -1 for all."""
@@ -80,40 +81,30 @@ class Training:
     """Of a gradient while it is summed over devices."""
     param_offload: bool
     optimizer_offload: bool
-    offload_policy: bool
-    """FSDP2 keeps parameters and optimizer in main memory and updates them there."""
     checkpointing: bool
     """The backward pass recomputes activations."""
-    max_update_tokens: int
-    """Limit of a micro-batch in an update."""
-    max_log_prob_tokens: int
-    """The same for log-probabilities."""
-    ref_tokens: int
-    """The same for the reference model."""
-    row_tokens: int
-    """Longest row."""
-    least_tokens: int
-    """Smallest value that verl accepts for these limits: a whole context."""
-    update_rows: int
-    """Rows of one optimizer step, over all devices."""
-    log_prob_rows: int
-    """Rows of a step, over all devices."""
-    sequence_parallel: int
-    """Devices that share a sequence (Ulysses)."""
     fused_head: bool
     """Logits of the whole vocabulary are never stored (use_fused_kernels)."""
     entropy_tokens: float
     """Tokens whose entropy is computed at once in float32: 0 where compiled, a chunk, or infinity for all."""
-    update_entropy: bool
-    """Updates compute the entropy; log-probabilities of the actor always do."""
-    scaled_logits: bool
-    """The sampling temperature makes another copy of the logits."""
-    whole_gradients: bool
-    """Gradients are summed over devices only at the last micro-batch (use_no_sync_for_gradient_accumulation)."""
     lora_rank: int
     """0 where all parameters are trained."""
-    ref_param_bytes: int
+    max_update_tokens: int
+    least_tokens: int
+    """Smallest limit that verl accepts: a whole context."""
+    max_log_prob_tokens: int = 0
+    ref_tokens: int = 0
+    """Limit of the reference model."""
+    ref_param_bytes: int = 0
     """Of a stored parameter of the reference model; 0 without one."""
+    update_entropy: bool = False
+    """Updates compute the entropy; log-probabilities of the actor always do."""
+    scaled_logits: bool = False
+    """The sampling temperature makes another copy of the logits."""
+    held_out_turns: int = 0
+    """Turns that fine-tuning generates at once on a device."""
+    held_out_tokens: int = 0
+    """Most tokens of such a turn with its prompt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,9 +113,8 @@ class Engine:
 
     utilization: float
     """Share of the device's memory for weights, cache and buffers (gpu_memory_utilization)."""
-    tensor_parallel: int
-    stages: int
-    """Pipeline stages."""
+    devices: int
+    """Devices that share each layer (tensor_model_parallel_size)."""
     weight_bytes: int
     sleeps: bool
     """It frees its memory while the actors work (free_cache_engine)."""
@@ -133,15 +123,12 @@ class Engine:
     max_num_seqs: int
     max_batched_tokens: int
     max_model_len: int
+    row_tokens: int
+    """Longest sequence that training needs."""
     bucket_mb: int
     """MiB of the buffer through which weights arrive."""
     adapter: bool
     """Only a LoRA adapter is pushed; base weights wait in main memory while the engine sleeps."""
-
-    @property
-    def devices(self) -> int:
-        """Devices that share one copy of the weights."""
-        return self.tensor_parallel * self.stages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,8 +224,6 @@ class Job:
     """In the trainer's order."""
     work: Work | None = None
     """None for supervised fine-tuning, whose number of rows is unknown."""
-    held_out: tuple[int, int] = (0, 0)
-    """Turns that fine-tuning generates at once on a device, and most tokens of such a turn with its prompt."""
     notes: tuple[str, ...] = ()
     """What the estimate leaves out."""
 
@@ -297,12 +282,11 @@ def _read_two_agents(config: DictConfig, gpu: Gpu, paths: Mapping[str, Path], me
         policy = _policy(
             config,
             role_config(config, role),
+            paths,
             name=Policies.SHARED.value if shared else role.value,
             pool=pool,
             key=_LONG if role is Role.LONG else _SHORT,
-            rows=config.data.train_batch_size * config.actor_rollout_ref.rollout.n * (2 if shared else 1),
             learns=shared or role in settings.trained,
-            paths=paths,
             inherits=_inherited(config[SECTION].short) if role is Role.SHORT else (),
         )
         policies.append(policy)
@@ -328,13 +312,13 @@ def _dialogues(config: DictConfig, settings: LongShortConfig, means: Mapping[str
     forced = settings.importance.group_share * settings.importance.max_dialogue_tokens
     extra = {Role.LONG: 0.0, Role.SHORT: forced if settings.reward.importance else 0.0}
     loads = {
-        role.value: Load(
-            generated=written[role] + extra[role], prefill=prompt + written[peer], context=context, rows=1
-        )
+        role.value: Load(generated=written[role] + extra[role], prefill=prompt + written[peer], context=context, rows=1)
         for role, peer in ((Role.LONG, Role.SHORT), (Role.SHORT, Role.LONG))
     }
     learning = dict.fromkeys([settings.learning(1), settings.learning(1 + settings.alternate.switch_every)])
-    titles = {roles: "both roles learn" if len(roles) > 1 else f"the {min(roles).value} role learns" for roles in learning}
+    titles = {
+        roles: "both roles learn" if len(roles) > 1 else f"the {min(roles).value} role learns" for roles in learning
+    }
     steps = [(titles[roles], frozenset(role.value for role in roles)) for roles in learning]
     if shared:
         name, both = Policies.SHARED.value, loads.values()
@@ -352,49 +336,42 @@ def _dialogues(config: DictConfig, settings: LongShortConfig, means: Mapping[str
 def _read_one_model(config: DictConfig, gpu: Gpu, paths: Mapping[str, Path], means: Mapping[str, float]) -> Job:
     section, data, name = config.actor_rollout_ref, config.data, "model"
     pool = _pool("devices", config.trainer, "trainer")
-    dialogues = data.train_batch_size * section.rollout.n
-    policy = _policy(config, section, name=name, pool=pool, key=_LONG, rows=dialogues, learns=True, paths=paths)
+    policy = _policy(config, section, paths, name=name, pool=pool, key=_LONG)
     written = means.get(name, float(data.max_response_length))
     prompt = means.get("prompt", float(data.max_prompt_length))
     load = Load(generated=written, prefill=prompt, context=prompt + written, rows=1)
     steps = [("the model learns", frozenset({name}))]
+    dialogues = data.train_batch_size * section.rollout.n
     work = Work(dialogues=dialogues, loads={name: load}, steps=steps, bound=name not in means)
     return Job(gpu=gpu, policies=(policy,), work=work, notes=tuple(_notes(section, name)))
 
 
 def _read_sft(config: DictConfig, gpu: Gpu, paths: Mapping[str, Path]) -> Job:
-    data, engine, model, turns = config.data, config.engine, config.model, config.get("cold_start")
-    name = turns.role if turns is not None else "model"
+    data, engine, cold_start = config.data, config.engine, config.get("cold_start")
+    name = cold_start.role if cold_start is not None else "model"
     pool = _pool("devices", config.trainer, "trainer")
-    if not model.path and name not in paths:
+    if not config.model.path and name not in paths:
         raise ConfigError("model.path is null; set it to the model to train")
     dynamic, parallel = data.use_dynamic_bsz, engine.get("ulysses_sequence_parallel_size", 1)
     tokens = data.max_token_len_per_gpu if dynamic else data.micro_batch_size_per_gpu * data.max_length
+    held_out = {}
+    if cold_start is not None and cold_start.turns.max_turns:
+        turns = cold_start.turns
+        held_out["held_out_turns"] = min(turns.batch_size, -(-turns.max_turns // pool.size))
+        held_out["held_out_tokens"] = data.max_length + turns.max_tokens
     training = Training(
-        **_fsdp("engine", engine, model, engine.strategy),
+        **_fsdp("engine", engine, config.model, engine.strategy),
         max_update_tokens=tokens,
-        max_log_prob_tokens=tokens,
-        ref_tokens=0,
-        row_tokens=data.max_length,
         least_tokens=-(-data.max_length // parallel),
-        update_rows=data.train_batch_size,
-        log_prob_rows=data.train_batch_size,
-        sequence_parallel=parallel,
-        update_entropy=False,
-        scaled_logits=False,
-        ref_param_bytes=0,
+        **held_out,
     )
     keys = {what: key for what, key in _SFT_KEYS.items() if dynamic or what != "max_update_tokens"}
     shape = _shape(config, name, "model.path", paths)
     policy = Policy(name=name, pool=pool, shape=shape, training=training, engine=None, learns=True, keys=keys)
-    held_out = (0, 0)
-    if turns is not None and turns.turns.max_turns:
-        at_once = min(turns.turns.batch_size, -(-turns.turns.max_turns // pool.size))
-        held_out = (at_once, data.max_length + turns.turns.max_tokens)
     notes = _notes(config, name)
     if dynamic and tokens * parallel < data.max_length:
         notes.append(f"data.max_token_len_per_gpu allows {tokens * parallel} tokens: a longer row ends the run")
-    return Job(gpu=gpu, policies=(policy,), held_out=held_out, notes=tuple(notes))
+    return Job(gpu=gpu, policies=(policy,), notes=tuple(notes))
 
 
 # ------------------------------------------------------------------------------------------ parts of a config
@@ -445,13 +422,11 @@ def _fsdp(key: str, engine: DictConfig, model: DictConfig, strategy: str) -> dic
         "param_bytes": _num_bytes(f"{key}.model_dtype", engine.model_dtype or "fp32"),
         "compute_bytes": _num_bytes(f"{key}.mixed_precision.param_dtype", mixed.get("param_dtype", "bf16")),
         "reduce_bytes": _num_bytes(f"{key}.mixed_precision.reduce_dtype", mixed.get("reduce_dtype", "fp32")),
-        "param_offload": engine.param_offload,
-        "optimizer_offload": engine.optimizer_offload,
-        "offload_policy": engine.offload_policy,
+        "param_offload": engine.param_offload or engine.offload_policy,
+        "optimizer_offload": engine.optimizer_offload or engine.offload_policy,
         "checkpointing": model.enable_gradient_checkpointing,
         "fused_head": model.use_fused_kernels,
         "entropy_tokens": entropy,
-        "whole_gradients": engine.use_no_sync_for_gradient_accumulation,
         "lora_rank": lora.get("rank", 0) or model.get("lora_rank", 0) or 0,
     }
 
@@ -459,62 +434,48 @@ def _fsdp(key: str, engine: DictConfig, model: DictConfig, strategy: str) -> dic
 def _policy(
     config: DictConfig,
     section: DictConfig,
+    paths: Mapping[str, Path],
     *,
     name: str,
     pool: Pool,
     key: str,
-    rows: int,
-    learns: bool,
-    paths: Mapping[str, Path],
+    learns: bool = True,
     inherits: Sequence[str] = (),
 ) -> Policy:
-    actor, rollout, ref = section.actor, section.rollout, section.ref
+    actor, rollout, ref, model = section.actor, section.rollout, section.ref, section.model
     row = rollout.prompt_length + rollout.response_length
-
-    def limit(tokens: int, micro: int | None, dynamic: bool) -> int:
-        return tokens if dynamic else (micro or 1) * row
-
-    reference = (actor.use_kl_loss or config.algorithm.use_kl_in_reward) and not has_lora(section)
+    limits = [(actor.ppo_max_token_len_per_gpu, actor.get("ppo_micro_batch_size_per_gpu"), actor.use_dynamic_bsz)]
+    for part in (rollout, ref):
+        rows = part.log_prob_micro_batch_size_per_gpu
+        limits.append((part.log_prob_max_token_len_per_gpu, rows, part.log_prob_use_dynamic_bsz))
+    update, log_prob, reference = (tokens if dynamic else (rows or 1) * row for tokens, rows, dynamic in limits)
+    has_reference = (actor.use_kl_loss or config.algorithm.use_kl_in_reward) and not has_lora(section)
     ref_dtype = ref.fsdp_config.model_dtype or "bf16"
     training = Training(
-        **_fsdp(f"{key}.actor.fsdp_config", actor.fsdp_config, section.model, actor.strategy),
-        max_update_tokens=limit(
-            actor.ppo_max_token_len_per_gpu, actor.get("ppo_micro_batch_size_per_gpu"), actor.use_dynamic_bsz
-        ),
-        max_log_prob_tokens=limit(
-            rollout.log_prob_max_token_len_per_gpu,
-            rollout.log_prob_micro_batch_size_per_gpu,
-            rollout.log_prob_use_dynamic_bsz,
-        ),
-        ref_tokens=limit(
-            ref.log_prob_max_token_len_per_gpu, ref.log_prob_micro_batch_size_per_gpu, ref.log_prob_use_dynamic_bsz
-        ),
-        row_tokens=row,
+        **_fsdp(f"{key}.actor.fsdp_config", actor.fsdp_config, model, actor.strategy),
+        max_update_tokens=update,
+        max_log_prob_tokens=log_prob,
+        ref_tokens=reference,
         least_tokens=max(row, rollout.max_model_len or 0),
-        update_rows=max(1, rows * actor.ppo_mini_batch_size // config.data.train_batch_size),
-        log_prob_rows=rows,
-        sequence_parallel=max(
-            actor.get("ulysses_sequence_parallel_size", 1) or 1, actor.fsdp_config.ulysses_sequence_parallel_size
-        ),
         update_entropy=bool(actor.calculate_entropy or actor.entropy_coeff != 0),
         scaled_logits=rollout.temperature != 1.0,
-        ref_param_bytes=_num_bytes(f"{key}.ref.fsdp_config.model_dtype", ref_dtype) if reference else 0,
+        ref_param_bytes=_num_bytes(f"{key}.ref.fsdp_config.model_dtype", ref_dtype) if has_reference else 0,
     )
     shape = _shape(section, name, f"{key}.model.path", paths)
     engine = Engine(
         utilization=float(rollout.gpu_memory_utilization),
-        tensor_parallel=rollout.tensor_model_parallel_size,
-        stages=rollout.pipeline_model_parallel_size,
+        devices=rollout.tensor_model_parallel_size * rollout.pipeline_model_parallel_size,
         weight_bytes=_num_bytes(f"{key}.rollout.dtype", rollout.dtype),
         sleeps=bool(rollout.free_cache_engine),
         eager=bool(rollout.enforce_eager),
         max_num_seqs=rollout.max_num_seqs,
         max_batched_tokens=rollout.max_num_batched_tokens,
         max_model_len=rollout.max_model_len or shape.max_positions,
+        row_tokens=row,
         bucket_mb=rollout.checkpoint_engine.update_weights_bucket_megabytes,
-        adapter=has_lora(section) and not (section.model.get("lora") or {}).get("merge", False),
+        adapter=has_lora(section) and not (model.get("lora") or {}).get("merge", False),
     )
-    fixed = () if actor.use_dynamic_bsz else ("max_update_tokens", "max_log_prob_tokens", "ref_tokens")
+    keys = {what: f"{key}.{below}" for what, below in _RL_KEYS.items() if actor.use_dynamic_bsz or "tokens" not in what}
     return Policy(
         name=name,
         pool=pool,
@@ -522,22 +483,21 @@ def _policy(
         training=training,
         engine=engine,
         learns=learns,
-        keys={what: f"{key}.{below}" for what, below in _RL_KEYS.items() if what not in fixed},
+        keys=keys,
         inherits=frozenset(inherits),
     )
 
 
 def _notes(section: DictConfig, name: str) -> list[str]:
     """What a policy's config has that the estimate leaves out."""
-    model, rollout, actor = section.model, section.get("rollout"), section.get("actor")
-    strategy = actor.strategy if actor is not None else section.engine.strategy
+    model = section.model
+    fsdp = section.actor.fsdp_config if "actor" in section else section.engine
     left_out = {
-        "use_remove_padding=false: padding is not counted": not model.use_remove_padding,
-        "strategy=fsdp: counted as fsdp2": strategy == "fsdp",
-        "activation offloading: activations are counted on the device": model.enable_activation_offload,
-        "target_modules: the adapter is counted on all linear maps": model.get("lora_rank", 0)
-        and model.target_modules != "all-linear",
-        "quantization: weights are counted unquantized": rollout is not None and rollout.quantization is not None,
-        "optimizer: counted as AdamW": actor is not None and actor.optim.optimizer != "AdamW",
+        "padding is not counted (use_remove_padding=false)": not model.use_remove_padding,
+        "strategy fsdp is counted as fsdp2": (section.actor if "actor" in section else fsdp).strategy == "fsdp",
+        "activations are counted on the device (enable_activation_offload)": model.enable_activation_offload,
+        "offload_policy is counted as param_offload and optimizer_offload": fsdp.offload_policy,
+        "whole gradients are not counted (use_no_sync…)": fsdp.use_no_sync_for_gradient_accumulation,
+        "weights are counted unquantized": "rollout" in section and section.rollout.quantization is not None,
     }
     return [f"{name}: {note}" for note, applies in left_out.items() if applies]

@@ -10,7 +10,6 @@ device.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -22,8 +21,6 @@ from longshort_verl.ops.plan.shape import ModelShape
 FUSED_CHUNK = 512
 """Tokens at once in verl's fused head (``FusedLinearForPPO``)."""
 STAGES = {
-    "load": "the actor is loaded",
-    "start": "the engine starts",
     "cache": "the engine allocates its cache",
     "rollout": "engines generate, in training and validation",
     "log-prob": "the actor computes log-probabilities",
@@ -114,7 +111,7 @@ def engine_weights(policy: Policy) -> float:
 def engine_buffers(policy: Policy) -> float:
     """What vLLM needs beside weights and cache in its fullest forward pass, which it measures by a trial run."""
     engine, shape = policy.served, policy.shape
-    shared = (shape.query_width + 2 * shape.kv_width + 3 * shape.intermediate) / engine.tensor_parallel
+    shared = (shape.query_width + 2 * shape.kv_width + 3 * shape.intermediate) / engine.devices
     # The sampler's logits, their softmax and their sorted copy, in float32.
     logits = 3 * 4 * engine.max_num_seqs * shape.vocab
     return engine.max_batched_tokens * (4 * shape.hidden + shared) * engine.weight_bytes + logits
@@ -124,21 +121,14 @@ def kv_bytes_per_token(policy: Policy) -> float:
     """Keys and values of one token, on one device."""
     engine, shape = policy.served, policy.shape
     # With more devices than heads, each device still has a whole head.
-    heads = max(1.0, shape.kv_heads / engine.tensor_parallel)
-    return 2 * shape.layers / engine.stages * heads * shape.head_dim * engine.weight_bytes
+    heads = max(1.0, shape.kv_heads / engine.devices)
+    return 2 * shape.layers * heads * shape.head_dim * engine.weight_bytes
 
 
 def kv_bytes(policy: Policy, gpu: Gpu) -> float:
     """The engine's cache, on one device; negative where its share does not hold the weights."""
     share = policy.served.utilization * gpu.memory
     return share - engine_weights(policy) - engine_buffers(policy) - graph_bytes(policy)
-
-
-def micro_batch(policy: Policy, limit: int, rows: int) -> int:
-    """Tokens of the fullest micro-batch on a device."""
-    training = policy.training
-    rows_of_device = math.ceil(rows / max(1, policy.pool.size // training.sequence_parallel))
-    return min(limit, math.ceil(rows_of_device * training.row_tokens / training.sequence_parallel))
 
 
 def layer_bytes(shape: ModelShape, num_bytes: int) -> float:
@@ -187,7 +177,6 @@ def _gathered(policy: Policy, *, backward: bool) -> float:
     if backward:
         learnt = policy.trainable / shape.layers if training.lora_rank else max(unit, shape.layer)
         total += (training.compute_bytes + training.reduce_bytes) * learnt
-        total += training.reduce_bytes * policy.trainable if training.whole_gradients else 0
     return total
 
 
@@ -216,14 +205,12 @@ def _awake(gpu: Gpu, policies: Iterable[Policy]) -> list[Part]:
     return [_part(policy, "engine", Kind.ENGINES, policy.served.utilization * gpu.memory) for policy in policies]
 
 
-def _resting(policy: Policy, *, params: bool = True, optimizer: bool = True) -> list[Part]:
+def _resting(policy: Policy, *, params: bool = True) -> list[Part]:
     """What a policy's actor keeps on the device while it is idle."""
     training, parts = policy.training, []
-    if training.offload_policy:
-        return []
     if params and not training.param_offload:
         parts.append(_part(policy, "parameters", Kind.STATES, policy.parameters))
-    if optimizer and policy.learns and not training.optimizer_offload:
+    if policy.learns and not training.optimizer_offload:
         parts.append(_part(policy, "optimizer", Kind.STATES, policy.optimizer))
     return parts
 
@@ -235,7 +222,7 @@ def _around(gpu: Gpu, policies: Sequence[Policy], acting: Policy, *, loaded: boo
     for policy in policies:
         parts += _resting(policy, params=policy is not acting)
     parts += _awake(gpu, (policy for policy in policies if policy.engine and policy not in asleep))
-    if loaded and not acting.training.offload_policy:
+    if loaded:
         parts.append(_part(acting, "parameters", Kind.STATES, acting.parameters))
     return parts
 
@@ -269,10 +256,8 @@ def _pool_phases(job: Job, policies: Sequence[Policy]) -> list[Phase]:
         whose = policy.name if policy else None
         found.append(Phase(name=name, pool=pool, policy=whose, parts=tuple(parts), limit=gpu.memory))
 
-    for i, policy in enumerate(policies):
-        add("load", policy, _load(gpu, policies, i))
+    for policy in policies:
         if served:
-            add("start", policy, _start(gpu, policies, i))
             add("cache", policy, _cache(policy))
             share = policy.served.utilization
             limit_name = f"the engine's share, {policy.keys['utilization']}={share:g}"
@@ -290,35 +275,9 @@ def _pool_phases(job: Job, policies: Sequence[Policy]) -> list[Phase]:
     if served:
         for i, policy in enumerate(policies):
             add("push", policy, _push(gpu, policies, i))
-    if job.held_out[0]:
-        add("held-out turns", policies[0], _held_out(job, policies[0]))
+    if policies[0].training.held_out_turns:
+        add("held-out turns", policies[0], _held_out(gpu, policies[0]))
     return found
-
-
-def _before(gpu: Gpu, policies: Sequence[Policy], number: int) -> list[Part]:
-    """What is on the device when a policy is set up: the policies before it, their engines asleep if they can sleep."""
-    before = policies[:number]
-    asleep = _sleepers(before)
-    awake = [policy for policy in before if policy.engine and policy not in asleep]
-    # Optimizer states are allocated at the first update.
-    resting = [part for policy in before for part in _resting(policy, optimizer=False)]
-    return [*_overhead(gpu, policies[: number + 1], asleep), *_awake(gpu, awake), *resting]
-
-
-def _load(gpu: Gpu, policies: Sequence[Policy], number: int) -> list[Part]:
-    policy = policies[number]
-    tensor = policy.training.param_bytes * policy.shape.largest
-    return [
-        *_before(gpu, policies, number),
-        _part(policy, "parameters", Kind.STATES, policy.parameters),
-        _part(policy, "largest tensor", Kind.GATHERED, tensor),
-    ]
-
-
-def _start(gpu: Gpu, policies: Sequence[Policy], number: int) -> list[Part]:
-    """vLLM refuses to start where its share of the memory is not free."""
-    policy = policies[number]
-    return [*_before(gpu, policies, number), *_resting(policy, optimizer=False), *_awake(gpu, [policy])]
 
 
 def _cache(policy: Policy) -> list[Part]:
@@ -333,31 +292,26 @@ def _cache(policy: Policy) -> list[Part]:
 
 
 def _log_prob(gpu: Gpu, policies: Sequence[Policy], policy: Policy) -> list[Part]:
-    tokens = micro_batch(policy, policy.training.max_log_prob_tokens, policy.training.log_prob_rows)
-    return [*_around(gpu, policies, policy), *_passes(policy, tokens, backward=False, entropy=True)]
+    passes = _passes(policy, policy.training.max_log_prob_tokens, backward=False, entropy=True)
+    return [*_around(gpu, policies, policy), *passes]
 
 
 def _reference(gpu: Gpu, policies: Sequence[Policy], policy: Policy) -> list[Part]:
     """The reference's own parameters stay in main memory, whatever the settings are (verl forces it)."""
-    training = policy.training
-    tokens = micro_batch(policy, training.ref_tokens, training.log_prob_rows)
-    around = _around(gpu, policies, policy, loaded=not training.param_offload)
-    return [*around, *_passes(policy, tokens, backward=False, entropy=False)]
+    passes = _passes(policy, policy.training.ref_tokens, backward=False, entropy=False)
+    return [*_around(gpu, policies, policy, loaded=not policy.training.param_offload), *passes]
 
 
 def _update(gpu: Gpu, policies: Sequence[Policy], policy: Policy) -> list[Part]:
     training = policy.training
-    tokens = micro_batch(policy, training.max_update_tokens, training.update_rows)
-    states = []
-    backward = _passes(policy, tokens, backward=True, entropy=training.update_entropy)
-    if not training.offload_policy:
-        states.append(_part(policy, "gradients", Kind.STATES, policy.gradients))
-        if training.optimizer_offload:
-            states.append(_part(policy, "optimizer", Kind.STATES, policy.optimizer))
-        # Adam takes the square root of all second moments at once, after activations are freed.
-        if policy.gradients > sum(part.num_bytes for part in backward):
-            backward = [_part(policy, "Adam's square roots", Kind.GATHERED, policy.gradients)]
-    return [*_around(gpu, policies, policy), *states, *backward]
+    parts = [*_around(gpu, policies, policy), _part(policy, "gradients", Kind.STATES, policy.gradients)]
+    if training.optimizer_offload:
+        parts.append(_part(policy, "optimizer", Kind.STATES, policy.optimizer))
+    backward = _passes(policy, training.max_update_tokens, backward=True, entropy=training.update_entropy)
+    # Adam takes the square root of all second moments at once, after activations are freed.
+    if policy.gradients > sum(part.num_bytes for part in backward):
+        backward = [_part(policy, "Adam's square roots", Kind.GATHERED, policy.gradients)]
+    return [*parts, *backward]
 
 
 def _push(gpu: Gpu, policies: Sequence[Policy], number: int) -> list[Part]:
@@ -371,7 +325,7 @@ def _push(gpu: Gpu, policies: Sequence[Policy], number: int) -> list[Part]:
     if engine.sleeps:
         parts.append(_part(policy, "engine's weights", Kind.ENGINES, engine_weights(policy) + graph_bytes(policy)))
     # Shards are sent from where they are; an adapter is collected from parameters on the device.
-    if training.lora_rank or not (training.param_offload or training.offload_policy):
+    if training.lora_rank or not training.param_offload:
         parts.append(_part(policy, "parameters", Kind.STATES, policy.parameters))
     parts.append(_part(policy, "bucket", Kind.GATHERED, engine.bucket_mb << 20))
     if not engine.adapter:
@@ -379,16 +333,16 @@ def _push(gpu: Gpu, policies: Sequence[Policy], number: int) -> list[Part]:
     return parts
 
 
-def _held_out(job: Job, policy: Policy) -> list[Part]:
+def _held_out(gpu: Gpu, policy: Policy) -> list[Part]:
     """Held-out turns in transformers' own loop, with a cache of whole sequences on every device."""
-    turns, turn_tokens = job.held_out
+    turns, turn_tokens = policy.training.held_out_turns, policy.training.held_out_tokens
     shape, tokens = policy.shape, turns * turn_tokens
     activations = _activations(policy, tokens, backward=False)
     cache = tokens * 2 * shape.layers * shape.kv_width * policy.training.compute_bytes
     # A growing cache is copied at each growth, layer by layer.
     cache *= 1 + 1 / shape.layers
     return [
-        *_around(job.gpu, [policy], policy),
+        *_around(gpu, [policy], policy),
         _part(policy, "gathered layers", Kind.GATHERED, _gathered(policy, backward=False)),
         _part(policy, f"activations of {tokens} tokens", Kind.ACTIVATIONS, activations),
         _part(policy, f"cache of {turns} turns of {turn_tokens} tokens", Kind.ACTIVATIONS, cache),
@@ -411,9 +365,9 @@ def _node_memory(policies: Sequence[Policy]) -> list[Part]:
     for policy in policies:
         training, engine = policy.training, policy.engine
         sizes = {}
-        if training.param_offload or training.offload_policy:
+        if training.param_offload:
             sizes["parameters"] = policy.parameters
-        if policy.learns and (training.optimizer_offload or training.offload_policy):
+        if policy.learns and training.optimizer_offload:
             sizes["optimizer"] = policy.optimizer
         if training.ref_param_bytes:
             sizes["reference"] = training.ref_param_bytes * policy.shape.params / policy.shards

@@ -114,8 +114,8 @@ def _training_s(gpu: Gpu, policy: Policy, work: Work, *, passes: int) -> float:
     gathers = training.compute_bytes * policy.shape.params * (1 if passes == 1 else 2)
     reduced = 0 if passes == 1 else training.reduce_bytes * policy.trainable
     traffic = math.ceil(tokens / limit) * (gathers + reduced) * (shards - 1) / shards / _link(gpu, policy)
-    moved = policy.parameters if training.param_offload or training.offload_policy else 0.0
-    if passes > 1 and (training.optimizer_offload or training.offload_policy):
+    moved = policy.parameters if training.param_offload else 0.0
+    if passes > 1 and training.optimizer_offload:
         moved += policy.optimizer
     host = 2 * moved / (gpu.host_link * 1e9 * ASSUMED.link_efficiency)
     # Communication overlaps with arithmetic.

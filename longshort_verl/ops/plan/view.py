@@ -4,19 +4,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from longshort_verl.ops.plan.cure import Finding, check_fit
 from longshort_verl.ops.plan.hardware import ASSUMED, GIB
-from longshort_verl.ops.plan.job import Job
+from longshort_verl.ops.plan.job import Job, Work
 from longshort_verl.ops.plan.memory import Kind, Part, Phase, host_memory, phases
 from longshort_verl.ops.plan.speed import Capacity, StepTime, capacity, step_times
 
@@ -72,7 +73,7 @@ def _total(parts: Iterable[Part]) -> float:
     return sum(part.num_bytes for part in parts)
 
 
-def as_json(plan: Plan) -> dict[str, Any]:
+def plan_json(plan: Plan) -> dict[str, Any]:
     """A plan as plain values; sizes in GiB, times in seconds."""
     finding, work = plan.finding, plan.job.work
     return {
@@ -122,12 +123,20 @@ def as_json(plan: Plan) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------ for a terminal
 
 
+def print_plan(plan: Plan, *, as_json: bool) -> None:
+    """Print JSON, or tables."""
+    if as_json:
+        Console().print(json.dumps(plan_json(plan), indent=2), markup=False, highlight=False, soft_wrap=True)
+    else:
+        Console().print(plan_view(plan), highlight=False, crop=False)
+
+
 def plan_view(plan: Plan) -> RenderableType:
     """Tables of a plan within 80 columns, and the verdict last."""
     tables = [_models(plan), *(_devices(plan, pool.name) for pool in plan.job.pools)]
     tables += [_engines(plan)] if plan.capacities else []
     tables.append(_host(plan))
-    tables += [_tokens(plan), _times(plan)] if plan.steps else []
+    tables += [_tokens(plan, plan.job.work), _times(plan)] if plan.job.work else []
     tables.append(_assumptions(plan))
     lines = [Text(f"note: {note}", style="yellow") for note in plan.job.notes]
     lines += [Text(ESTIMATE, style="dim"), *verdict(plan).split("\n")]
@@ -159,13 +168,20 @@ def verdict(plan: Plan) -> Text:
     return text
 
 
-def _table(title: str, *columns: str, left: int = 1) -> Table:
-    """A table whose first ``left`` columns are text and the others numbers."""
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, total: bool = False) -> Table:
+    """A table of a text column and numbers; with ``total``, the last row is set off."""
     table = Table(
         title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, min_width=64
     )
+    rows = [*rows]
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i < left else "right", no_wrap=i < left)
+        table.add_column(column, justify="right" if i else "left", no_wrap=not i)
+    for row in rows[:-1] if total else rows:
+        # A row may end with a style.
+        table.add_row(*row[: len(columns)], style=(*row, "")[len(columns)])
+    if total:
+        table.add_section()
+        table.add_row(*rows[-1][: len(columns)], style=(*rows[-1], "bold")[len(columns)])
     return table
 
 
@@ -174,97 +190,76 @@ def _gib(num_bytes: float) -> str:
 
 
 def _models(plan: Plan) -> Table:
-    table = _table("models", "policy", "model", "parameters", "trained", "devices", left=2)
+    rows = []
     for policy in plan.job.policies:
         name = policy.shape.name.rstrip("/")
-        name = name if len(name) <= 34 else f"…{name[-33:]}"
         trained = f"{policy.trainable / 1e9:.2f} B" if policy.learns else "–"
         devices = f"{policy.pool.nnodes} × {policy.pool.gpus_per_node}"
-        table.add_row(policy.name, name, f"{policy.shape.params / 1e9:.2f} B", trained, devices)
-    return table
+        name = name if len(name) <= 34 else f"…{name[-33:]}"
+        rows.append((policy.name, name, f"{policy.shape.params / 1e9:.2f} B", trained, devices))
+    return _table("models", ("policy", "model", "parameters", "trained", "devices"), rows)
 
 
 def _devices(plan: Plan, pool: str) -> Table:
     title = f"GiB on one {plan.job.gpu.name}, by phase"
     title += f", devices of {pool}" if len(plan.job.pools) > 1 else ""
-    table = _table(title, "phase", "reserve", "engines", "states", "layers", "activ.", "logits", "total", "of")
+    columns = ("phase", "reserve", "engines", "states", "layers", "activ.", "logits", "total", "of")
+    rows = []
     for phase in plan.phases:
         if phase.pool == pool:
             sizes = [*(phase.of(kind) for kind in Kind), phase.total, phase.limit]
-            table.add_row(phase.name, *map(_gib, sizes), style="bold red" if phase.missing else "")
-    return table
+            rows.append((phase.name, *map(_gib, sizes), "bold red" if phase.missing else ""))
+    return _table(title, columns, rows)
 
 
 def _engines(plan: Plan) -> Table:
     length = "full" if plan.job.work and plan.job.work.bound else "the expected"
-    title = f"engines: dialogues of {length} length, per replica"
-    table = _table(title, "policy", "replicas", "cache GiB", "needed", "cache holds", "at once")
+    rows = []
     for policy in plan.job.policies:
         held = plan.capacities[policy.name]
         style = "yellow" if held.fit < min(held.asked, policy.served.max_num_seqs) else ""
-        row = (str(held.replicas), f"{held.cache / GIB:.1f}", f"{held.asked:.0f}", str(held.fit), str(held.at_once))
-        table.add_row(policy.name, *row, style=style)
-    return table
+        numbers = (str(held.replicas), f"{held.cache / GIB:.1f}", f"{held.asked:.0f}", str(held.fit), str(held.at_once))
+        rows.append((policy.name, *numbers, style))
+    columns = ("policy", "replicas", "cache GiB", "needed", "cache holds", "at once")
+    return _table(f"engines: dialogues of {length} length, per replica", columns, rows)
 
 
 def _host(plan: Plan) -> Table:
-    table = _table("GiB of main memory, fullest node", "part", "GiB")
-    for part in plan.host:
-        table.add_row(part.name, _gib(part.num_bytes))
-    table.add_section()
     limit = f" of {plan.host_gib:g}" if plan.host_gib is not None else ""
-    table.add_row("total", f"{_gib(_total(plan.host))}{limit}", style="bold red" if plan.host_missing else "")
-    return table
+    rows: list[Sequence[str]] = [(part.name, _gib(part.num_bytes)) for part in plan.host]
+    rows.append(("total", f"{_gib(_total(plan.host))}{limit}", "bold red" if plan.host_missing else "bold"))
+    return _table("GiB of main memory, fullest node", ("part", "GiB"), rows, total=True)
 
 
-def _tokens(plan: Plan) -> Table:
-    work = plan.job.work
-    assert work is not None
-    kind = "upper bound (--mean-tokens)" if work.bound else "as expected"
-    title = f"tokens of a step, {work.dialogues} dialogues, {kind}"
-    table = _table(title, "policy", "generates", "reads", "learns from")
+def _tokens(plan: Plan, work: Work) -> Table:
+    title = f"tokens of a step, {work.dialogues} dialogues, "
+    title += "upper bound (--mean-tokens)" if work.bound else "as expected"
+    rows = []
     for policy in plan.job.policies:
         load = work.loads[policy.name]
         numbers = (load.generated, load.prefill, load.rows * load.context if policy.learns else 0)
-        table.add_row(policy.name, *(f"{number * work.dialogues:,.0f}" for number in numbers))
-    return table
+        rows.append((policy.name, *(f"{number * work.dialogues:,.0f}" for number in numbers)))
+    return _table(title, ("policy", "generates", "reads", "learns from"), rows)
 
 
 def _times(plan: Plan) -> Table:
-    title = "seconds of a step, without validation and checkpoints"
-    table = _table(title, "stage", *(step.name for step in plan.steps))
     order = ("rollout", "log-prob", "reference", "update", "push")
     stages = dict.fromkeys(name for step in plan.steps for name, _ in step.stages)
+    rows = []
     for stage in sorted(stages, key=lambda name: order.index(name.split()[0])):
         seconds = [dict(step.stages).get(stage) for step in plan.steps]
-        table.add_row(stage, *("–" if value is None else f"{value:,.1f}" for value in seconds))
-    table.add_section()
-    table.add_row("total", *(f"{step.seconds:,.1f}" for step in plan.steps), style="bold")
-    return table
+        rows.append((stage, *("–" if value is None else f"{value:,.1f}" for value in seconds)))
+    rows.append(("total", *(f"{step.seconds:,.1f}" for step in plan.steps)))
+    columns = ("stage", *(step.name for step in plan.steps))
+    return _table("seconds of a step, without validation and checkpoints", columns, rows, total=True)
 
 
 def _assumptions(plan: Plan) -> Table:
-    gpu, assumed = plan.job.gpu, ASSUMED
-    rows: Sequence[tuple[str, str]] = [
-        (f"memory of one {gpu.name}, as CUDA reports it", f"{gpu.memory_gib:g} GiB"),
-        ("device memory of each actor's and engine's process", f"{assumed.context_gib:g} GiB"),
-        ("device memory lost to allocators", f"{assumed.fragmentation:.0%}"),
-        ("CUDA graphs of an engine, awake or asleep", f"{assumed.cuda_graphs_gib:g} GiB"),
-        ("main memory per offloaded byte (pinned)", f"{assumed.pinned:g} bytes"),
-        ("main memory per device and policy, and per job", f"{assumed.host_gib_per_worker:g}, {assumed.host_gib_per_job:g} GiB"),
-    ]  # fmt: skip
-    if plan.steps:
-        efficiencies = (assumed.train_efficiency, assumed.forward_efficiency, assumed.decode_efficiency)
-        rows = [
-            *rows,
-            ("bfloat16 arithmetic, memory bandwidth", f"{gpu.tflops:g} TFLOP/s, {gpu.bandwidth:g} GB/s"),
-            ("share reached: update, forward, decoding", ", ".join(f"{share:.0%}" for share in efficiencies)),
-            ("links: node, main memory, network", f"{gpu.link:g}, {gpu.host_link:g}, {assumed.network:g} GB/s"),
-            ("share of a link reached", f"{assumed.link_efficiency:.0%}"),
-            ("fixed time per decoding step", f"{assumed.decode_overhead_s * 1000:g} ms"),
-        ]
-    table = _table("assumptions", "", "")
-    table.show_header = False
-    for row in rows:
-        table.add_row(*row)
-    return table
+    gpu, rows = plan.job.gpu, []
+    for assumption in fields(ASSUMED):
+        value, unit = getattr(ASSUMED, assumption.name), assumption.metadata["unit"]
+        text = f"{value:.0%}" if unit == "%" else f"{value:g} {unit}"
+        rows.append((assumption.metadata["meaning"], text))
+    rows.append((f"{gpu.name}: bfloat16, memory bandwidth", f"{gpu.tflops:g} TFLOP/s, {gpu.bandwidth:g} GB/s"))
+    rows.append((f"{gpu.name}: links in a node, to main memory", f"{gpu.link:g}, {gpu.host_link:g} GB/s"))
+    return _table("assumptions", ("what", "value"), rows)
