@@ -11,10 +11,11 @@ import pytest
 from longshort_verl.adapters.rl.check import check_config
 from longshort_verl.chains.config import read_importance, read_traces_config
 from longshort_verl.cold_start.config import read_cold_start
+from longshort_verl.config.compose import compose_config
 from longshort_verl.evaluation.config import read_evaluate
 from longshort_verl.ops.plan.hardware import find_gpu
-from longshort_verl.ops.plan.verl_job import compose_config, read_plan
-from longshort_verl.ops.plan.view import verdict
+from longshort_verl.ops.plan.job import read_job
+from longshort_verl.ops.plan.view import Plan, verdict
 from longshort_verl.serving.config import read_serve
 from tests.support.model_configs import write_model_config
 
@@ -60,7 +61,7 @@ def planned(shapes, recipe: str, name: str, gpu: str, overrides=()):
         models = {"model": shapes[shape]}
     else:
         del models["model"]
-    return config, read_plan(config, find_gpu(gpu), model_configs=models, means={}, host_gib=host)
+    return config, Plan(read_job(config, find_gpu(gpu), model_configs=models), host)
 
 
 def fits(plan) -> None:

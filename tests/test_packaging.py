@@ -185,7 +185,7 @@ def test_the_workflows(root):
 
 @pytest.mark.process
 def test_verl_finds_the_installed_plugin_from_any_folder(installed, tmp_path):
-    command = [sys.executable, "-m", "longshort_verl.ops.doctor.verl_checks"]
+    command = [sys.executable, "-m", "longshort_verl.adapters.probe"]
     done = subprocess.run(
         command, cwd=tmp_path, env=installed_first(installed), capture_output=True, text=True, check=False
     )

@@ -198,17 +198,26 @@ def _check_replicas(config: DictConfig, settings: LongShortConfig, policies: Map
     """Refuse engines that do not fit onto their policy's devices: verl would start none, or too few."""
     for role, policy in policies.items():
         split = role is Role.SHORT and settings.placement is Placement.SPLIT
-        pool, rollout = settings.short_pool if split else config.trainer, policy.rollout
+        pool, where = (settings.short_pool, f"{SECTION}.short_pool") if split else (config.trainer, "trainer")
+        check_pool(pool, where)
+        rollout = policy.rollout
         parts = ("tensor_model_parallel_size", "data_parallel_size", "pipeline_model_parallel_size")
         size, devices = math.prod(rollout[part] for part in parts), pool.n_gpus_per_node * pool.nnodes
         if devices % size or (size > pool.n_gpus_per_node and size % pool.n_gpus_per_node):
-            where = f"{SECTION}.short_pool" if split else "trainer"
             told = " × ".join(f"{part} {rollout[part]}" for part in parts if part == parts[0] or rollout[part] != 1)
             raise ConfigError(
                 f"{_KEY[role]}.rollout: {told} makes an engine of {size} devices, but the {role.value} policy has "
                 f"{devices} ({where}.n_gpus_per_node {pool.n_gpus_per_node} × nnodes {pool.nnodes}), which cannot be "
                 "divided so; lower tensor_model_parallel_size, to 1 for a model that fits onto one device"
             )
+
+
+def check_pool(pool: Any, where: str) -> None:
+    """Refuse a section ``where`` of the config that names no devices."""
+    for key in ("nnodes", "n_gpus_per_node"):
+        number = getattr(pool, key)
+        if not isinstance(number, int) or number < 1:
+            raise ConfigError(f"{where}.{key} is {number!r}; set it to at least 1")
 
 
 def has_lora(policy: DictConfig) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from longshort_verl.adapters.rl.check import check_settings, has_lora, role_config
+from longshort_verl.adapters.rl.check import check_pool, check_settings, has_lora, role_config
 from longshort_verl.adapters.rl.settings import SECTION, LongShortConfig, Placement, Policies
 from longshort_verl.config.compose import ConfigError
 from longshort_verl.ops.plan.hardware import Gpu
@@ -378,9 +378,7 @@ def _read_sft(config: DictConfig, gpu: Gpu, paths: Mapping[str, Path]) -> Job:
 
 
 def _pool(name: str, section: DictConfig, key: str) -> Pool:
-    for number in ("nnodes", "n_gpus_per_node"):
-        if not isinstance(section[number], int) or section[number] < 1:
-            raise ConfigError(f"{key}.{number} is {section[number]!r}; set it to at least 1")
+    check_pool(section, key)
     return Pool(name=name, nnodes=section.nnodes, gpus_per_node=section.n_gpus_per_node, key=key)
 
 

@@ -14,8 +14,6 @@ from longshort_verl.ops.plan.job import Engine, Job, Policy, Pool, Training
 from longshort_verl.ops.plan.shape import ModelShape, read_shape
 from tests.support.model_configs import write_model_config
 
-KEYS = ("trainer.nnodes", "trainer.n_gpus_per_node")
-
 
 @functools.cache
 def shape(name: str) -> ModelShape:
@@ -25,59 +23,47 @@ def shape(name: str) -> ModelShape:
 
 
 TRAINING = Training(
-    fsdp2=False,
     fsdp_size=-1,
     param_bytes=4,
     compute_bytes=2,
     reduce_bytes=4,
     param_offload=True,
     optimizer_offload=True,
-    offload_policy=False,
     checkpointing=True,
-    activation_offload=False,
-    max_update_tokens=16384,
-    max_log_prob_tokens=16384,
-    row_tokens=8192,
-    least_tokens=8192,
-    update_rows=512,
-    log_prob_rows=1024,
-    sequence_parallel=1,
     fused_head=False,
-    entropy="compiled",
-    entropy_chunk=2048,
-    update_entropy=False,
-    scaled_logits=False,
-    whole_gradients=False,
+    entropy_tokens=0,
     lora_rank=0,
-    ref_param_bytes=0,
+    max_update_tokens=16384,
+    least_tokens=8192,
+    max_log_prob_tokens=16384,
     ref_tokens=16384,
-    export=False,
 )
 ENGINE = Engine(
     utilization=0.4,
     devices=2,
-    tensor_parallel=2,
-    data_parallel=1,
     weight_bytes=2,
     sleeps=True,
     eager=False,
     max_num_seqs=256,
     max_batched_tokens=8192,
     max_model_len=8192,
-    bucket=2 << 30,
+    row_tokens=8192,
+    bucket_mb=2048,
     adapter=False,
-    cache=None,
 )
+ONE_GPU = ["trainer.n_gpus_per_node=1", "actor_rollout_ref.rollout.tensor_model_parallel_size=1"]
+ON_NODE = ["trainer.n_gpus_per_node=8"]
+NODE = Pool(name="devices", nnodes=1, gpus_per_node=8)
 
 
-def policy(name: str = "long", model: str = "qwen2_5_7b", **training) -> Policy:
+def policy(name: str = "long", model: str = "qwen2_5_7b", pool: Pool = NODE, **training) -> Policy:
     """A policy; further arguments are of its training."""
     prefix = "long_short.short" if name == "short" else "actor_rollout_ref"
-    keys = ("param_offload", "optimizer_offload", "fsdp2", "checkpointing", "entropy", "fused_head", "sleeps")
-    keys += ("max_update_tokens", "max_log_prob_tokens", "utilization", "tensor_parallel", "bucket", "max_model_len")
+    keys = ("param_offload", "optimizer_offload", "checkpointing", "fused_head", "sleeps", "max_update_tokens")
+    keys += ("max_log_prob_tokens", "utilization", "devices", "bucket_mb", "max_model_len")
     return Policy(
         name=name,
-        pool="devices",
+        pool=pool,
         shape=shape(model),
         training=replace(TRAINING, **training),
         engine=ENGINE,
@@ -86,7 +72,6 @@ def policy(name: str = "long", model: str = "qwen2_5_7b", **training) -> Policy:
     )
 
 
-def job(gpu: str = "H100-80GB", nnodes: int = 1, gpus_per_node: int = 8, policies: tuple[Policy, ...] = ()) -> Job:
-    """Both policies on the same devices."""
-    pool = Pool(name="devices", nnodes=nnodes, gpus_per_node=gpus_per_node, keys=KEYS)
-    return Job(gpu=find_gpu(gpu), pools=(pool,), policies=policies or (policy("long"), policy("short")))
+def job(*policies: Policy, gpu: str = "H100-80GB", pool: Pool = NODE) -> Job:
+    """These policies, or two on the same devices."""
+    return Job(gpu=find_gpu(gpu), policies=policies or (policy("long", pool=pool), policy("short", pool=pool)))

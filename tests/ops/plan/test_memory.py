@@ -12,12 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
-from longshort_verl.ops.plan.fit import check, first_misfit
+from longshort_verl.ops.plan.cure import check_fit, first_misfit
 from longshort_verl.ops.plan.hardware import GIB
-from longshort_verl.ops.plan.job import Kind
-from longshort_verl.ops.plan.memory import host_memory, kv_bytes_per_token, layer_bytes, phases
+from longshort_verl.ops.plan.memory import Kind, host_memory, kv_bytes_per_token, layer_bytes, phases
 from longshort_verl.ops.plan.shape import read_shape
-from tests.ops.plan.jobs import ENGINE, job, policy
+from tests.ops.plan.jobs import ENGINE, NODE, job, policy
 
 P7 = 7_615_616_512
 V7 = 152_064
@@ -43,13 +42,13 @@ def test_states_of_an_update_on_eight_devices():
     assert phase.of(Kind.STATES) == P7 * 16 / 8
     # Nothing of the short policy: it waits in main memory.
     assert not [part for part in phase.parts if part.name.startswith("short")]
-    # bfloat16 scores of 16384 tokens, once: their gradient takes their place.
-    assert part(phase, "long: scores of 16384 tokens") == 16384 * V7 * 2
+    # bfloat16 logits of 16384 tokens, once: their gradient takes their place.
+    assert part(phase, "long: logits of 16384 tokens") == 16384 * V7 * 2
 
 
 def test_what_is_not_off_loaded_stays_in_every_phase():
     resting = policy("short", param_offload=False, optimizer_offload=False)
-    found = job(policies=(policy("long"), resting))
+    found = job(policy("long"), resting)
     for name in ("rollout", "log-prob long", "update long", "push long", "push short"):
         phase = named(found, name)
         assert part(phase, "short: optimizer") == P7 * 8 / 8, name
@@ -71,29 +70,26 @@ def test_engines():
     # Keys and values, 28 layers, 2 of 4 heads of 128 on each of two devices, 2 bytes.
     assert kv_bytes_per_token(found.policies[0]) == 2 * 28 * 2 * 128 * 2
     # Eight devices, four heads: each device has a whole one.
-    wide = replace(found.policies[0], engine=replace(ENGINE, devices=8, tensor_parallel=8))
+    wide = replace(found.policies[0], engine=replace(ENGINE, devices=8))
     assert kv_bytes_per_token(wide) == 2 * 28 * 1 * 128 * 2
     # Engines that do not sleep are there in every phase.
     awake = tuple(replace(policy, engine=replace(ENGINE, sleeps=False)) for policy in found.policies)
-    assert named(job(policies=awake), "update long").of(Kind.ENGINES) == pytest.approx(2 * 0.4 * 79.1 * GIB)
+    assert named(job(*awake), "update long").of(Kind.ENGINES) == pytest.approx(2 * 0.4 * 79.1 * GIB)
 
 
 def test_a_push():
-    embedding = V7 * 3584
-    fsdp2 = named(job(policies=(policy("long", fsdp2=True),)), "push")
     # Tensor by tensor in float32, through a bucket of 2 GiB; the shards stay in main memory.
-    assert fsdp2.of(Kind.GATHERED) == 2 * GIB + 4 * embedding
-    assert fsdp2.of(Kind.STATES) == 0
-    # FSDP1: shards and their copy, the root (both embeddings) with a layer put together, and one tensor's copy.
-    layer = 233_057_792
-    fsdp1 = named(job(policies=(policy("long"),)), "push")
-    assert fsdp1.of(Kind.GATHERED) == 2 * P7 * 4 / 8 + 4 * (2 * embedding + layer) + 4 * embedding
+    phase = named(job(policy("long")), "push")
+    assert phase.of(Kind.GATHERED) == 2 * GIB + 4 * V7 * 3584
+    assert phase.of(Kind.STATES) == 0
+    resident = named(job(policy("long", param_offload=False)), "push")
+    assert resident.of(Kind.STATES) == P7 * 4 / 8
 
 
 def test_an_adapter():
     # q, o 3584 + 3584, k, v 3584 + 512, gate, up, down 3584 + 18944; 28 layers; rank 32.
     adapter = 32 * 28 * (2 * 7168 + 2 * 4096 + 3 * 22528)
-    phase = named(job(policies=(policy("long", lora_rank=32),)), "update")
+    phase = named(job(policy("long", lora_rank=32)), "update")
     assert part(phase, "long: optimizer") == adapter * 8 / 8
     assert part(phase, "long: gradients") == adapter * 4 / 8
     assert part(phase, "long: parameters") == (P7 + adapter) * 4 / 8
@@ -105,17 +101,17 @@ def test_main_memory():
     assert parts["long: parameters"] == pytest.approx(P7 * 4 * 1.4)
     assert parts["short: optimizer"] == pytest.approx(P7 * 8 * 1.4)
     # Of two nodes each has half; whole models are loaded by one process.
-    two = {part.name: part.num_bytes for part in host_memory(job(nnodes=2))}
+    two = {part.name: part.num_bytes for part in host_memory(job(pool=replace(NODE, nnodes=2)))}
     assert two["long: parameters"] == pytest.approx(P7 * 4 * 1.4 / 2)
     assert parts["loading, or an export"] == P7 * 4
     # Where embeddings are tied, verl lets every process load the model.
-    tied = job(policies=(policy("long", model="qwen2_5_0_5b"),))
+    tied = job(policy("long", model="qwen2_5_0_5b"))
     assert {part.name: part.num_bytes for part in host_memory(tied)}["loading, or an export"] == 8 * 494_032_768 * 4
 
 
 def test_a_model_that_is_sharded_within_a_node():
     # Two copies on 16 devices: each device has an eighth, not a sixteenth.
-    phase = named(job(nnodes=2, policies=(policy("long", fsdp_size=8),)), "update")
+    phase = named(job(policy("long", pool=replace(NODE, nnodes=2), fsdp_size=8)), "update")
     assert part(phase, "long: parameters") == P7 * 4 / 8
 
 
@@ -155,22 +151,21 @@ def test_a_layer_keeps_what_autograd_saves(kind, tmp_path):
 
 JOBS = st.builds(
     lambda gpu, per_node, model, other, update, log_prob, flags: job(
-        gpu=gpu,
-        gpus_per_node=per_node,
-        policies=tuple(
+        *(
             policy(
                 name,
                 model=which,
+                pool=replace(NODE, gpus_per_node=per_node),
                 max_update_tokens=update,
                 max_log_prob_tokens=log_prob,
                 param_offload=flags[0],
                 optimizer_offload=flags[1],
                 checkpointing=flags[2],
-                fsdp2=flags[3],
-                update_entropy=flags[4],
+                update_entropy=flags[3],
             )
             for name, which in (("long", model), ("short", other))
         ),
+        gpu=gpu,
     ),
     st.sampled_from(["RTX-4090-24GB", "A100-80GB", "H200-141GB"]),
     st.sampled_from([2, 4, 8]),
@@ -178,7 +173,7 @@ JOBS = st.builds(
     st.sampled_from(["qwen2_5_7b", "qwen2_5_0_5b"]),
     st.integers(8192, 65536),
     st.integers(8192, 65536),
-    st.tuples(*[st.booleans()] * 5),
+    st.tuples(*[st.booleans()] * 4),
 )
 
 
@@ -194,7 +189,7 @@ def trained(found, **training):
 def test_more_devices_never_need_more_memory_of_each(found):
     pool = found.pools[0]
     for more in (replace(pool, nnodes=2), replace(pool, gpus_per_node=2 * pool.gpus_per_node)):
-        after = totals(replace(found, pools=(more,)))
+        after = totals(replace(found, policies=tuple(replace(policy, pool=more) for policy in found.policies)))
         assert all(after[name] <= total for name, total in totals(found).items())
 
 
@@ -205,7 +200,6 @@ def test_what_saves_memory_never_costs_any(found):
         {"param_offload": True, "optimizer_offload": True},
         {"checkpointing": True},
         {"max_update_tokens": 8192, "max_log_prob_tokens": 8192},
-        {"fsdp2": True},
     ):
         after = totals(trained(found, **saving))
         assert all(after[name] <= total for name, total in before.items()), saving
@@ -218,6 +212,6 @@ def test_parts_are_sizes_and_a_misfit_is_told_with_its_first_part(found):
         assert all(part.num_bytes >= 0 for part in phase.parts)
         assert sum(phase.of(kind) for kind in Kind) == pytest.approx(phase.total)
     misfit = first_misfit(found)
-    assert (check(found) is None) is (misfit is None)
+    assert (check_fit(found) is None) is (misfit is None)
     if misfit is not None:
         assert misfit.first_missing in misfit.parts

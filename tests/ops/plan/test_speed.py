@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from longshort_verl.ops.plan.speed import Load, Work, capacity, flops_per_token, step_times
-from tests.ops.plan.jobs import ENGINE, job, policy, shape
+from longshort_verl.ops.plan.job import Load, Work
+from longshort_verl.ops.plan.speed import capacity, flops_per_token, step_times
+from tests.ops.plan.jobs import ENGINE, NODE, job, policy, shape
 
 LOAD = Load(generated=1000, prefill=200, context=1200, rows=1)
 
@@ -29,21 +30,21 @@ def test_arithmetic_of_a_token():
 
 
 def test_an_update_is_four_passes_with_checkpointing_and_three_without():
-    found = job(policies=(policy("long"),))
+    found = job(policy("long"))
     stages = dict(step_times(found, work(["long"]))[0].stages)
     tokens = 8000 * 1200 / 8
     arithmetic = tokens * 4 * flops_per_token(shape("qwen2_5_7b"), 600) / (989e12 * 0.35)
     # Off-loaded parameters and two averages, 12 bytes, an eighth, come and go at 70 % of 64 GB/s.
     moved = 2 * 12 * 7_615_616_512 / 8 / (64e9 * 0.7)
     assert stages["update"] == pytest.approx(arithmetic + moved)
-    plain = job(policies=(policy("long", checkpointing=False),))
+    plain = job(policy("long", checkpointing=False))
     assert dict(step_times(plain, work(["long"]))[0].stages)["update"] == pytest.approx(arithmetic * 3 / 4 + moved)
 
 
 def test_decoding_reads_weights_and_caches_once_a_step():
     # One dialogue on one replica of eight: nothing to share the reading with.
-    engine = replace(ENGINE, devices=8, tensor_parallel=8, max_num_seqs=1)
-    alone = job(policies=(replace(policy("long"), engine=engine),))
+    engine = replace(ENGINE, devices=8, max_num_seqs=1)
+    alone = job(replace(policy("long"), engine=engine))
     seconds = dict(step_times(alone, work(["long"], dialogues=1))[0].stages)["rollout"]
     weights, cache = 7_615_616_512 * 2 / 8, (1200 - 500) * 2 * 28 * 1 * 128 * 2
     step = (weights + cache) / (3350e9 * 0.6) + 0.005
@@ -54,13 +55,8 @@ def test_decoding_reads_weights_and_caches_once_a_step():
 
 
 def test_engines_take_turns_on_the_same_devices_and_work_at_once_on_their_own():
-    both = job()
-    together = dict(step_times(both, work(["long", "short"]))[0].stages)["rollout"]
-    apart = replace(
-        both,
-        pools=(replace(both.pools[0], name="long"), replace(both.pools[0], name="short")),
-        policies=tuple(replace(p, pool=p.name) for p in both.policies),
-    )
+    together = dict(step_times(job(), work(["long", "short"]))[0].stages)["rollout"]
+    apart = job(*(policy(name, pool=replace(NODE, name=name)) for name in ("long", "short")))
     assert dict(step_times(apart, work(["long", "short"]))[0].stages)["rollout"] == pytest.approx(together / 2)
 
 
