@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pyarrow.parquet as pq
@@ -19,11 +21,13 @@ from longshort_verl.cold_start.dialogues import (
     pieces,
 )
 from longshort_verl.cold_start.files import ColdStartError, role_messages, write_cold_start
+from longshort_verl.cold_start.run import run_cold_start
 from longshort_verl.cold_start.select import Keep, Selection, SelectionSettings, file_threshold, select
 from longshort_verl.cold_start.writer import Writer, WriterKind, WriterSettings
 from longshort_verl.config.compose import ConfigError
 from longshort_verl.dialogue import DialogueSettings
 from longshort_verl.files.journal import Journal
+from longshort_verl.files.manifest import read_manifest
 from longshort_verl.grading import GradingSettings, grade
 from longshort_verl.types import (
     Chain,
@@ -36,6 +40,7 @@ from longshort_verl.types import (
     Thought,
     Value,
 )
+from tests.support.configs import ROOT
 from tests.support.scripted import ScriptedGenerator
 
 GRADING = GradingSettings(timeout_s=2.0, max_answer_chars=100, max_workers=1)
@@ -499,3 +504,27 @@ def test_a_role_without_a_turn_has_no_transcript():
 def test_wrong_settings_are_refused(overrides, said):
     with pytest.raises(ConfigError, match=said):
         read_cold_start(None, overrides)
+
+
+def test_the_command_skips_a_finished_folder_and_refuses_other_settings(tmp_path):
+    path = scored_file(tmp_path, [scored_row(f"{n}", f"problem {n}") for n in range(8)])
+    tokenizer = ROOT / "recipes" / "tiny_cpu" / "models" / "short"
+
+    def run(*overrides):
+        settings = read_cold_start(None, [f"tokenizer={tokenizer}", "dialogue.max_turn_tokens.short=500", *overrides])
+        return run_cold_start(settings, tmp_path, tmp_path / "out", progress)
+
+    counts = run()
+    manifest = read_manifest(tmp_path / "out")
+    assert (manifest["finished"], manifest["counts"]) == (True, counts)
+    assert manifest["inputs"]["scored"]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    written = (tmp_path / "out" / "dialogues.jsonl").stat().st_mtime_ns
+    assert run() is None
+    with pytest.raises(ValueError, match="select.share: 0.9 then, 0.5 now"):
+        run("select.share=0.5")
+    assert (tmp_path / "out" / "dialogues.jsonl").stat().st_mtime_ns == written
+
+
+@contextmanager
+def progress(label, total):
+    yield lambda: None
