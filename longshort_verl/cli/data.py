@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from longshort_verl.cli.common import OVERRIDES, failure
+from longshort_verl.types import Role
 
 _TRACES = Annotated[Path, typer.Argument(help="JSONL or JSON with problem, answer and trace.")]
 _RECIPE = Annotated[Path | None, typer.Option(help="YAML that inherits longshort_importance.")]
@@ -144,34 +145,29 @@ def _done(out: Path, result: object | None) -> None:
 
 def inspect(
     files: Annotated[list[Path], typer.Argument(help="Parquet in verl's messages schema.")],
-    role: Annotated[str, typer.Option(help="Role of the transcripts: long or short.")],
+    role: Annotated[Role, typer.Option(help="Role of the transcripts.")],
     number: Annotated[int, typer.Option(help="Transcripts to print.")] = 3,
-    tokenizer: Annotated[
-        str | None, typer.Option(help="Tokenizer that counts lengths in tokens. Default: lengths in characters.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="PNG of the histograms to write, with an HTML page beside it.")
-    ] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="Counts lengths in tokens; without it, in characters.")] = None,
+    out: Annotated[Path | None, typer.Option(help="PNG of the histograms, with an HTML page beside it.")] = None,
 ) -> None:
     """Show transcripts of a role in colour, and histograms of their lengths."""
     from longshort_verl.cold_start.transcripts import read_role_rows
     from longshort_verl.generation.base import load_tokenizer
     from longshort_verl.report.transcripts import lengths, lengths_table, plot_lengths, transcript_text, write_page
-    from longshort_verl.types import Role
 
     try:
-        rows = read_role_rows(files, Role(role))
+        rows = read_role_rows(files, role)
         counter = load_tokenizer(tokenizer) if tokenizer else None
     except ValueError as error:
         raise failure(error) from error
     count = (lambda text: len(counter.encode(text, add_special_tokens=False))) if counter else len
     console = Console()
     for row in rows[:number]:
-        console.print(transcript_text(row, Role(role)))
-    found = lengths(rows, count)
+        console.print(transcript_text(row, role))
+    sizes = lengths(rows, count)
     unit = "tokens" if counter else "characters"
-    console.print(lengths_table(found, unit))
+    console.print(lengths_table(sizes, unit))
     if out is not None:
-        plot_lengths(found, unit, out)
-        write_page(rows[:number], Role(role), out)
+        plot_lengths(sizes, unit, out)
+        write_page(rows[:number], role, out)
         typer.echo(f"{out}, {out.with_suffix('.html')}")

@@ -127,177 +127,137 @@ class _Unusable(Exception):
         self.outcome, self.detail = outcome, detail
 
 
-async def make_dialogue(
-    chain: Chain,
-    chosen: frozenset[int],
-    *,
-    keep: Keep,
-    writer: Writer | None,
-    rethink_text: str,
-    dialogue: DialogueSettings,
-    grade: Callable[[str, str], Grade],
-    count_tokens: Callable[[str], int],
-    forbidden: Sequence[str] = (),
-) -> ColdDialogue:
-    """The dialogue of a scored chain, or why there is none; never raises for any chain or reply.
-
-    Args:
-        chain: a scored chain.
-        chosen: see :func:`longshort_verl.cold_start.select.select`.
-        keep: with ``all`` the dialogue need not be shorter.
-        writer: writes the unimportant thoughts; None drops them.
-        rethink_text: the short role's words before another thought if nothing was written.
-        dialogue: limits and wording.
-        grade: of a text and the gold answer; called in a thread.
-        count_tokens: tokens of a text by the tokenizer of the models to be trained.
-        forbidden: strings that would be control tokens in a transcript.
-    """
-    whole = ColdDialogue(
-        key=chain.key,
-        problem=chain.problem,
-        outcome=ColdStartOutcome.KEPT,
-        num_trace_tokens=count_tokens(chain.text),
-    )
-    assert chain.problem is not None
-    gold = chain.problem.answer
-    try:
-        verdict = await asyncio.to_thread(grade, chain.text, gold)
-        if verdict.extracted is None:
-            raise _Unusable(ColdStartOutcome.NO_ANSWER, verdict.reason)
-        if not verdict.correct:
-            raise _Unusable(ColdStartOutcome.WRONG, f"{verdict.extracted} is not {gold}")
-        bodies = await _bodies(
-            chain, pieces(chain, chosen, dialogue), writer, rethink_text, verdict.extracted, dialogue
-        )
-        turns = _turns(bodies, dialogue, count_tokens, forbidden)
-        final = await asyncio.to_thread(grade, turns[-1].parsed.body, gold)
-        if not final.correct:
-            raise _Unusable(ColdStartOutcome.WRONG, f"the dialogue's answer is {final.extracted}")
-        num_tokens = sum(turn.num_tokens for turn in turns)
-        if keep is not Keep.ALL and num_tokens >= whole.num_trace_tokens:
-            raise _Unusable(ColdStartOutcome.NOT_SHORTER, f"{num_tokens} tokens of {whole.num_trace_tokens}")
-    except _Unusable as reason:
-        return replace(whole, outcome=reason.outcome, detail=reason.detail)
-    return replace(whole, turns=turns)
-
-
-async def _bodies(
-    chain: Chain,
-    parts: Sequence[_Piece],
-    writer: Writer | None,
-    rethink_text: str,
-    answer: str,
-    dialogue: DialogueSettings,
-) -> list[tuple[Role, str]]:
-    """Role and body of each turn; the last one answers."""
-    opens = dialogue.opening_role is Role.LONG
-    if opens and not any(part.long for part in parts):
-        raise _Unusable(ColdStartOutcome.NOTHING_IMPORTANT)
-    bodies: list[tuple[Role, str]] = []
-    thought = ""
-    for number, part in enumerate(parts):
-        if part.long:
-            if not bodies and not opens:
-                bodies.append((Role.SHORT, rethink_text))
-            bodies.append((Role.LONG, _without_tags(part.text)))
-            thought += part.text
-            continue
-        text = rethink_text
-        last = number == len(parts) - 1
-        if writer is not None:
-            assert chain.problem is not None
-            try:
-                text = await writer.write(
-                    f"{chain.key}/{number}", chain.problem.prompt, thought, part.text, part.num_tokens
-                )
-            except WriterEngineError as error:
-                raise _Unusable(ColdStartOutcome.ENGINE_ERROR, str(error)) from error
-            except WriterError as error:
-                raise _Unusable(ColdStartOutcome.WRITER, str(error)) from error
-        bodies.append((Role.SHORT, f"{text}\n\\boxed{{{answer}}}" if last and writer is not None else text))
-    boxed = f"\\boxed{{{answer}}}"
-    if not bodies or bodies[-1][0] is Role.LONG:
-        bodies.append((Role.SHORT, boxed))
-    elif writer is None:
-        bodies[-1] = (Role.SHORT, boxed)
-    return bodies
-
-
 def _without_tags(text: str) -> str:
     """A piece of a chain without the chain's own tags."""
     text = text.strip()
     return text.removeprefix("<think>").removesuffix("</think>").strip()
 
 
-def _turns(
-    bodies: Sequence[tuple[Role, str]],
-    dialogue: DialogueSettings,
-    count_tokens: Callable[[str], int],
-    forbidden: Sequence[str],
-) -> tuple[Turn, ...]:
-    """The turns as the protocol parses them, each within its limits, the last one an answer."""
-    turns: list[Turn] = []
-    for number, (role, body) in enumerate(bodies):
-        last = number == len(bodies) - 1
-        text = (
-            f"<think>{body}</think>" if role is Role.LONG else f"<answer>{body}{'</answer>' if last else '</rethink>'}"
+@dataclass(frozen=True, kw_only=True)
+class DialogueMaker:
+    """Makes the dialogues of scored chains; never raises for any chain or reply."""
+
+    selection: SelectionSettings
+    """Which thoughts become long turns."""
+    writer: Writer | None
+    """Writes the unimportant thoughts; None drops them."""
+    rethink_text: str
+    """The short role's words before another thought if nothing was written."""
+    dialogue: DialogueSettings
+    """Limits and wording."""
+    grade: Callable[[str, str], Grade]
+    """Grades a text against the gold answer; called in a thread."""
+    count_tokens: Callable[[str], int]
+    """Tokens of a text by the tokenizer of the models to be trained."""
+    forbidden: Sequence[str] = ()
+    """Strings that would be control tokens in a transcript."""
+
+    async def make_all(
+        self, chains: Sequence[Chain], *, max_chains: int, on_done: Callable[[], None] = lambda: None
+    ) -> list[ColdDialogue]:
+        """The dialogue of each chain, or why there is none, in order; ``max_chains`` are in progress at once."""
+        scored = [chain for chain in chains if chain.outcome is ChainOutcome.SCORED]
+        threshold = file_threshold(scored, self.selection)
+        slots = asyncio.Semaphore(max_chains)
+
+        async def make(chain: Chain) -> ColdDialogue:
+            if chain.outcome is ChainOutcome.SCORED:
+                async with slots:
+                    made = await self.make(chain, select(chain, self.selection, threshold))
+            else:
+                outcome = ColdStartOutcome.BAD_ROW if chain.problem is None else ColdStartOutcome.NOT_SCORED
+                detail = f"{chain.outcome.value}: {chain.detail}".removesuffix(": ")
+                made = ColdDialogue(key=chain.key, outcome=outcome, detail=detail)
+            on_done()
+            return made
+
+        return list(await asyncio.gather(*map(make, chains)))
+
+    async def make(self, chain: Chain, chosen: frozenset[int]) -> ColdDialogue:
+        """The dialogue of a scored chain whose thoughts ``chosen`` become long turns, or why there is none."""
+        whole = ColdDialogue(
+            key=chain.key,
+            problem=chain.problem,
+            outcome=ColdStartOutcome.KEPT,
+            num_trace_tokens=self.count_tokens(chain.text),
         )
-        num_tokens = count_tokens(text)
-        reply = Generation(text=text, finish=FinishReason.STOP, num_prompt_tokens=0, num_tokens=num_tokens)
-        turns.append(read_turn(role, reply, forbidden))
-        if num_tokens > dialogue.max_turn_tokens[role]:
-            limit = f"dialogue.max_turn_tokens.{role.value} is {dialogue.max_turn_tokens[role]}"
-            raise _Unusable(ColdStartOutcome.TOO_LONG, f"a {role.value} turn has {num_tokens} tokens; {limit}")
-        end = ending(turns, dialogue)
-        if end is not None and end[0] is not StopReason.ANSWERED:
-            raise _Unusable(ColdStartOutcome.MALFORMED, end[1])
-        if turns[-1].parsed.text != text or (end is not None) is not last:
-            raise _Unusable(ColdStartOutcome.MALFORMED, f"a {role.value} turn ends before its end")
-    num_tokens = sum(turn.num_tokens for turn in turns)
-    if num_tokens > dialogue.max_dialogue_tokens:
-        limit = f"dialogue.max_dialogue_tokens is {dialogue.max_dialogue_tokens}"
-        raise _Unusable(ColdStartOutcome.TOO_LONG, f"{num_tokens} tokens; {limit}")
-    return tuple(turns)
+        assert chain.problem is not None
+        gold = chain.problem.answer
+        try:
+            verdict = await asyncio.to_thread(self.grade, chain.text, gold)
+            if verdict.extracted is None:
+                raise _Unusable(ColdStartOutcome.NO_ANSWER, verdict.reason)
+            if not verdict.correct:
+                raise _Unusable(ColdStartOutcome.WRONG, f"{verdict.extracted} is not {gold}")
+            bodies = await self._bodies(chain, pieces(chain, chosen, self.dialogue), verdict.extracted)
+            turns = self._turns(bodies)
+            final = await asyncio.to_thread(self.grade, turns[-1].parsed.body, gold)
+            if not final.correct:
+                raise _Unusable(ColdStartOutcome.WRONG, f"the dialogue's answer is {final.extracted}")
+            num_tokens = sum(turn.num_tokens for turn in turns)
+            if self.selection.keep is not Keep.ALL and num_tokens >= whole.num_trace_tokens:
+                raise _Unusable(ColdStartOutcome.NOT_SHORTER, f"{num_tokens} tokens of {whole.num_trace_tokens}")
+        except _Unusable as reason:
+            return replace(whole, outcome=reason.outcome, detail=reason.detail)
+        return replace(whole, turns=turns)
 
+    async def _bodies(self, chain: Chain, parts: Sequence[_Piece], answer: str) -> list[tuple[Role, str]]:
+        """Role and body of each turn; the last one answers."""
+        opens = self.dialogue.opening_role is Role.LONG
+        if opens and not any(part.long for part in parts):
+            raise _Unusable(ColdStartOutcome.NOTHING_IMPORTANT)
+        bodies: list[tuple[Role, str]] = []
+        thought = ""
+        for number, part in enumerate(parts):
+            if part.long:
+                if not bodies and not opens:
+                    bodies.append((Role.SHORT, self.rethink_text))
+                bodies.append((Role.LONG, _without_tags(part.text)))
+                thought += part.text
+                continue
+            text = self.rethink_text
+            last = number == len(parts) - 1
+            if self.writer is not None:
+                assert chain.problem is not None
+                try:
+                    text = await self.writer.write(
+                        f"{chain.key}/{number}", chain.problem.prompt, thought, part.text, part.num_tokens
+                    )
+                except WriterEngineError as error:
+                    raise _Unusable(ColdStartOutcome.ENGINE_ERROR, str(error)) from error
+                except WriterError as error:
+                    raise _Unusable(ColdStartOutcome.WRITER, str(error)) from error
+            bodies.append((Role.SHORT, f"{text}\n\\boxed{{{answer}}}" if last and self.writer is not None else text))
+        boxed = f"\\boxed{{{answer}}}"
+        if not bodies or bodies[-1][0] is Role.LONG:
+            bodies.append((Role.SHORT, boxed))
+        elif self.writer is None:
+            bodies[-1] = (Role.SHORT, boxed)
+        return bodies
 
-async def make_dialogues(
-    chains: Sequence[Chain],
-    selection: SelectionSettings,
-    *,
-    writer: Writer | None,
-    rethink_text: str,
-    dialogue: DialogueSettings,
-    grade: Callable[[str, str], Grade],
-    count_tokens: Callable[[str], int],
-    forbidden: Sequence[str],
-    max_traces: int,
-    on_done: Callable[[], None] = lambda: None,
-) -> list[ColdDialogue]:
-    """The dialogue of each chain, or why there is none, in their order; see :func:`make_dialogue`."""
-    threshold = file_threshold([chain for chain in chains if chain.outcome is ChainOutcome.SCORED], selection)
-    slots = asyncio.Semaphore(max_traces)
-
-    async def make(chain: Chain) -> ColdDialogue:
-        if chain.outcome is ChainOutcome.SCORED:
-            async with slots:
-                dialogue_of_chain = await make_dialogue(
-                    chain,
-                    select(chain, selection, threshold),
-                    keep=selection.keep,
-                    writer=writer,
-                    rethink_text=rethink_text,
-                    dialogue=dialogue,
-                    grade=grade,
-                    count_tokens=count_tokens,
-                    forbidden=forbidden,
-                )
-        elif chain.problem is None:
-            detail = f"{chain.outcome.value}: {chain.detail}"
-            dialogue_of_chain = ColdDialogue(key=chain.key, outcome=ColdStartOutcome.BAD_ROW, detail=detail)
-        else:
-            detail = f"{chain.outcome.value} {chain.detail}".strip()
-            dialogue_of_chain = ColdDialogue(key=chain.key, outcome=ColdStartOutcome.NOT_SCORED, detail=detail)
-        on_done()
-        return dialogue_of_chain
-
-    return list(await asyncio.gather(*map(make, chains)))
+    def _turns(self, bodies: Sequence[tuple[Role, str]]) -> tuple[Turn, ...]:
+        """The turns as the protocol parses them, each within its limits, the last one an answer."""
+        turns: list[Turn] = []
+        for number, (role, body) in enumerate(bodies):
+            last = number == len(bodies) - 1
+            text = (
+                f"<think>{body}</think>"
+                if role is Role.LONG
+                else f"<answer>{body}{'</answer>' if last else '</rethink>'}"
+            )
+            num_tokens = self.count_tokens(text)
+            reply = Generation(text=text, finish=FinishReason.STOP, num_prompt_tokens=0, num_tokens=num_tokens)
+            turns.append(read_turn(role, reply, self.forbidden))
+            if num_tokens > self.dialogue.max_turn_tokens[role]:
+                limit = f"dialogue.max_turn_tokens.{role.value} is {self.dialogue.max_turn_tokens[role]}"
+                raise _Unusable(ColdStartOutcome.TOO_LONG, f"a {role.value} turn has {num_tokens} tokens; {limit}")
+            end = ending(turns, self.dialogue)
+            if end is not None and end[0] is not StopReason.ANSWERED:
+                raise _Unusable(ColdStartOutcome.MALFORMED, end[1])
+            if turns[-1].parsed.text != text or (end is not None) is not last:
+                raise _Unusable(ColdStartOutcome.MALFORMED, f"a {role.value} turn ends before its end")
+        num_tokens = sum(turn.num_tokens for turn in turns)
+        if num_tokens > self.dialogue.max_dialogue_tokens:
+            limit = f"dialogue.max_dialogue_tokens is {self.dialogue.max_dialogue_tokens}"
+            raise _Unusable(ColdStartOutcome.TOO_LONG, f"{num_tokens} tokens; {limit}")
+        return tuple(turns)

@@ -14,7 +14,7 @@ from typing import Any
 from longshort_verl.chains.files import read_chains
 from longshort_verl.chat_template import control_tokens
 from longshort_verl.cold_start.config import ColdStartConfig
-from longshort_verl.cold_start.dialogues import ColdDialogue, ColdStartOutcome, make_dialogues
+from longshort_verl.cold_start.dialogues import ColdDialogue, ColdStartOutcome, DialogueMaker
 from longshort_verl.cold_start.files import write_cold_start
 from longshort_verl.cold_start.writer import Writer, WriterKind
 from longshort_verl.files.journal import Journal
@@ -72,18 +72,17 @@ def run_cold_start(
                     journal = stack.enter_context(Journal(out / "writer.jsonl", settings))
                     generator = await stack.enter_async_context(open_generator(config.writer_model))
                     writer = Writer(generator, journal, config.writer)
-                dialogues = await make_dialogues(
-                    chains,
-                    config.select,
+                maker = DialogueMaker(
+                    selection=config.select,
                     writer=writer,
                     rethink_text=config.rethink_text,
                     dialogue=config.dialogue,
                     grade=lambda text, gold: grade(text, gold, config.grading),
                     count_tokens=lambda text: len(tokenizer.encode(text, add_special_tokens=False)),
                     forbidden=control_tokens([tokenizer]),
-                    max_traces=config.max_traces,
-                    on_done=stack.enter_context(progress("cold start", len(chains))),
                 )
+                on_done = stack.enter_context(progress("cold start", len(chains)))
+                dialogues = await maker.make_all(chains, max_chains=config.max_traces, on_done=on_done)
                 num_written = writer.num_tokens if writer else 0
                 return dialogues
 

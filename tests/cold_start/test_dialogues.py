@@ -16,8 +16,7 @@ from longshort_verl.chains.files import ChainFileError, read_chains
 from longshort_verl.cold_start.config import read_cold_start
 from longshort_verl.cold_start.dialogues import (
     ColdStartOutcome,
-    make_dialogue,
-    make_dialogues,
+    DialogueMaker,
     pieces,
 )
 from longshort_verl.cold_start.files import ColdStartError, role_messages, write_cold_start
@@ -142,20 +141,22 @@ def test_impossible_selections_are_refused(changes, said):
 # Dialogues -------------------------------------------------------------------------------------------------------
 
 
+def maker(dialogue=None, **changes):
+    settings = {
+        "selection": selection(),
+        "writer": None,
+        "rethink_text": "go on",
+        "dialogue": dialogue or dialogue_settings(),
+        "grade": lambda text, gold: grade(text, gold, GRADING),
+        "count_tokens": len,
+    }
+    return DialogueMaker(**(settings | changes))
+
+
 def made(one=None, numbers=(1, 3), writer=None, keep=Keep.IMPORTANT, forbidden=(), **changes):
-    return asyncio.run(
-        make_dialogue(
-            one or trace(),
-            frozenset(numbers),
-            keep=keep,
-            writer=writer,
-            rethink_text="go on",
-            dialogue=dialogue_settings(**changes),
-            grade=lambda text, gold: grade(text, gold, GRADING),
-            count_tokens=len,
-            forbidden=forbidden,
-        )
-    )
+    settings = dialogue_settings(**changes)
+    making = maker(settings, selection=selection(keep=keep), writer=writer, forbidden=forbidden)
+    return asyncio.run(making.make(one or trace(), frozenset(numbers)))
 
 
 def said(dialogue):
@@ -348,21 +349,8 @@ def scored_file(folder, rows):
 
 
 def make(path, out, **changes):
-    rows = read_chains(path)
     settings = dialogue_settings()
-    dialogues = asyncio.run(
-        make_dialogues(
-            rows,
-            selection(),
-            writer=None,
-            rethink_text="go on",
-            dialogue=settings,
-            grade=lambda text, gold: grade(text, gold, GRADING),
-            count_tokens=len,
-            forbidden=(),
-            max_traces=4,
-        )
-    )
+    dialogues = asyncio.run(maker(settings).make_all(read_chains(path), max_chains=4))
     arguments = {"val_share": 0.25, "seed": 3}
     return dialogues, write_cold_start(dialogues, out, settings, **(arguments | changes))
 
@@ -432,7 +420,7 @@ def test_unusable_rows_are_counted_with_row_and_reason(tmp_path):
     details = {dialogue.key: dialogue.detail for dialogue in dialogues[4:]}
     assert details.keys() == {"5", "6", "gap", "lacks", "half", "other", "empty"}
     assert details["gap"] == "missing field: the thoughts do not concatenate to the trace"
-    assert details["other"] == "bad gold answer empty"
+    assert details["other"] == "bad gold answer: empty"
     lines = [json.loads(line) for line in (tmp_path / "out" / "dialogues.jsonl").read_text().splitlines()]
     assert [line["outcome"] for line in lines] == ["kept"] * 4 + ["unusable row"] * 5 + ["not scored", "unusable row"]
     assert lines[0]["turns"][1] == {"role": "short", "text": "<answer>go on</rethink>", "num_tokens": 23}
@@ -466,20 +454,8 @@ def test_files_that_are_none(tmp_path):
 
 def test_an_unscored_chain_has_no_dialogue():
     row = replace(trace(), outcome=ChainOutcome.TOO_LONG, detail="why", scores=())
-    (found,) = asyncio.run(
-        make_dialogues(
-            [row],
-            selection(by=Selection.QUANTILE),
-            writer=None,
-            rethink_text="go on",
-            dialogue=dialogue_settings(),
-            grade=lambda text, gold: grade(text, gold, GRADING),
-            count_tokens=len,
-            forbidden=(),
-            max_traces=1,
-        )
-    )
-    assert (found.outcome, found.detail) == (ColdStartOutcome.NOT_SCORED, "too long why")
+    (found,) = asyncio.run(maker(selection=selection(by=Selection.QUANTILE)).make_all([row], max_chains=1))
+    assert (found.outcome, found.detail) == (ColdStartOutcome.NOT_SCORED, "too long: why")
 
 
 def test_a_role_without_a_turn_has_no_transcript():
