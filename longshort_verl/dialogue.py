@@ -16,7 +16,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass as settings_dataclass
 
 from longshort_verl.types import (
     Dialogue,
@@ -47,31 +50,25 @@ _SEPARATOR = "\n\n"
 """Separator of the parts of a user message: the problem, the peer's turns and the notice of the last turn."""
 
 
-@dataclass(frozen=True, kw_only=True)
+_Tokens = Annotated[int, Field(ge=1)]
+
+
+@settings_dataclass(frozen=True, kw_only=True)
 class DialogueSettings:
-    """Limits and wording of a dialogue; the defaults live in ``config/longshort_dialogue.yaml``."""
+    """Limits and wording of a dialogue; the defaults are in ``config/longshort_dialogue.yaml``."""
 
     opening_role: Role
-    """The role that speaks first: ``long`` as in the paper, or ``short``, which can then answer without a thought."""
-    max_short_turns: int
-    """Maximal number of short turns; in the last one the short role must answer."""
-    max_turn_tokens: Mapping[Role, int]
-    """Maximal number of tokens of one turn, per role."""
-    max_dialogue_tokens: int
-    """Maximal number of generated tokens of a dialogue, both roles together."""
+    """The role of the first turn: ``long`` as in the paper, or ``short``, which may then answer without any thought."""
+    max_short_turns: Annotated[int, Field(ge=1)]
+    """Maximum turns of the short role; in its last turn it must answer. It also limits the long role's turns."""
+    max_turn_tokens: Mapping[Role, _Tokens]
+    """Maximum tokens of one turn, per role."""
+    max_dialogue_tokens: _Tokens
+    """Maximum generated tokens of a dialogue, both roles summed."""
     system_prompt: Mapping[Role, str]
-    """System message of each role; an empty text means no system message."""
+    """System message per role; "" for none."""
     must_answer_notice: str
-    """Text added to the user message of the short role's last allowed turn."""
-
-    def __post_init__(self) -> None:
-        for name, value in [
-            ("max_short_turns", self.max_short_turns),
-            ("max_dialogue_tokens", self.max_dialogue_tokens),
-            *((f"max_turn_tokens.{role.value}", self.max_turn_tokens[role]) for role in Role),
-        ]:
-            if value < 1:
-                raise ValueError(f"long_short.dialogue.{name} is {value}; set it to at least 1")
+    """Appended to the user message of the short role's last allowed turn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,11 +99,11 @@ def parse_turn(role: Role, text: str) -> ParsedTurn:
             fault += f" (wrong case: {written})"
         return _malformed(text, fault)
     start = len(opening)
-    found = [(stripped.find(tag, start), tag) for tag in CLOSING_TAGS[role]]
-    found = [(at, tag) for at, tag in found if at >= 0]
-    if not found:
+    ends = [(stripped.find(tag, start), tag) for tag in CLOSING_TAGS[role]]
+    ends = [(at, tag) for at, tag in ends if at >= 0]
+    if not ends:
         return _malformed(text, f"has no closing {' or '.join(CLOSING_TAGS[role])}")
-    at, closing = min(found)
+    at, closing = min(ends)
     body = stripped[start:at]
     lowered = body.lower()
     nested = [tag for tag in PROTOCOL_TAGS if tag in lowered]
@@ -174,9 +171,9 @@ def read_turn(role: Role, reply: Generation, forbidden: Sequence[str] = ()) -> T
     turn that contains one is malformed, so that no model can forge its peer's transcript.
     """
     parsed = parse_turn(role, reply.text)
-    smuggled = [text for text in forbidden if text in parsed.text]
-    if parsed.kind is not None and smuggled:
-        parsed = _malformed(reply.text, f"has the control token {smuggled[0]} inside the turn")
+    control_tokens = [text for text in forbidden if text in parsed.text]
+    if parsed.kind is not None and control_tokens:
+        parsed = _malformed(reply.text, f"has the control token {control_tokens[0]} inside the turn")
     return Turn(
         role=role,
         parsed=parsed,
@@ -235,8 +232,8 @@ async def run_dialogue(
             # Each turn needs its own random numbers.
             seed=None if seed is None else seed + len(turns),
         )
-        hear = None if on_text is None else partial(on_text, request.role, len(turns))
-        reply = await generators[request.role].generate(request.messages, sampling, hear)
+        on_piece = None if on_text is None else partial(on_text, request.role, len(turns))
+        reply = await generators[request.role].generate(request.messages, sampling, on_piece)
         if reply.finish is FinishReason.ERROR:
             detail = f"{request.role.value}: {reply.error}"
             return Dialogue(problem=problem, turns=tuple(turns), stop_reason=StopReason.ENGINE_ERROR, detail=detail)

@@ -1,77 +1,76 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Reward terms and their weighted sum, per role: accuracy, format, length.
+"""Reward terms by name, and their weighted sum per role.
 
-The paper names a hybrid reward of accuracy, format and length; the authors' code weighs the three 1/1/1. Length is
-group-relative (Kimi k1.5, arXiv 2501.12599, section 2.3.3), so it is computed where a prompt's group is known: the
-trainer. Lengths are in tokens.
+The paper names a hybrid reward of accuracy, format and length; the authors' code weighs the three 1/1/1. Group-relative
+terms are computed in the trainer, which knows the rows of a prompt. Lengths are in tokens.
+
+To add a term, add an entry to :data:`TERMS`, here or in a module of your own that ``VERL_USE_EXTERNAL_MODULES`` names,
+and set the weight of the same name in ``long_short.reward``.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
 
 from longshort_verl.types import Dialogue, Reward, Role
 
 
 @dataclass(frozen=True, kw_only=True)
-class RewardWeights:
-    """Weight of each term; the defaults live in ``config/longshort_rl.yaml``. A weight of 0 leaves its term out."""
-
-    accuracy: float
-    """Of 1 for a correct final answer, else 0; shared by both roles."""
-    format: float
-    """Of the share of the role's own turns that follow the protocol."""
-    length: float
-    """Of the group-relative length term, in [−0.5, 0.5]."""
-    importance: float
-    """Of the importance metric of the long role's turns."""
-
-    def __post_init__(self) -> None:
-        for name, value in self.as_dict().items():
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"long_short.reward.{name} is {value}; set it to a finite number of at least 0")
-        if not any(self.as_dict().values()):
-            raise ValueError("all weights of long_short.reward are 0; give at least one a positive weight")
-
-    def as_dict(self) -> dict[str, float]:
-        """Weights by name of their term."""
-        return dataclasses.asdict(self)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What one role's row of one dialogue is judged by."""
+    """The facts by which one role's row of one dialogue is rewarded."""
 
     group: Hashable
-    """Rows that share it answer the same prompt."""
+    """Rows of the same group answer the same prompt."""
     role: Role
-    """Whose row it is."""
+    """The row's role."""
     accuracy: float
     """1 for a correct final answer, else 0."""
     format: float
-    """Share of well-formed own turns, in [0, 1]."""
+    """Share of the role's turns that are well-formed, in [0, 1]."""
     num_tokens: int
     """Tokens that the role generated in the dialogue."""
     importance: float = 0.0
-    """Importance of the role's turns, summed; 0 where it was not measured."""
+    """Sum of the importance of the role's turns; 0 if not measured."""
     failed: bool = False
-    """Whether an engine failed in the dialogue: nobody's fault, so nobody learns from it."""
+    """Whether an engine failed in the dialogue; such rows are not trained on."""
+    record: Mapping[str, Any] = field(default_factory=dict)
+    """Everything that rollout and reward manager recorded of the dialogue, for terms of your own: answer, stop reason,
+    turns and tokens per role, rethinks, …"""
 
     @property
     def live(self) -> bool:
-        """Whether the row can teach: the role spoke and no engine failed."""
+        """Whether the row is trained on: the role spoke and no engine failed."""
         return self.num_tokens > 0 and not self.failed
 
 
-def format_term(dialogue: Dialogue, role: Role) -> float:
-    """Share of the role's own turns that follow the protocol, in [0, 1]; 0 when it wrote none."""
-    own = [turn.parsed.kind is not None for turn in dialogue.turns if turn.role is role]
-    return sum(own) / len(own) if own else 0.0
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """A reward term: a function of a row's facts or, if group-relative, of the facts of a group's rows of one role."""
+
+    of_row: Callable[[Outcome], float] | None = None
+    """Value of the term for one row."""
+    of_group: Callable[[Sequence[Outcome]], Sequence[float]] | None = None
+    """Values of a group-relative term, one per row."""
+    always_logged: bool = False
+    """Whether the term is computed and logged even without a weight."""
+
+    def __post_init__(self) -> None:
+        if (self.of_row is None) == (self.of_group is None):
+            raise ValueError("a term has exactly one function: give of_row, or of_group for a group-relative term")
+
+    def values(self, rows: Sequence[Outcome]) -> list[float]:
+        """Values of the term for the rows of one group and role."""
+        if self.of_group is not None:
+            return list(self.of_group(rows))
+        assert self.of_row is not None  # __post_init__
+        return [self.of_row(row) for row in rows]
 
 
 def length_terms(num_tokens: Sequence[int], correct: Sequence[bool]) -> list[float]:
@@ -79,8 +78,8 @@ def length_terms(num_tokens: Sequence[int], correct: Sequence[bool]) -> list[flo
 
     .. math:: \lambda_i = 0.5 - \frac{\ell_i - \ell_{\min}}{\ell_{\max} - \ell_{\min}}
 
-    A correct row gets :math:`\lambda_i`, a wrong one :math:`\min(0, \lambda_i)`: brevity is never rewarded where the
-    answer is wrong. All get 0 where all lengths are equal (Kimi k1.5, arXiv 2501.12599, section 2.3.3).
+    A correct row gets :math:`\lambda_i`, a wrong row :math:`\min(0, \lambda_i)`: a wrong answer is never rewarded for
+    brevity. All rows get 0 if all lengths are equal (Kimi k1.5, arXiv 2501.12599, section 2.3.3).
     """
     shortest, longest = min(num_tokens), max(num_tokens)
     if shortest == longest:
@@ -89,59 +88,88 @@ def length_terms(num_tokens: Sequence[int], correct: Sequence[bool]) -> list[flo
     return [term if right else min(0.0, term) for term, right in zip(terms, correct, strict=True)]
 
 
-def weighted_sum(terms: Mapping[str, float], weights: RewardWeights) -> Reward:
+TERMS: dict[str, Term] = {
+    "accuracy": Term(of_row=lambda row: row.accuracy, always_logged=True),
+    "format": Term(of_row=lambda row: row.format, always_logged=True),
+    "length": Term(
+        of_group=lambda rows: length_terms([row.num_tokens for row in rows], [row.accuracy > 0 for row in rows]),
+        always_logged=True,
+    ),
+    "importance": Term(of_row=lambda row: row.importance),
+}
+"""Reward terms by name."""
+
+
+def _all_weights(weights: Mapping[str, float]) -> dict[str, float]:
+    """The weights of all terms; 0 for terms without one."""
+    for name in weights:
+        if name not in TERMS:
+            raise ValueError(
+                f"long_short.reward.{name} is no reward term; known terms are {', '.join(TERMS)}. Add a term to "
+                "longshort_verl.rewards.TERMS in a module that VERL_USE_EXTERNAL_MODULES names"
+            )
+    if not any(weights.values()):
+        raise ValueError("long_short.reward: all weights are 0; give at least one term a positive weight")
+    return {name: weights.get(name, 0.0) for name in TERMS}
+
+
+RewardWeights = Annotated[
+    dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]],
+    AfterValidator(_all_weights),
+]
+"""Weight of each term by name; the defaults are in ``config/longshort_rl.yaml``. Weight 0 leaves a term out."""
+
+
+def format_term(dialogue: Dialogue, role: Role) -> float:
+    """Share of the role's turns that are well-formed, in [0, 1]; 0 if it wrote none."""
+    well_formed = [turn.parsed.kind is not None for turn in dialogue.turns if turn.role is role]
+    return sum(well_formed) / len(well_formed) if well_formed else 0.0
+
+
+def weighted_sum(terms: Mapping[str, float], weights: Mapping[str, float]) -> Reward:
     """Weighted sum of the terms with its breakdown.
 
     Raises:
-        ValueError: a term of positive weight is missing or not finite. A run must stop rather than learn from less
-            than it was told to.
+        ValueError: a term of positive weight is missing or not finite. The run stops, because it would otherwise learn
+            from another reward than configured.
     """
-    used = {name: weight for name, weight in weights.as_dict().items() if weight}
+    used = {name: weight for name, weight in weights.items() if weight}
     for name in used:
         if name not in terms or not math.isfinite(terms[name]):
             raise ValueError(f"reward term {name!r} is {terms.get(name, 'missing')}; it has weight {used[name]}")
     return Reward(total=sum(weight * terms[name] for name, weight in used.items()), terms=dict(terms))
 
 
-def group_rewards(outcomes: Sequence[Outcome], weights: RewardWeights) -> list[Reward]:
-    """Reward of every row, in order; the length term is relative to the rows of the same group and role.
+def group_rewards(outcomes: Sequence[Outcome], weights: Mapping[str, float]) -> list[Reward]:
+    """Reward of every row, in order; group-relative terms compare rows of the same group and role.
 
-    Every row must be live: a role that never spoke has nothing to be judged by, and would set the shortest length of
-    its group.
+    All rows must be live: a role that never spoke has nothing to reward, and would be the shortest row of its group.
     """
     groups: dict[tuple[Hashable, Role], list[int]] = defaultdict(list)
     for i, outcome in enumerate(outcomes):
-        assert outcome.live, "rows without a turn and failed ones are left out of the groups"
+        assert outcome.live, "rows without a turn and failed rows are left out of the groups"
         groups[outcome.group, outcome.role].append(i)
-    length: dict[int, float] = {}
-    for rows in groups.values():
-        terms = length_terms([outcomes[i].num_tokens for i in rows], [outcomes[i].accuracy > 0 for i in rows])
-        length.update(zip(rows, terms, strict=True))
-    return [
-        weighted_sum(
-            {
-                "accuracy": outcome.accuracy,
-                "format": outcome.format,
-                "length": length[i],
-                **({"importance": outcome.importance} if weights.importance else {}),
-            },
-            weights,
-        )
-        for i, outcome in enumerate(outcomes)
-    ]
+    terms: list[dict[str, float]] = [{} for _ in outcomes]
+    for name, term in TERMS.items():
+        if not (weights.get(name) or term.always_logged):
+            continue
+        for rows in groups.values():
+            for i, value in zip(rows, term.values([outcomes[i] for i in rows]), strict=True):
+                terms[i][name] = value
+    return [weighted_sum(row, weights) for row in terms]
 
 
 def turn_advantages(
     scores: Mapping[Hashable, Sequence[float]], groups: Mapping[Hashable, Hashable]
 ) -> dict[Hashable, list[float]]:
-    """What each measured turn of each row is better than the mean of its group's measured turns.
+    """Score of each measured turn minus the mean of its group's measured turns.
 
     Args:
-        scores: by row, of its first turns, as far as they were measured.
-        groups: by row; rows that share one answer the same prompt.
+        scores: by row, the scores of its first turns, as far as measured.
+        groups: by row; rows of the same group answer the same prompt.
 
     Returns:
-        By row, as many numbers as it has scores. A turn that was not measured gets nothing, which is the group's mean.
+        By row, as many numbers as it has scores. An unmeasured turn gets nothing, which equals the group's mean.
     """
     of_group: dict[Hashable, list[float]] = defaultdict(list)
     for row, values in scores.items():

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from longshort_verl.adapters.rl.check import check_config, check_files, load_tokenizer, role_config
+from longshort_verl.adapters.rl.check import check_config, check_files
+from longshort_verl.adapters.rl.settings import load_tokenizer, role_config
 from longshort_verl.config.compose import compose_config
 from longshort_verl.types import Role
 

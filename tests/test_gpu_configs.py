@@ -17,8 +17,8 @@ import torch
 from omegaconf import OmegaConf
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from longshort_verl.adapters.rl.check import check_config, check_files, load_tokenizer, role_config
-from longshort_verl.adapters.rl.settings import Schedule
+from longshort_verl.adapters.rl.check import check_config, check_files
+from longshort_verl.adapters.rl.settings import Schedule, load_tokenizer, role_config
 from longshort_verl.adapters.sft.trainer import check_sft
 from longshort_verl.dialogue import parse_turn
 from longshort_verl.types import Role, TurnKind

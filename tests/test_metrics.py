@@ -6,7 +6,18 @@ from __future__ import annotations
 
 import pytest
 
-from longshort_verl.metrics import AlarmSettings, EnginesFailed, alarms, check_engines, dialogue_metrics, role_metrics
+from longshort_verl.importance import Importance, MeasuredTurns
+from longshort_verl.metrics import (
+    MEASURED,
+    METRICS,
+    AlarmSettings,
+    EnginesFailed,
+    alarms,
+    check_engines,
+    dialogue_metrics,
+    mean_of,
+    role_metrics,
+)
 from longshort_verl.rewards import Outcome
 from longshort_verl.types import Reward, Role, StopReason
 
@@ -40,6 +51,46 @@ def test_dialogues():
     stops = {reason: metrics[f"dialogue/stop/{reason.value}"] for reason in StopReason}
     assert stops.pop(StopReason.ANSWERED) == stops.pop(StopReason.MALFORMED_SHORT) == 0.5
     assert set(stops.values()) == {0}
+
+
+def test_measured_turns():
+    def turn(score, low, high, gain):
+        return Importance(score=score, low=low, high=high, gain=gain, decay=1.0, length_share=0.5)
+
+    turns = (turn(0.25, 0.0, 0.5, 0.5), turn(-0.75, -1.0, 0.5, -0.5))
+    measured = [
+        MeasuredTurns(num_tokens=8, wait_s=0.5, importances=turns),
+        MeasuredTurns(num_tokens=0, wait_s=0.0),
+    ]
+    records = [
+        record(1.0, 30, 10, 2, StopReason.ANSWERED) | {MEASURED: measured[0]},
+        record(0.0, 50, 6, 0, StopReason.ANSWERED) | {MEASURED: measured[1]},
+        record(0.0, 50, 6, 0, StopReason.ANSWERED),
+    ]
+    metrics = {name: value for name, value in dialogue_metrics(records).items() if name.startswith("importance/")}
+    assert metrics == {
+        "importance/measured_turns": 2 / 4,
+        "importance/num_tokens": 4,
+        "importance/tokens_share": 8 / 96,
+        "importance/wait_s": 0.25,
+        "importance/turn": -0.25,
+        "importance/gain": 0,
+        "importance/interval": (0.5 + 1.5) / 2,
+    }
+    without_turns = dialogue_metrics(records[1:])
+    assert without_turns["importance/measured_turns"] == 0
+    assert "importance/turn" not in without_turns
+    assert not [name for name in dialogue_metrics(records[2:]) if name.startswith("importance/")]
+
+
+def test_a_metric_from_outside_is_one_entry(monkeypatch):
+    monkeypatch.setitem(METRICS, "dialogue/longest", lambda records: max(r["num_tokens_long"] for r in records))
+    monkeypatch.setitem(METRICS, "dialogue/wrong", mean_of(lambda r: 1 - r["acc"]))
+    monkeypatch.setitem(METRICS, "dialogue/never", lambda records: None)
+    records = [record(1.0, 30, 10, 2, StopReason.ANSWERED), record(0.0, 50, 6, 0, StopReason.ANSWERED)]
+    metrics = dialogue_metrics(records)
+    assert (metrics["dialogue/longest"], metrics["dialogue/wrong"]) == (50, 0.5)
+    assert "dialogue/never" not in metrics
 
 
 def test_roles():

@@ -204,7 +204,7 @@ def test_an_ablation_changes_its_keys_and_nothing_else(path):
         assert (before != after) is (key in {*leaves(own), *brought_in(path)}), key
     if stage == "rl":
         section = OmegaConf.to_container(changed.long_short, resolve=True)
-        assert schema.read_long_short(section).reward.accuracy == 1.0
+        assert schema.read_long_short(section).reward["accuracy"] == 1.0
     elif stage in ("cold_start", "evaluate"):
         readers = {"cold_start": read_cold_start, "evaluate": read_evaluate}
         readers[stage](folder / f"{ABLATED[stage]}.yaml", added)

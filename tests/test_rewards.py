@@ -10,11 +10,14 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
-from longshort_verl.rewards import Outcome, RewardWeights, group_rewards, length_terms, weighted_sum
+from longshort_verl.rewards import TERMS, Outcome, RewardWeights, Term, group_rewards, length_terms, weighted_sum
 from longshort_verl.types import Role
 
-WEIGHTS = RewardWeights(accuracy=1.0, format=0.5, length=2.0, importance=0.0)
+WEIGHTS = {"accuracy": 1.0, "format": 0.5, "length": 2.0, "importance": 0.0}
+
+read_weights = TypeAdapter(RewardWeights).validate_python
 
 
 def test_length_terms():
@@ -48,18 +51,44 @@ def test_a_missing_or_broken_term_stops_the_run(terms):
 
 
 def test_a_term_of_weight_zero_may_be_missing():
-    assert weighted_sum({"accuracy": 1.0}, RewardWeights(accuracy=2, format=0, length=0, importance=0)).total == 2
+    assert weighted_sum({"accuracy": 1.0}, {"accuracy": 2, "format": 0, "length": 0, "importance": 0}).total == 2
 
 
 @pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
 def test_bad_weights_are_refused(value):
-    with pytest.raises(ValueError, match="long_short.reward.format"):
-        RewardWeights(accuracy=1, format=value, length=0, importance=0)
+    with pytest.raises(ValueError, match="format"):
+        read_weights({"accuracy": 1, "format": value, "length": 0, "importance": 0})
 
 
 def test_all_weights_zero_are_refused():
     with pytest.raises(ValueError, match="all weights"):
-        RewardWeights(accuracy=0, format=0, length=0, importance=0)
+        read_weights({"accuracy": 0, "format": 0, "length": 0, "importance": 0})
+
+
+def test_an_unknown_term_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"long_short\.reward\.elegance is no reward term; known terms are acc"):
+        read_weights({"accuracy": 1, "elegance": 1})
+
+
+def test_a_term_from_outside_is_one_entry_and_a_weight(monkeypatch):
+    monkeypatch.setitem(TERMS, "rethinks", Term(of_row=lambda row: -row.record["num_rethinks"]))
+    monkeypatch.setitem(TERMS, "rank", Term(of_group=lambda rows: range(len(rows))))
+    rows = [
+        Outcome(group=group, role=Role.LONG, accuracy=1.0, format=1.0, num_tokens=9, record={"num_rethinks": rethinks})
+        for group, rethinks in (("a", 2), ("b", 0), ("a", 1))
+    ]
+    weights = read_weights({"accuracy": 1, "rethinks": 0.25, "rank": 10})
+    assert weights == {"accuracy": 1, "format": 0, "length": 0, "importance": 0, "rethinks": 0.25, "rank": 10}
+    rewards = group_rewards(rows, weights)
+    # 1 - 0.25 * rethinks + 10 * place in the group
+    assert [reward.total for reward in rewards] == [0.5, 1.0, 10.75]
+    assert rewards[2].terms["rank"] == 1
+
+
+@pytest.mark.parametrize("functions", [{}, {"of_row": float, "of_group": list}])
+def test_a_term_has_one_function(functions):
+    with pytest.raises(ValueError, match="exactly one function"):
+        Term(**functions)
 
 
 def test_only_a_role_that_spoke_in_a_dialogue_that_no_engine_broke_is_live():
@@ -74,7 +103,7 @@ def test_groups_and_roles_do_not_mix():
         return Outcome(group=group, role=role, accuracy=accuracy, format=1.0, num_tokens=tokens)
 
     rows = [row("a", Role.LONG, 10), row("b", Role.LONG, 99), row("a", Role.SHORT, 5), row("a", Role.LONG, 20)]
-    rewards = group_rewards(rows, RewardWeights(accuracy=1, format=0, length=1, importance=0))
+    rewards = group_rewards(rows, {"accuracy": 1, "format": 0, "length": 1, "importance": 0})
     # group a, long: lengths 10 and 20 give 0.5 and -0.5; the other two are alone in theirs: 0
     assert [reward.total for reward in rewards] == [1.5, 1.0, 1.0, 0.5]
 
@@ -84,7 +113,7 @@ def test_importance_is_a_term_where_it_has_a_weight():
         Outcome(group="a", role=Role.LONG, accuracy=1.0, format=1.0, num_tokens=9, importance=value)
         for value in (0.5, -0.25)
     ]
-    rewards = group_rewards(rows, RewardWeights(accuracy=1, format=0, length=0, importance=2))
+    rewards = group_rewards(rows, {"accuracy": 1, "format": 0, "length": 0, "importance": 2})
     assert [reward.total for reward in rewards] == [2.0, 0.5]
     assert rewards[0].terms["importance"] == 0.5
-    assert "importance" not in group_rewards(rows, RewardWeights(accuracy=1, format=0, length=0, importance=0))[0].terms
+    assert "importance" not in group_rewards(rows, {"accuracy": 1, "format": 0, "length": 0, "importance": 0})[0].terms

@@ -23,7 +23,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from longshort_verl.adapters.rl.check import check_config, check_files, load_tokenizer, role_config
+from longshort_verl.adapters.rl.check import check_config, check_files
+from longshort_verl.adapters.rl.settings import load_tokenizer, role_config
 from longshort_verl.adapters.sft.trainer import check_sft
 from longshort_verl.cold_start.config import read_cold_start
 from longshort_verl.evaluation.config import read_evaluate

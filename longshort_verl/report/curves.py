@@ -8,19 +8,18 @@ Reads the JSONL that verl's ``file`` logger writes, also while the run is still 
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from longshort_verl.metrics import validation_mean
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-_VALIDATION = re.compile(r"val-(?:core|aux)/(?P<source>.+)/(?P<name>[^/]+)/mean@\d+")
 
 _ROWS = (
     ("reward", "reward", "{:.3f}"),
@@ -59,14 +58,6 @@ class Step:
     def validation(self, name: str) -> float | None:
         """Mean of a validation metric over the data sources that have it; None if this step did not validate."""
         return validation_mean(self.metrics, name)
-
-
-def validation_mean(metrics: Mapping[str, float], name: str) -> float | None:
-    """Mean over data sources of a validation metric in verl's log of one step; None where there is none."""
-    values = [
-        value for key, value in metrics.items() if (match := _VALIDATION.fullmatch(key)) and match["name"] == name
-    ]
-    return sum(values) / len(values) if values else None
 
 
 def read_run(path: Path) -> list[Step]:

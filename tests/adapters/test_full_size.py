@@ -26,7 +26,8 @@ from verl.utils.dataset.dataset_utils import DatasetPadMode, SFTTensorCollator
 from verl.workers.config import HFModelConfig
 
 from longshort_verl.adapters.rl.agent_loop import ROW
-from longshort_verl.adapters.rl.check import check_config, check_files, load_tokenizer, role_config
+from longshort_verl.adapters.rl.check import check_config, check_files
+from longshort_verl.adapters.rl.settings import load_tokenizer, role_config
 from longshort_verl.adapters.sft.dataset import RoleDataset
 from longshort_verl.adapters.sft.trainer import check_sft, example
 from longshort_verl.chat_template import ChatTemplateError, check_chat_template, check_tokens, control_tokens, hf_render

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from longshort_verl.adapters.rl.settings import read_long_short
-from longshort_verl.rewards import Outcome, RewardWeights, group_rewards
+from longshort_verl.rewards import Outcome, group_rewards
 from longshort_verl.types import Role
 from tests.support.configs import ROOT, compose_config
 
@@ -21,7 +21,7 @@ MODELS = ROOT / "recipes" / "tiny_cpu" / "models"
 _TAGS = {"long": ("<think>", "</think>"), "short": ("<answer>", "</answer>")}
 
 
-def recipe_weights() -> RewardWeights:
+def recipe_weights() -> dict[str, float]:
     """Reward weights of the recipe tiny_cpu."""
     section = compose_config("rl", ROOT / "recipes" / "tiny_cpu").long_short
     return read_long_short(OmegaConf.to_container(section, resolve=True)).reward  # type: ignore[arg-type]
@@ -34,10 +34,12 @@ def write_rows(
     samples: int,
     silent: tuple[int, int] | None = None,
     failed: tuple[int, int] | None = None,
+    weights: Mapping[str, float] | None = None,
 ) -> dict[str, list]:
     """Problem files and ``rows.json`` in ``folder``; index of a problem → its sessions, with their rewards.
 
-    In the session ``silent`` (problem, sample) the short role never spoke; in ``failed`` an engine failed.
+    In the session ``silent`` (problem, sample) the short role never spoke; in ``failed`` an engine failed. ``weights``
+    are the recipe's by default.
     """
     import make_problems
     from transformers import AutoTokenizer
@@ -52,19 +54,21 @@ def write_rows(
     if failed is not None:
         sessions[str(failed[0])][failed[1]]["record"]["stop_reason"] = "engine_error"
     for index, group in sessions.items():
-        reward_group(group, index)
+        reward_group(group, index, weights)
     (folder / "rows.json").write_text(json.dumps(sessions))
     return sessions
 
 
-def reward_group(group: list[dict[str, Any]], index: str) -> None:
+def reward_group(group: list[dict[str, Any]], index: str, weights: Mapping[str, float] | None = None) -> None:
     """Set each session's rewards, as the two-policy trainer computes them."""
     for session in group:
         session["reward"] = {}
     for role in Role:
         outcomes = [_outcome(session, role, index) for session in group]
         live = [i for i, outcome in enumerate(outcomes) if outcome.live]
-        for i, reward in zip(live, group_rewards([outcomes[i] for i in live], recipe_weights()), strict=True):
+        for i, reward in zip(
+            live, group_rewards([outcomes[i] for i in live], weights or recipe_weights()), strict=True
+        ):
             group[i]["reward"][role.value] = reward.total
 
 
@@ -117,4 +121,5 @@ def _outcome(session: dict[str, Any], role: Role, group: str) -> Outcome:
         format=record[f"format_{role.value}"],
         num_tokens=record[f"num_tokens_{role.value}"],
         failed=record["stop_reason"] == "engine_error",
+        record=record,
     )

@@ -13,7 +13,7 @@ from verl.workers.rollout.replica import TokenOutput
 
 from longshort_verl.adapters.rl import agent_loop
 from longshort_verl.adapters.rl.agent_loop import IN_TRAINING, LongShortAgentLoop, TwoPolicyClient
-from longshort_verl.adapters.rl.check import load_tokenizer, role_config
+from longshort_verl.adapters.rl.settings import load_tokenizer, role_config
 from longshort_verl.types import Role
 
 FORCING = "<answer>\\boxed{"

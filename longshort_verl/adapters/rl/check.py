@@ -8,6 +8,7 @@ what the cluster really has. Nothing here starts a process or loads weights.
 
 from __future__ import annotations
 
+import inspect
 import math
 import sys
 from collections.abc import Mapping
@@ -15,11 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, open_dict
 
 from longshort_verl.adapters import compat
-from longshort_verl.adapters.rl.settings import SECTION, LongShortConfig, Placement, Policies, read_long_short
+from longshort_verl.adapters.rl.settings import (
+    SECTION,
+    LongShortConfig,
+    Placement,
+    Policies,
+    has_lora,
+    load_tokenizer,
+    long_short_settings,
+    role_config,
+)
 from longshort_verl.chat_template import check_chat_template, check_tokens, hf_render
 from longshort_verl.config.compose import ConfigError
 from longshort_verl.dialogue import transcript
@@ -31,19 +40,8 @@ TRAINER_MODE = "longshort"
 AGENT_LOOP = "longshort"
 REWARD_MANAGER = "LongShortRewardManager"
 
-ESTIMATORS = (
-    "grpo",
-    "grpo_vectorized",
-    "grpo_passk",
-    "rloo",
-    "rloo_vectorized",
-    "reinforce_plus_plus",
-    "reinforce_plus_plus_baseline",
-    "opo",
-    "gpg",
-)
-"""verl's advantage estimators that need neither a critic nor further rollouts. Dr. GRPO's form is ``grpo`` with
-``algorithm.norm_adv_by_std_in_grpo=false`` and ``actor.loss_agg_mode=seq-mean-token-sum-norm``."""
+_ESTIMATOR_INPUTS = {"token_level_rewards", "response_mask", "config", "index"}
+"""What a step passes to an advantage estimator (verl.trainer.ppo.ray_trainer.compute_advantage)."""
 
 _KEY = {Role.LONG: "actor_rollout_ref", Role.SHORT: f"{SECTION}.short"}
 """Where a user sets what belongs to a role."""
@@ -62,24 +60,6 @@ class PreflightCallback(Callback):
             check_files(config, *(load_tokenizer(role_config(config, role)) for role in Role))
         except (ConfigError, ProblemFileError) as error:
             sys.exit(f"longshort: {error}")
-
-
-def role_config(config: DictConfig, role: Role) -> DictConfig:
-    """``actor_rollout_ref`` of a role: verl's own for the long one, with ``long_short.short`` merged for the short.
-
-    Where one model plays both roles, both have verl's own.
-    """
-    if role is Role.LONG or config[SECTION].policies == Policies.SHARED.value:
-        return config.actor_rollout_ref
-    merged = OmegaConf.create({"actor_rollout_ref": OmegaConf.to_container(config.actor_rollout_ref, resolve=True)})
-    OmegaConf.set_struct(merged, True)
-    short = OmegaConf.to_container(config[SECTION].short, resolve=True)
-    try:
-        merged = OmegaConf.merge(merged, {"actor_rollout_ref": short})
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{SECTION}.short does not fit onto actor_rollout_ref: {error}") from error
-    assert isinstance(merged, DictConfig)
-    return merged.actor_rollout_ref
 
 
 def check_config(config: DictConfig, cluster: Mapping[str, float] | None = None) -> LongShortConfig:
@@ -118,11 +98,7 @@ def check_settings(config: DictConfig) -> LongShortConfig:
     ]:
         if found not in wanted:
             raise ConfigError(f"{key} is {found!r}; two-agent training needs {wanted[0]!r}")
-    if config.algorithm.adv_estimator not in ESTIMATORS:
-        raise ConfigError(
-            f"algorithm.adv_estimator is {config.algorithm.adv_estimator!r}, which needs a critic or further rollouts; "
-            f"set it to one of {', '.join(ESTIMATORS)}"
-        )
+    _check_estimator(config.algorithm.adv_estimator)
     if settings.best.metric is not None and settings.best.metric not in PAIR_METRICS:
         raise ConfigError(
             f"{SECTION}.best.metric is {settings.best.metric!r}, which no validation reports; set it to one of "
@@ -137,18 +113,35 @@ def check_settings(config: DictConfig) -> LongShortConfig:
     return settings
 
 
-def long_short_settings(config: DictConfig) -> LongShortConfig:
-    """The section ``long_short`` of a composed config, checked.
+def missing_inputs() -> dict[str, list[str]]:
+    """Inputs that each advantage estimator registered with verl needs and no step has; none for usable estimators."""
+    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY
 
-    Raises:
-        ConfigError: the section is missing, or a setting in it.
+    missing: dict[str, list[str]] = {}
+    for name, estimator in ADV_ESTIMATOR_REGISTRY.items():
+        parameters = inspect.signature(estimator).parameters.values()
+        required = [one.name for one in parameters if one.default is one.empty and one.kind is not one.VAR_KEYWORD]
+        missing[name] = [name for name in required if name not in _ESTIMATOR_INPUTS]
+    # Its signature does not require them, but verl's compute_advantage does.
+    missing["gdpo"] = ["algorithm.gdpo_reward_keys"]
+    return missing
+
+
+def _check_estimator(name: str) -> None:
+    """Refuse an advantage estimator that verl does not know, or that needs a critic or further rollouts.
+
+    Dr. GRPO is ``grpo`` with ``algorithm.norm_adv_by_std_in_grpo=false`` and
+    ``actor.loss_agg_mode=seq-mean-token-sum-norm``.
     """
-    if SECTION not in config:
-        raise ConfigError(f"the config has no section {SECTION}; inherit longshort_rl from pkg://longshort_verl.config")
-    missing = OmegaConf.missing_keys(config[SECTION])
-    if missing:
-        raise ConfigError("; ".join(f"{SECTION}.{key} is not set; set it" for key in sorted(missing)))
-    return read_long_short(OmegaConf.to_container(config[SECTION], resolve=True))  # type: ignore[arg-type]
+    missing = missing_inputs()
+    if missing.get(name) == []:
+        return
+    fault = "which needs " + ", ".join(missing[name]) if name in missing else "which is not registered with verl"
+    usable = ", ".join(estimator for estimator, inputs in missing.items() if not inputs)
+    raise ConfigError(
+        f"algorithm.adv_estimator is {name!r}, {fault}; set it to one of {usable}, or register your own with verl's "
+        "register_adv_est in a module that VERL_USE_EXTERNAL_MODULES names"
+    )
 
 
 def _check_engines(config: DictConfig, settings: LongShortConfig, policies: Mapping[Role, DictConfig]) -> None:
@@ -218,13 +211,6 @@ def check_pool(pool: Any, where: str) -> None:
         number = getattr(pool, key)
         if not isinstance(number, int) or number < 1:
             raise ConfigError(f"{where}.{key} is {number!r}; set it to at least 1")
-
-
-def has_lora(policy: DictConfig) -> bool:
-    """Whether a policy trains an adapter, by any of verl's three keys for it."""
-    model = policy.model
-    rank = (model.get("lora") or {}).get("rank", 0) or model.get("lora_rank", 0)
-    return rank > 0 or model.get("lora_adapter_path") is not None
 
 
 def _check_lora(config: DictConfig, policies: Mapping[Role, DictConfig]) -> None:
@@ -332,24 +318,6 @@ def _check_cluster(config: DictConfig, settings: LongShortConfig, cluster: Mappi
             "Raise ray_kwargs.ray_init.num_cpus (logical, more than the machine has is fine), or lower "
             "transfer_queue.backend.SimpleStorage.num_data_storage_units"
         )
-
-
-def load_tokenizer(policy: DictConfig) -> Any:
-    """The tokenizer of one policy, with the recipe's own chat template where it has one.
-
-    Raises:
-        ConfigError: there is no tokenizer at the path.
-    """
-    from transformers import AutoTokenizer
-
-    path = policy.model.get("tokenizer_path") or policy.model.path
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=policy.model.get("trust_remote_code", False))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"no tokenizer could be loaded from {path!r}: {error}") from error
-    if policy.model.get("custom_chat_template"):
-        tokenizer.chat_template = policy.model.custom_chat_template
-    return tokenizer
 
 
 def check_files(config: DictConfig, long_tokenizer: Any, short_tokenizer: Any) -> None:

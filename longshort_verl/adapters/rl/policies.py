@@ -37,8 +37,7 @@ from verl.workers.engine_workers import ActorRolloutRefWorker
 from verl.workers.rollout.llm_server import LLMServerManager
 from verl.workers.rollout.replica import RolloutReplica
 
-from longshort_verl.adapters.rl.check import has_lora, role_config
-from longshort_verl.adapters.rl.settings import Placement, Policies
+from longshort_verl.adapters.rl.settings import Placement, Policies, has_lora, role_config
 from longshort_verl.metrics import EnginesFailed
 from longshort_verl.types import Role
 

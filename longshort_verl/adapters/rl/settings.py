@@ -1,16 +1,21 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""The section ``long_short`` of an RL recipe: type and range of each setting. The base is ``longshort_rl.yaml``."""
+"""The section ``long_short`` of an RL recipe, and the config of each role. The base is ``longshort_rl.yaml``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from longshort_verl.config.compose import read_settings
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from longshort_verl.config.compose import ConfigError, read_settings
 from longshort_verl.dialogue import DialogueSettings
+from longshort_verl.generation import base
 from longshort_verl.grading import GradingSettings
 from longshort_verl.importance import ImportanceRewardSettings
 from longshort_verl.metrics import AlarmSettings
@@ -24,73 +29,61 @@ class Schedule(str, Enum):
     """Which role learns at which step."""
 
     LONG_ONLY = "long_only"
-    """The long role; the short role's model stays as it is."""
+    """The long role learns; the short role's model is frozen."""
     SHORT_ONLY = "short_only"
-    """The short role; the long role's model stays as it is."""
+    """The short role learns; the long role's model is frozen."""
     ALTERNATE = "alternate"
-    """One role after the other, as in the paper's asynchronous optimisation."""
+    """The roles learn in turn, as in the paper's asynchronous optimisation."""
     JOINT = "joint"
-    """Both, at every step."""
+    """Both roles learn at every step."""
 
 
 class Policies(str, Enum):
     """How many models play the two roles."""
 
     TWO = "two"
-    """One each."""
+    """One model per role."""
     SHARED = "shared"
-    """One role-conditioned model plays both and learns from both roles' rows."""
+    """One role-conditioned model plays both roles and learns from both roles' rows."""
 
 
 class Placement(str, Enum):
-    """Where two policies live."""
+    """Which devices the two policies use."""
 
     COLOCATED = "colocated"
-    """On the same devices; what is idle is off-loaded as each role's own keys of verl say."""
+    """The same devices; each role's own verl keys off-load what is idle."""
     SPLIT = "split"
-    """The short policy on devices of its own."""
+    """The short policy has devices of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlternateSettings:
-    """The schedule ``alternate``."""
+    """Settings of the schedule ``alternate``."""
 
-    switch_every: int
-    """Steps that one role learns before the other one does."""
+    switch_every: Annotated[int, Field(ge=1)]
+    """Number of steps before the other role learns."""
     first: Role
     """The role that learns first."""
-
-    def __post_init__(self) -> None:
-        if self.switch_every < 1:
-            raise ValueError(
-                f"{SECTION}.alternate.switch_every is {self.switch_every}; set it to at least 1, the number of steps "
-                "that one role learns before the other one does"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoolSettings:
-    """Devices of the short policy under the placement ``split``, beside those of ``trainer``."""
+    """Devices of the short policy under the placement ``split``, in addition to those of ``trainer``."""
 
-    nnodes: int
-    """Nodes."""
-    n_gpus_per_node: int
-    """Devices on each."""
-
-    def __post_init__(self) -> None:
-        for name, value in (("nnodes", self.nnodes), ("n_gpus_per_node", self.n_gpus_per_node)):
-            if value < 1:
-                raise ValueError(f"{SECTION}.short_pool.{name} is {value}; set it to at least 1")
+    nnodes: Annotated[int, Field(ge=1)]
+    """Number of nodes."""
+    n_gpus_per_node: Annotated[int, Field(ge=1)]
+    """Devices per node."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BestSettings:
-    """Which pair of a run is kept beside the last ones."""
+    """Which pair of a run is kept in addition to the last ones."""
 
     metric: str | None
     """Name of a validation metric, as in verl's ``val-…/<source>/<metric>/mean@…``; None keeps none."""
     mode: Literal["max", "min"]
-    """Whether more or less of it is better."""
+    """Whether a larger or a smaller value is better."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,35 +93,35 @@ class LongShortConfig:
     schedule: Schedule
     """Which role learns at which step."""
     alternate: AlternateSettings
-    """The schedule ``alternate``."""
+    """Settings of the schedule ``alternate``."""
     policies: Policies
     """How many models play the two roles."""
     placement: Placement
-    """Where two policies live."""
+    """Which devices the two policies use."""
     short_pool: PoolSettings
     """Devices of the short policy under the placement ``split``."""
     short: Mapping[str, Any]
-    """What of ``actor_rollout_ref`` differs for the short policy."""
+    """Keys of ``actor_rollout_ref`` that differ for the short policy."""
     seed: int | None
-    """Seed of every request's own sampling; None lets the engines draw freely."""
+    """Seed of every request's sampling; None samples without a seed."""
     dialogue: DialogueSettings
     """Limits and wording of a dialogue."""
     reward: RewardWeights
-    """Weights of the reward's terms."""
+    """Weight of each reward term by name."""
     importance: ImportanceRewardSettings
-    """How the long role's turns are measured, where the reward's importance term has a weight."""
+    """How the long role's turns are measured if the importance term has a weight."""
     grading: GradingSettings
     """Limits of grading."""
     best: BestSettings
-    """Which pair is kept beside the last ones."""
+    """Which pair is kept in addition to the last ones."""
     alarms: AlarmSettings
-    """When a run warns."""
+    """Limits of the alarms."""
 
     def __post_init__(self) -> None:
-        if self.reward.importance and Role.LONG not in self.trained:
+        if self.reward["importance"] and Role.LONG not in self.trained:
             raise ValueError(
-                f"{SECTION}.reward.importance is {self.reward.importance:g}, but the long role, whose turns it judges, "
-                f"never learns under schedule {self.schedule.value}: its rollouts would be for nothing; set it to 0"
+                f"{SECTION}.reward.importance is {self.reward['importance']:g}, but the long role, whose turns it "
+                f"rewards, never learns under schedule {self.schedule.value}: its rollouts would be wasted; set it to 0"
             )
         path = (self.short.get("model") or {}).get("path")
         if self.policies is Policies.TWO and not path:
@@ -155,8 +148,7 @@ class LongShortConfig:
         if self.schedule is Schedule.JOINT:
             return frozenset(Role)
         first = self.alternate.first
-        second = next(role for role in Role if role is not first)
-        return frozenset({second if (step - 1) // self.alternate.switch_every % 2 else first})
+        return frozenset({first.peer if (step - 1) // self.alternate.switch_every % 2 else first})
 
     @property
     def trained(self) -> frozenset[Role]:
@@ -165,9 +157,65 @@ class LongShortConfig:
 
 
 def read_long_short(section: Mapping[str, Any]) -> LongShortConfig:
-    """The section ``long_short`` of a resolved config as its typed mirror.
+    """The section ``long_short`` of a resolved config as its settings class.
 
     Raises:
-        ConfigError: one line per setting that is missing, unknown, of the wrong type or out of its limits.
+        ConfigError: one line per setting that is missing, unknown, of the wrong type or out of range.
     """
     return read_settings(section, LongShortConfig, SECTION, base="longshort_rl.yaml")
+
+
+def long_short_settings(config: DictConfig) -> LongShortConfig:
+    """The section ``long_short`` of a composed config, checked.
+
+    Raises:
+        ConfigError: the section is missing, or a setting in it.
+    """
+    if SECTION not in config:
+        raise ConfigError(f"the config has no section {SECTION}; inherit longshort_rl from pkg://longshort_verl.config")
+    missing = OmegaConf.missing_keys(config[SECTION])
+    if missing:
+        raise ConfigError("; ".join(f"{SECTION}.{key} is not set; set it" for key in sorted(missing)))
+    return read_long_short(OmegaConf.to_container(config[SECTION], resolve=True))  # type: ignore[arg-type]
+
+
+def role_config(config: DictConfig, role: Role) -> DictConfig:
+    """``actor_rollout_ref`` of a role: verl's own for the long role, with ``long_short.short`` merged for the short.
+
+    If one model plays both roles, both have verl's own.
+
+    Raises:
+        ConfigError: ``long_short.short`` has a key that ``actor_rollout_ref`` does not have.
+    """
+    if role is Role.LONG or config[SECTION].policies == Policies.SHARED.value:
+        return config.actor_rollout_ref
+    merged = OmegaConf.create({"actor_rollout_ref": OmegaConf.to_container(config.actor_rollout_ref, resolve=True)})
+    OmegaConf.set_struct(merged, True)
+    short = OmegaConf.to_container(config[SECTION].short, resolve=True)
+    try:
+        merged = OmegaConf.merge(merged, {"actor_rollout_ref": short})
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{SECTION}.short does not fit onto actor_rollout_ref: {error}") from error
+    assert isinstance(merged, DictConfig)
+    return merged.actor_rollout_ref
+
+
+def has_lora(policy: DictConfig) -> bool:
+    """Whether a policy trains an adapter, by any of verl's three keys for it."""
+    model = policy.model
+    rank = (model.get("lora") or {}).get("rank", 0) or model.get("lora_rank", 0)
+    return rank > 0 or model.get("lora_adapter_path") is not None
+
+
+def load_tokenizer(policy: DictConfig) -> Any:
+    """The tokenizer of one policy, with the recipe's chat template if it has one.
+
+    Raises:
+        ConfigError: there is no tokenizer at the path.
+    """
+    model = policy.model
+    path = model.get("tokenizer_path") or model.path
+    tokenizer = base.load_tokenizer(path, trust_remote_code=model.get("trust_remote_code", False))
+    if model.get("custom_chat_template"):
+        tokenizer.chat_template = model.custom_chat_template
+    return tokenizer

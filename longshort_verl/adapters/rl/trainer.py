@@ -2,28 +2,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """The two-policy trainer: ``trainer.v1.trainer_mode=longshort``.
 
-verl's synchronous V1 trainer with a second policy beside its own. ``actor_rollout_ref`` is the long policy and stays
-where verl puts it; the short policy is a second worker group with its own vLLM replicas, in the same placement group
-or in one of its own, built after verl's set-up and never in its place. A step samples dialogues from both engines,
-scores each role's rows within their group, and lets every policy that learns at this step run verl's own log-prob,
-advantage and update code on its rows, with ``self`` pointed at that policy for as long
-(:meth:`LongShortTrainer._acting_as`). One shared policy is the same with both roles' rows.
+verl's synchronous V1 trainer with a second policy. ``actor_rollout_ref`` is the long policy, in verl's usual place; the
+short policy is a second worker group with its own vLLM replicas, in the same placement group or in one of its own,
+built after verl's set-up. A step samples dialogues from both engines, scores each role's rows within their group
+(``rows.py``), and runs verl's log-prob, advantage and update code on the rows of every policy that learns at this step,
+with ``self`` pointed at that policy (:meth:`LongShortTrainer._acting_as`). One shared policy learns from both roles'
+rows.
 """
 
-# verl binds a worker's methods to its group, and awaits its managers' coroutines, when they are called; types cannot
-# follow that.
+# verl binds a worker's methods to its group, and awaits its managers' coroutines, at the call; type checkers cannot
+# see that.
 # pyright: reportAttributeAccessIssue=false, reportUnusedCoroutine=false, reportArgumentType=false
 # pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
-from statistics import fmean
 from typing import Any
 
 import ray
@@ -43,36 +40,29 @@ from verl.workers.rollout.llm_server import LLMServerClient
 
 from longshort_verl.adapters import compat
 from longshort_verl.adapters.rl import checkpoints
-from longshort_verl.adapters.rl.agent_loop import IN_TRAINING, ROW, TwoPolicyClient
-from longshort_verl.adapters.rl.check import (
-    TRAINER_MODE,
-    as_sync,
-    check_config,
-    check_files,
-    load_tokenizer,
-    role_config,
-)
+from longshort_verl.adapters.rl.agent_loop import IN_TRAINING, TwoPolicyClient
+from longshort_verl.adapters.rl.check import TRAINER_MODE, as_sync, check_config, check_files
 from longshort_verl.adapters.rl.policies import SHORT_GROUP, Policy, build_short_policy
-from longshort_verl.adapters.rl.settings import Placement, Policies
-from longshort_verl.importance import Credit
-from longshort_verl.metrics import alarms, check_engines, dialogue_metrics, importance_metrics, role_metrics
-from longshort_verl.report.curves import validation_mean
-from longshort_verl.rewards import Outcome, Reward, group_rewards, turn_advantages
-from longshort_verl.types import Role, StopReason
+from longshort_verl.adapters.rl.rows import score_rows, token_scores
+from longshort_verl.adapters.rl.settings import Placement, Policies, load_tokenizer, role_config
+from longshort_verl.metrics import alarms, check_engines, validation_mean
+from longshort_verl.rewards import Outcome
+from longshort_verl.types import Role
 
 logger = logging.getLogger(__name__)
 
 SHORT_POOL = "short_pool"
-"""Name of the short policy's own devices under the placement ``split``."""
+"""Name of the short policy's resource pool under the placement ``split``."""
 ALARM = "longshort alarm:"
-"""What every alarm's line begins with."""
+"""Beginning of every alarm's line in the log."""
 MAX_CHECKED_ROWS = 64
-"""Rows on which a resting policy's engine is compared with its actor after a push; of a learning one, all are."""
+"""Rows on which the engine of a policy that does not learn is compared with its actor after a push. Of a policy that
+learns, all rows are compared."""
 
 
 @register_trainer(TRAINER_MODE)
 class LongShortTrainer(PPOTrainerSync):
-    """Trains two policies that take turns, or one that plays both roles; a role that does not learn is served."""
+    """Trains two policies that take turns, or one policy that plays both roles."""
 
     def __init__(self, config: DictConfig):
         compat.log_in_worker()
@@ -87,7 +77,7 @@ class LongShortTrainer(PPOTrainerSync):
 
     def _build_replay_buffer(self):
         buffer = super()._build_replay_buffer()
-        # verl polls every 2 s, which would be most of a short step.
+        # verl polls every 2 s, which would be most of a small model's step.
         buffer.poll_interval = min(buffer.poll_interval, 0.05)
         return buffer
 
@@ -119,7 +109,7 @@ class LongShortTrainer(PPOTrainerSync):
         self._load_checkpoint()
 
     def _short_devices(self) -> RayResourcePool:
-        """The short policy's: the trainer's, or under ``split`` its own."""
+        """Devices of the short policy: the trainer's, or its own under ``split``."""
         pools = self.resource_pool_manager
         if self.settings.placement is Placement.SPLIT:
             return pools.resource_pool_dict[SHORT_POOL]
@@ -135,7 +125,7 @@ class LongShortTrainer(PPOTrainerSync):
         )
 
     def get_llm_client(self) -> LLMServerClient:
-        """The client of both roles' policies, for the agent loops."""
+        """The agent loops' client of both policies."""
         short = self._policies[-1].servers.get_client()
         return self.llm_server_manager.get_client(client_cls=TwoPolicyClient, short=short)
 
@@ -145,27 +135,27 @@ class LongShortTrainer(PPOTrainerSync):
     # ------------------------------------------------------------------ weights
 
     def on_init_end(self) -> None:
-        """Push all policies' weights, except where the engine serves from disk what never changes."""
+        """Push all policies' weights, except to an engine that serves frozen weights from disk."""
         resumed = self.global_steps > 0
         for policy in self._policies:
             if policy.learns or policy.sleeps or resumed:
                 policy.push(self.global_steps)
 
     def on_sample_end(self) -> None:
-        """Put all engines to sleep; verl's own hook does the first one's."""
+        """Put all engines to sleep; verl's own hook handles the first policy's."""
         super().on_sample_end()
         for policy in self._policies[1:]:
             policy.engines.sleep_replicas()
 
     def on_step_end(self) -> None:
-        """Push what was updated at this step, and what sleep dropped."""
+        """Push the weights that were updated at this step, and those that sleep dropped."""
         for policy in self._policies:
             if policy.updated or policy.sleeps:
                 with marked_timer(f"update_weights/{policy.name}", self.timing_raw):
                     policy.push(self.global_steps)
                 policy.unchecked, policy.updated = True, False
             else:
-                # Nothing has changed, so the engine is up to date: verl's staleness metrics go by this number.
+                # The engine is up to date; verl's staleness metrics read this number.
                 servers = [server for replica in policy.servers.get_replicas() for server in replica.servers]
                 ray.get([server.set_global_steps.remote(self.global_steps) for server in servers])
 
@@ -187,77 +177,36 @@ class LongShortTrainer(PPOTrainerSync):
         outcomes = self._score(batch, metrics)
         keys, tags = [], []
         for policy in self._policies:
-            own = batch.select_keys([key for key, outcome in outcomes.items() if outcome.role in policy.roles])
-            # A selection shares the batch's instructions to workers; one policy's must not reach the other's.
-            own.extra_info = {}
+            rows = batch.select_keys([key for key, outcome in outcomes.items() if outcome.role in policy.roles])
+            # A selection shares extra_info, the instructions to workers; each policy needs its own.
+            rows.extra_info = {}
             with self._acting_as(policy):
-                done = self._step_policy(policy, own, outcomes, metrics, timing_raw)
+                done = self._step_policy(policy, rows, outcomes, metrics, timing_raw)
             keys += done.keys
             tags += done.tags
         self._warn(metrics)
         return KVBatchMeta(partition_id=batch.partition_id, keys=keys, tags=tags)
 
     def _score(self, batch: KVBatchMeta, metrics: dict) -> dict[str, Outcome]:
-        """Compute each row's reward within its group and write it where verl expects it.
-
-        Returns:
-            Outcome by key, in an order that does not depend on which dialogue ended first: mini-batches are cut in it,
-            so that a resumed run repeats them.
-        """
+        """Score all rows (:mod:`.rows`) and write the scores where verl expects them; the rows' facts by key."""
         data = tq.kv_batch_get(
             keys=batch.keys, partition_id=batch.partition_id, select_fields=["uid", "extra_fields", "response_mask"]
         )
-        masks = data["response_mask"]
-        fields = data.pop("extra_fields").tolist()
-        outcomes = {
-            key: _outcome(uid, extra)
-            for key, uid, extra in zip(batch.keys, data.pop("uid").tolist(), fields, strict=True)
-        }
-        check_engines(fmean(outcome.failed for outcome in outcomes.values()), f"step {self.global_steps}")
-        live = {key: outcome for key, outcome in outcomes.items() if outcome.live}
-        weights = self.settings.reward
-        if self.settings.importance.credit is Credit.TURN:
-            weights = replace(weights, importance=0.0)  # not of the row
-        rewards = dict(zip(live, group_rewards(list(live.values()), weights), strict=True))
-        scores = []
-        for key, mask in zip(batch.keys, masks.unbind(), strict=True):
-            score = torch.zeros(mask.shape, dtype=torch.float32)
-            if key in rewards:
-                score[-1] = rewards[key].total
-            scores.append(score)
-        self._write(batch, {"rm_scores": scores})
-        if self.settings.reward.importance and self.settings.importance.credit is Credit.TURN:
-            self._turn_credits = self._credit_turns(
-                {key: outcomes[key].group for key in live if outcomes[key].role is Role.LONG},
-                dict(zip(batch.keys, fields, strict=True)),
-                dict(zip(batch.keys, masks.unbind(), strict=True)),
-            )
-        metrics.update(_episode_metrics(outcomes, fields, rewards))
-        place = {
-            key: (extra[ROW]["problem"], *map(int, key.rsplit("_", 2)[1:]))
-            for key, extra in zip(batch.keys, fields, strict=True)
-        }
-        return {key: outcomes[key] for key in sorted(outcomes, key=place.__getitem__)}
-
-    def _credit_turns(
-        self, groups: Mapping[str, str], fields: Mapping[str, Mapping[str, Any]], masks: Mapping[str, torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
-        """What each long row's tokens get on top of their advantage: their turn's importance."""
-        scores = {key: _turn_scores(fields[key]) for key in groups}
-        found = turn_advantages(scores, groups)
-        credits: dict[str, torch.Tensor] = {}
-        for key, values in found.items():
-            own = masks[key].bool()
-            # Between two turns of a role its peer speaks, so each run of own tokens is a turn.
-            begins = own & ~torch.cat([own.new_zeros(1), own[:-1]])
-            turn = torch.cumsum(begins.long(), dim=0) - 1
-            of_turn = torch.zeros(int(turn.max()) + 1 if own.any() else 0)
-            of_turn[: len(values)] = torch.tensor(values)
-            credits[key] = torch.where(own, of_turn[turn.clamp(min=0)], 0.0) * self.settings.reward.importance
-        return credits
+        masks = dict(zip(batch.keys, data["response_mask"].unbind(), strict=True))
+        scored = score_rows(
+            dict(zip(batch.keys, data.pop("uid").tolist(), strict=True)),
+            dict(zip(batch.keys, data.pop("extra_fields").tolist(), strict=True)),
+            masks,
+            self.settings,
+        )
+        check_engines(scored.failed, f"step {self.global_steps}")
+        self._write(batch, {"rm_scores": [token_scores(masks[key], scored.rewards.get(key)) for key in batch.keys]})
+        self._turn_credits = scored.turn_credits
+        metrics.update(scored.metrics)
+        return scored.outcomes
 
     def _add_turn_credits(self, batch: KVBatchMeta) -> None:
-        """Onto verl's advantages, token by token."""
+        """Add the turns' credits to verl's advantages, token by token."""
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["advantages"])
         rows = data["advantages"].unbind()
         added = [row + self._turn_credits[key].to(row) for key, row in zip(batch.keys, rows, strict=True)]
@@ -266,7 +215,7 @@ class LongShortTrainer(PPOTrainerSync):
     def _step_policy(
         self, policy: Policy, batch: KVBatchMeta, outcomes: Mapping[str, Outcome], metrics: dict, timing_raw: dict
     ) -> KVBatchMeta:
-        """verl's own stages on the rows of one policy; ``self`` acts as it. All its rows come back, and padding."""
+        """Run verl's stages on the rows of one policy, as which ``self`` acts; all its rows, and padding rows."""
         own: dict[str, Any] = {}
         live = [key for key in batch.keys if outcomes[key].live]
         learning = self.settings.learning(self.global_steps)
@@ -304,24 +253,24 @@ class LongShortTrainer(PPOTrainerSync):
         )
 
     def _log_probs(self, policy: Policy, rows: KVBatchMeta, metrics: dict, timing_raw: dict) -> None:
-        """The actor's log-probabilities, which verl compares with the engine's on the way."""
+        """Compute the actor's log-probabilities; verl also compares them with the engine's."""
         rows.extra_info["temperature"] = self.config.actor_rollout_ref.rollout.temperature
         with marked_timer(f"old_log_prob/{policy.name}", timing_raw):
             self._compute_old_log_prob(rows, metrics=metrics)
         policy.unchecked = False
 
     def _update_policy(self, batch: KVBatchMeta, num_live: int, metrics: dict) -> bool:
-        """verl's actor update with a fixed number of optimizer steps, however many rows there are; whether it ran.
+        """Run verl's actor update with a fixed number of optimizer steps; whether it ran.
 
-        The base class cuts mini-batches of a fixed number of rows, so that the number of optimizer steps would follow
-        the number of rows. Losses are normalised by live rows; padding carries no weight.
+        In the base class the number of optimizer steps depends on the number of rows, because its mini-batches have a
+        fixed number of rows. Losses are normalised by live rows; padding has no weight.
         """
         actor = self.config.actor_rollout_ref.actor
         steps = self._num_mini_batch()
         num_padding = len(batch) - num_live
         metrics["actor/skipped_update"] = float(len(batch) // steps <= num_padding)
         if metrics["actor/skipped_update"]:
-            # A mini-batch of nothing but padding has no tokens to average over.
+            # A mini-batch of padding only has no tokens to average over.
             logger.warning(
                 "step %s: %s live rows are too few for %s optimizer steps; no update",
                 self.global_steps,
@@ -354,7 +303,7 @@ class LongShortTrainer(PPOTrainerSync):
         return dp_size * self._num_mini_batch()
 
     def _warn(self, metrics: dict) -> None:
-        """Log which alarms hold at this step, and say each once."""
+        """Log the alarms of this step as metrics, and warn once of each."""
         for name, message in alarms(metrics, self.settings.alarms).items():
             metrics[f"alarm/{name}"] = 1.0
             if name not in self._warned:
@@ -363,7 +312,7 @@ class LongShortTrainer(PPOTrainerSync):
 
     @contextmanager
     def _acting_as(self, policy: Policy) -> Iterator[None]:
-        """Point what verl's stages read at one policy: config, tokenizer, worker groups, reference."""
+        """Point the attributes that verl's stages read at one policy: config, tokenizer, worker groups, reference."""
         acting = {
             "config": policy.config,
             "tokenizer": policy.tokenizer,
@@ -386,7 +335,7 @@ class LongShortTrainer(PPOTrainerSync):
                     delattr(self, name)
 
     def _write_inert(self, batch: KVBatchMeta) -> None:
-        """Give rows that teach nothing the fields that verl's metrics read of every row."""
+        """Write zeros for the fields that verl's metrics read, for rows that are not trained on."""
         if not batch.keys:
             return
         masks = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["response_mask"])
@@ -403,7 +352,7 @@ class LongShortTrainer(PPOTrainerSync):
     # ------------------------------------------------------------------ validation
 
     def _validate(self) -> dict[str, float]:
-        # verl decodes a session's last row, which is the short role's, and all others with the same tokenizer.
+        # verl decodes all rows with one tokenizer; it reports a session's last row, which is the short role's.
         saved, self.tokenizer = self.tokenizer, _LenientDecoder(self._policies[-1].tokenizer)
         try:
             metrics = super()._validate()
@@ -414,7 +363,7 @@ class LongShortTrainer(PPOTrainerSync):
         return metrics
 
     def _dump_generations(self, inputs, outputs, gts, scores, reward_extra_infos_dict, dump_path):
-        """Write validation's dialogues a line each, as their roles wrote them, instead of a line a row."""
+        """Write one line per validation dialogue, with both roles' turns, instead of one line per row."""
         infos = dict(reward_extra_infos_dict)
         dialogues = infos.pop("dialogue", None)
         if dialogues is None:
@@ -430,7 +379,7 @@ class LongShortTrainer(PPOTrainerSync):
         )
 
     def _log_rollout_data(self, batch: KVBatchMeta, timing_raw: dict, rollout_data_dir: str) -> None:
-        """Write sampled rows, a folder a role, each decoded by its own policy's tokenizer."""
+        """Write sampled rows, one folder per role, each decoded by its policy's tokenizer."""
         real = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
         for number, role in enumerate(Role):
             policy = next(policy for policy in self._policies if role in policy.roles)
@@ -446,8 +395,8 @@ class LongShortTrainer(PPOTrainerSync):
         folder = os.path.join(root, f"global_step_{self.global_steps}")
         keep = self.config.trainer.get("max_actor_ckpt_to_keep", None)
         checkpoints.begin(folder)
-        # verl writes the file that names the latest checkpoint last, so the short policy must be on disk before; and
-        # it would delete old checkpoints before the new one is whole.
+        # verl writes the file that names the latest checkpoint last, so the short policy is saved first. verl would
+        # delete old checkpoints before the new one is complete, so prune() does that instead.
         with self._with_trainer_keys(max_actor_ckpt_to_keep=None):
             for policy in self._policies[1:]:
                 policy.worker_group.save_checkpoint(
@@ -460,7 +409,7 @@ class LongShortTrainer(PPOTrainerSync):
 
     def _load_checkpoint(self) -> None:
         if not self._policies:
-            return  # called by verl's set-up, before the short policy exists; ours calls again
+            return  # verl's set-up calls this before the short policy exists; _setup calls it again
         trainer = self.config.trainer
         if trainer.resume_mode == "auto":
             checkpoints.repair(trainer.default_local_dir)
@@ -477,7 +426,7 @@ class LongShortTrainer(PPOTrainerSync):
             )
 
     def _keep_best(self, validation: Mapping[str, float]) -> None:
-        """Save the pair beside the last ones if it is the best so far by the metric of ``long_short.best``."""
+        """Save the pair, in addition to the last ones, if it is the best so far by ``long_short.best``."""
         best = self.settings.best
         if best.metric is None or self.config.trainer.get("val_only", False):
             return
@@ -507,7 +456,7 @@ class LongShortTrainer(PPOTrainerSync):
 
 
 class _LenientDecoder:
-    """A tokenizer whose ``decode`` skips ids that it does not have: another tokenizer's."""
+    """A tokenizer whose ``decode`` skips unknown ids, which come from the other role's tokenizer."""
 
     def __init__(self, tokenizer: Any):
         self._tokenizer = tokenizer
@@ -518,41 +467,3 @@ class _LenientDecoder:
 
     def decode(self, ids: Any, **kwargs: Any) -> str:
         return self._tokenizer.decode([i for i in torch.as_tensor(ids).tolist() if i < self._size], **kwargs)
-
-
-def _outcome(uid: str, extra: dict[str, Any]) -> Outcome:
-    record, info = extra[ROW], extra["reward_extra_info"]
-    role = Role(record["role"])
-    return Outcome(
-        group=uid,
-        role=role,
-        accuracy=info["acc"],
-        format=record[f"format_{role.value}"],
-        num_tokens=record[f"num_tokens_{role.value}"],
-        importance=info.get("importance", 0.0) if role is Role.LONG else 0.0,
-        failed=record["stop_reason"] == StopReason.ENGINE_ERROR.value,
-    )
-
-
-def _turn_scores(extra: Mapping[str, Any]) -> list[float]:
-    """Importance of a row's first long turns, as far as they were measured."""
-    return [score for score, *_ in json.loads(extra["reward_extra_info"].get("importance_turns", "[]"))]
-
-
-def _episode_metrics(
-    outcomes: dict[str, Outcome], fields: Sequence[dict[str, Any]], rewards: dict[str, Reward]
-) -> dict[str, float]:
-    """Metrics of the sampled dialogues; each is counted once, by its long row."""
-    records = [
-        extra[ROW] | extra["reward_extra_info"]
-        for outcome, extra in zip(outcomes.values(), fields, strict=True)
-        if outcome.role is Role.LONG
-    ]
-    metrics = dialogue_metrics(records) | importance_metrics(records)
-    for role in Role:
-        rows = [key for key, outcome in outcomes.items() if outcome.role is role]
-        live = [key for key in rows if key in rewards]
-        metrics[f"{role.value}/silent_share"] = sum(outcomes[key].num_tokens == 0 for key in rows) / len(rows)
-        if live:
-            metrics.update(role_metrics(role, [outcomes[key] for key in live], [rewards[key] for key in live]))
-    return metrics

@@ -35,7 +35,7 @@ from verl.utils.distributed import destroy_global_process_group, initialize_glob
 
 from longshort_verl.adapters import compat
 from longshort_verl.adapters.export import merge_shards
-from longshort_verl.adapters.rl.check import load_tokenizer
+from longshort_verl.adapters.rl.settings import load_tokenizer
 from longshort_verl.chat_template import check_chat_template, check_tokens, control_tokens, hf_render
 from longshort_verl.cold_start.held_out import TurnCase, TurnReply, turn_cases, turn_metrics
 from longshort_verl.cold_start.transcripts import RoleRow, pieces, read_role_rows

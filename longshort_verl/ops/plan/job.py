@@ -16,8 +16,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from longshort_verl.adapters.rl.check import check_pool, check_settings, has_lora, role_config
-from longshort_verl.adapters.rl.settings import SECTION, LongShortConfig, Placement, Policies
+from longshort_verl.adapters.rl.check import check_pool, check_settings
+from longshort_verl.adapters.rl.settings import SECTION, LongShortConfig, Placement, Policies, has_lora, role_config
 from longshort_verl.config.compose import ConfigError
 from longshort_verl.ops.plan.hardware import Gpu
 from longshort_verl.ops.plan.shape import ModelShape, ShapeError, read_shape
@@ -310,7 +310,7 @@ def _dialogues(config: DictConfig, settings: LongShortConfig, means: Mapping[str
     context = min(prompt + sum(written.values()), float(data.max_prompt_length + data.max_response_length))
     # Measured importance: forced rollouts of the short policy.
     forced = settings.importance.group_share * settings.importance.max_dialogue_tokens
-    extra = {Role.LONG: 0.0, Role.SHORT: forced if settings.reward.importance else 0.0}
+    extra = {Role.LONG: 0.0, Role.SHORT: forced if settings.reward["importance"] else 0.0}
     loads = {
         role.value: Load(generated=written[role] + extra[role], prefill=prompt + written[peer], context=context, rows=1)
         for role, peer in ((Role.LONG, Role.SHORT), (Role.SHORT, Role.LONG))

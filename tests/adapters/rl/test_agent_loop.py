@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 
 import pytest
 from ray.exceptions import RayActorError
 from tokenizers import AddedToken
 from verl.workers.rollout.llm_server import LLMServerClient
 
-from longshort_verl.adapters.rl.agent_loop import ROW, LongShortAgentLoop, RoleWriter
+from longshort_verl.adapters.rl.agent_loop import ROW, LongShortAgentLoop
+from longshort_verl.adapters.rl.role_writer import RoleWriter
+from longshort_verl.adapters.server_client import ServerClient
+from longshort_verl.importance import MeasuredTurns
+from longshort_verl.metrics import MEASURED
 from longshort_verl.types import FinishReason, Message, Role, Sampling
 from tests.support.configs import tiny_config
 from tests.support.sessions import ScriptedServers, run_session
@@ -167,7 +170,7 @@ def test_tags_split_over_tokens_and_text_past_the_tag(tiny_models):
     spelt = [i for byte in "<think>8</think" for i in split.encode(byte, add_special_tokens=False)]
     ids = [*spelt, split.convert_tokens_to_ids(">.")]
     server = ScriptedServers(split, [ids])
-    writer = RoleWriter(server, split, max_model_len=100, request_id="r", extra={})
+    writer = RoleWriter(ServerClient(server, split, max_model_len=100), split, request_id="r")
     sampling = Sampling(max_tokens=50, temperature=1.0, stop=("</think>",))
     reply = asyncio.run(writer.generate([Message(role="user", content="8")], sampling))
     assert reply.text == "<think>8</think>."
@@ -179,26 +182,29 @@ def test_tags_split_over_tokens_and_text_past_the_tag(tiny_models):
 # Importance of turns ---------------------------------------------------------------------------------------------
 
 ROLLOUTS = {"": "9}</answer>", "8+2=0": "0}</answer>", "0+2=2": "2}</answer>"}
-MEASURED = ("long_short.reward.importance=1", "long_short.importance.num_rollouts=3")
+MEASURE = ("long_short.reward.importance=1", "long_short.importance.num_rollouts=3")
+
+
+def measured(row):
+    return MeasuredTurns.from_json(row.extra_fields[ROW][MEASURED])
 
 
 def test_rollouts_continue_what_the_engine_has_read(run):
-    rows, servers, tokenizers = run(LONG, SHORT, *MEASURED, rollouts=ROLLOUTS, training=True)
+    rows, servers, tokenizers = run(LONG, SHORT, *MEASURE, rollouts=ROLLOUTS, training=True)
     server, decode = servers[Role.SHORT], tokenizers[Role.SHORT].decode
-    replies = json.loads(rows[1].extra_fields[ROW]["rollouts"])
-    assert replies == [["<answer>\\boxed{" + ROLLOUTS[one]] * 3 for one in ("", "8+2=0", "0+2=2")]
+    turns = measured(rows[1])
+    assert turns.replies == tuple(("<answer>\\boxed{" + ROLLOUTS[one],) * 3 for one in ("", "8+2=0", "0+2=2"))
     forced = sorted({tuple(request.prompt_ids) for request in server.forced}, key=len)
     assert decode(forced[0]) == "<|user|>8+2+2<|im_end|><|assistant|><answer>\\boxed{"
     # The role's own two requests, token by token, and the beginning of an answer.
     for ids, own in zip(forced[1:], server.requests, strict=True):
         assert list(ids[: len(own.prompt_ids)]) == own.prompt_ids
         assert decode(ids[len(own.prompt_ids) :]) == "<answer>\\boxed{"
-    record = rows[1].extra_fields[ROW]
-    assert record["num_tokens_rollouts"] == sum(
+    assert turns.num_tokens == sum(
         len(tokenizers[Role.SHORT].encode(ROLLOUTS[one], add_special_tokens=False)) * 3 for one in ROLLOUTS
     )
-    assert json.loads(record["long_turn_tokens"]) == [len(own) for own in runs(rows[0].response_mask)]
-    assert record["ends_with_long"] is False
+    assert list(turns.lengths) == [len(own) for own in runs(rows[0].response_mask)]
+    assert turns.ends_with_long is False
 
 
 def runs(mask):
@@ -207,50 +213,49 @@ def runs(mask):
 
 
 def test_rollouts_have_seeds_of_their_own(run):
-    _, servers, _ = run(LONG, SHORT, *MEASURED, rollouts=ROLLOUTS, training=True)
+    _, servers, _ = run(LONG, SHORT, *MEASURE, rollouts=ROLLOUTS, training=True)
     seeds = [request.params["seed"] for request in servers[Role.SHORT].forced]
     assert len(set(seeds)) == 9
-    _, again, _ = run(LONG, SHORT, *MEASURED, rollouts=ROLLOUTS, training=True)
+    _, again, _ = run(LONG, SHORT, *MEASURE, rollouts=ROLLOUTS, training=True)
     assert seeds == [request.params["seed"] for request in again[Role.SHORT].forced]
 
 
 def test_rollouts_stay_within_their_budget(run):
     more = ("long_short.importance.max_tokens=8", "long_short.importance.max_dialogue_tokens=48")
-    rows, servers, _ = run(LONG, SHORT, *MEASURED, *more, rollouts=ROLLOUTS, training=True)
+    rows, servers, _ = run(LONG, SHORT, *MEASURE, *more, rollouts=ROLLOUTS, training=True)
     assert len(servers[Role.SHORT].forced) == 6
-    assert len(json.loads(rows[1].extra_fields[ROW]["rollouts"])) == 2
+    assert len(measured(rows[1]).replies) == 2
     assert {request.params["max_tokens"] for request in servers[Role.SHORT].forced} == {8}
 
 
 @pytest.mark.parametrize(
     ("overrides", "training"),
-    [((), True), (MEASURED, False), ((*MEASURED, "long_short.importance.group_share=1e-9"), True)],
+    [((), True), (MEASURE, False), ((*MEASURE, "long_short.importance.group_share=1e-9"), True)],
 )
 def test_what_is_not_measured_makes_no_rollouts(run, overrides, training):
     rows, servers, _ = run(LONG, SHORT, *overrides, rollouts=ROLLOUTS, training=training)
     assert servers[Role.SHORT].forced == []
-    record = rows[1].extra_fields[ROW]
     # Where a share of groups is measured, all rows have the same fields.
-    assert record.get("rollouts") == ("[]" if overrides and training else None)
+    assert (MEASURED in rows[1].extra_fields[ROW]) == bool(overrides and training)
+    if overrides and training:
+        assert measured(rows[1]).replies == ()
 
 
 def test_a_failing_rollout_ends_the_measuring_and_not_the_dialogue(run):
     rollouts = ROLLOUTS | {"0+2=2": RayActorError()}
-    rows, _, _ = run(LONG, SHORT, *MEASURED, rollouts=rollouts, training=True)
-    record = rows[1].extra_fields[ROW]
-    assert record["stop_reason"] == "answered"
-    assert len(json.loads(record["rollouts"])) == 2
+    rows, _, _ = run(LONG, SHORT, *MEASURE, rollouts=rollouts, training=True)
+    assert rows[1].extra_fields[ROW]["stop_reason"] == "answered"
+    assert len(measured(rows[1]).replies) == 2
 
 
 def test_where_the_short_role_opens_its_first_request_is_the_first_boundary(run):
     short = ["<answer>?</rethink>", "<answer>\\boxed{0}</answer>"]
     more = ("long_short.dialogue.opening_role=short",)
-    rows, _, _ = run(LONG[:1], short, *MEASURED, *more, rollouts=ROLLOUTS, training=True)
-    assert len(json.loads(rows[1].extra_fields[ROW]["rollouts"])) == 2
+    rows, _, _ = run(LONG[:1], short, *MEASURE, *more, rollouts=ROLLOUTS, training=True)
+    assert len(measured(rows[1]).replies) == 2
 
 
 def test_a_long_turn_that_nobody_can_answer_is_told(run):
-    rows, _, _ = run(["8+2=0"], [], *MEASURED, rollouts=ROLLOUTS, training=True)
-    record = rows[1].extra_fields[ROW]
-    assert record["ends_with_long"] is True
-    assert len(json.loads(record["rollouts"])) == 1
+    rows, _, _ = run(["8+2=0"], [], *MEASURE, rollouts=ROLLOUTS, training=True)
+    assert measured(rows[1]).ends_with_long is True
+    assert len(measured(rows[1]).replies) == 1

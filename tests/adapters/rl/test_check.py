@@ -13,14 +13,8 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from longshort_verl.adapters.rl.check import (
-    check_config,
-    check_files,
-    load_tokenizer,
-    required_cpus,
-    role_config,
-)
-from longshort_verl.adapters.rl.settings import Schedule
+from longshort_verl.adapters.rl.check import check_config, check_files, required_cpus
+from longshort_verl.adapters.rl.settings import Schedule, load_tokenizer, role_config
 from longshort_verl.config.compose import ConfigError
 from longshort_verl.problems.read import ProblemFileError
 from longshort_verl.types import Role
@@ -68,9 +62,12 @@ REFUSED = {
     "misspelt": (["+long_short.dialogue.max_turn=3"], ["long_short.dialogue.max_turn is no setting"]),
     "misspelt in short": (["+long_short.short.rolout.n=3"], ["long_short.short does not fit", "rolout"]),
     "no short model": (["long_short.short.model.path=null"], ["long_short.short.model.path is None"]),
-    "zero turns": (["long_short.dialogue.max_short_turns=0"], ["max_short_turns is 0", "at least 1"]),
+    "zero turns": (["long_short.dialogue.max_short_turns=0"], ["max_short_turns is 0", "or equal to 1"]),
     "text for a number": (["long_short.reward.length=long"], ["long_short.reward.length is 'long'"]),
-    "negative weight": (["long_short.reward.length=-1"], ["long_short.reward.length is -1", "at least 0"]),
+    "negative weight": (
+        ["long_short.reward.length=-1"],
+        ["long_short.reward.length is -1", "or equal to 0"],
+    ),
     "frozen peer from dummy": (
         ["+long_short.short.rollout.load_format=dummy"],
         ["long_short.short.rollout.load_format is 'dummy'", "random weights", "auto"],
@@ -134,7 +131,7 @@ REFUSED = {
     "wrong trainer": (["trainer.v1.trainer_mode=colocate_async"], ["trainer_mode is 'colocate_async'"]),
     "no step of its own": (
         ["long_short.schedule=alternate", "long_short.alternate.switch_every=0"],
-        ["long_short.alternate.switch_every is 0", "at least 1"],
+        ["long_short.alternate.switch_every is 0", "greater than or equal to 1"],
     ),
     "unknown first role": (["long_short.alternate.first=both"], ["long_short.alternate.first is 'both'"]),
     "shared with two models": (
@@ -155,7 +152,7 @@ REFUSED = {
     ),
     "no device of its own": (
         ["long_short.placement=split", "long_short.short_pool.n_gpus_per_node=0"],
-        ["long_short.short_pool.n_gpus_per_node is 0", "at least 1"],
+        ["long_short.short_pool.n_gpus_per_node is 0", "greater than or equal to 1"],
     ),
     "LoRA exported in full only": (
         [
@@ -165,16 +162,35 @@ REFUSED = {
         ],
         ["long_short.short.actor.checkpoint.save_contents is ['hf_model']", "LoRA", "longshort export"],
     ),
+    "unknown term": (
+        ["+long_short.reward.elegance=1"],
+        ["long_short.reward.elegance is no reward term", "accuracy, format, length, importance"],
+    ),
     "estimator with a critic": (
         ["algorithm.adv_estimator=gae"],
-        ["algorithm.adv_estimator is 'gae'", "grpo", "rloo"],
+        ["algorithm.adv_estimator is 'gae', which needs values", "set it to one of grpo", "rloo", "register_adv_est"],
+    ),
+    "estimator with further rollouts": (
+        ["algorithm.adv_estimator=remax"],
+        ["algorithm.adv_estimator is 'remax', which needs reward_baselines"],
+    ),
+    "estimator with rewards of its own": (
+        ["algorithm.adv_estimator=gdpo"],
+        ["algorithm.adv_estimator is 'gdpo', which needs algorithm.gdpo_reward_keys"],
+    ),
+    "unknown estimator": (
+        ["algorithm.adv_estimator=mine"],
+        ["algorithm.adv_estimator is 'mine', which is not registered with verl"],
     ),
     "best by nothing": (
         ["long_short.best.metric=elegance"],
         ["long_short.best.metric is 'elegance'", "reward, acc", "null"],
     ),
     "best of a kind": (["long_short.best.mode=most"], ["long_short.best.mode is 'most'"]),
-    "alarm out of range": (["long_short.alarms.truncated=90"], ["long_short.alarms.truncated is 90", "0 to 1"]),
+    "alarm out of range": (
+        ["long_short.alarms.truncated=90"],
+        ["long_short.alarms.truncated is 90", "or equal to 1"],
+    ),
     "GPU device on a CPU": (["trainer.device=cuda"], ["VERL_PLATFORM is cpu, but trainer.device is 'cuda'"]),
 }
 
@@ -187,6 +203,15 @@ def test_refused(name, config_with):
     message = str(refusal.value)
     assert [text for text in said if text not in message] == [], message
     assert "\n\n" not in message
+
+
+def test_an_estimator_that_the_user_registers_is_accepted(config_with, monkeypatch):
+    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY
+
+    def mine(token_level_rewards, response_mask, index, config=None, **kwargs): ...
+
+    monkeypatch.setitem(ADV_ESTIMATOR_REGISTRY, "mine", mine)
+    check_config(config_with("algorithm.adv_estimator=mine"))
 
 
 def test_a_section_of_its_own_is_needed(config_with):

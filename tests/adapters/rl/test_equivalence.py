@@ -7,6 +7,7 @@ The rows come from a file (tests/support/replay.py); trainers, engines and Ray a
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections import defaultdict
 from dataclasses import dataclass
@@ -15,14 +16,29 @@ from pathlib import Path
 import pytest
 import torch
 
-from longshort_verl.adapters.rl.check import ESTIMATORS
+from longshort_verl.adapters.rl.check import missing_inputs
 from longshort_verl.types import Role
 from tests.support.jobs import start_job
-from tests.support.replay_rows import MODELS, write_rows
+from tests.support.replay_rows import MODELS, recipe_weights, write_rows
 
 pytestmark = [pytest.mark.job, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 PROMPTS, SAMPLES, STEPS = 4, 4, 3
+ESTIMATORS = (
+    "grpo",
+    "grpo_vectorized",
+    "grpo_passk",
+    "rloo",
+    "rloo_vectorized",
+    "reinforce_plus_plus",
+    "reinforce_plus_plus_baseline",
+    "opo",
+    "gpg",
+    # Of tests/support/outside.py.
+    "centered",
+)
+OUTSIDE = {"rethinks": 0.25}
+"""Weight of the reward term of tests/support/outside.py."""
 COMPARED = ("pg_loss", "grad_norm", "entropy", "ppo_kl", "lr")
 TOLERANCE = {"rel": 1e-3, "abs": 1e-6}
 """float32: the same sums in another order, and what two steps of Adam make of that."""
@@ -57,7 +73,7 @@ class Rows:
             *LOSS,
             *overrides,
             environment={
-                "VERL_USE_EXTERNAL_MODULES": "tests.support.replay",
+                "VERL_USE_EXTERNAL_MODULES": "tests.support.replay,tests.support.outside",
                 "LONGSHORT_TEST_REPLAY": f"{self.folder}/rows.json",
                 **environment,
             },
@@ -69,11 +85,19 @@ class Rows:
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory) -> Rows:
-    """Sessions in one of which the short role never spoke, and in one of which an engine failed."""
+    """Sessions, rewarded with a term from outside; in one the short role never spoke, and in one an engine failed."""
+    importlib.import_module("tests.support.outside")  # registers its term in this process too
+
     folder = tmp_path_factory.mktemp("rows")
-    return Rows(
-        folder=folder, sessions=write_rows(folder, prompts=PROMPTS, samples=SAMPLES, silent=(2, 3), failed=(1, 2))
+    sessions = write_rows(
+        folder,
+        prompts=PROMPTS,
+        samples=SAMPLES,
+        silent=(2, 3),
+        failed=(1, 2),
+        weights=recipe_weights() | OUTSIDE,
     )
+    return Rows(folder=folder, sessions=sessions)
 
 
 def test_losses_equal_stock_verls(rows, tmp_path):
@@ -105,6 +129,7 @@ def shared(rows, tmp_path_factory):
         "long_short.policies=shared",
         "long_short.short.model.path=null",
         "actor_rollout_ref.actor.ppo_epochs=1",
+        *(f"+long_short.reward.{name}={weight}" for name, weight in OUTSIDE.items()),
         f"trainer.total_training_steps={len(ESTIMATORS)}",
         "trainer.total_epochs=100",
         LONGSHORT_TEST_BATCH_MULTIPLE="7",
@@ -133,6 +158,11 @@ def _rloo(rewards):
     return rewards - (rewards.sum() - rewards) / (len(rewards) - 1)
 
 
+def _centered(rewards):
+    """A = r − mean."""
+    return rewards - rewards.mean()
+
+
 def _advantages(rows, formula):
     return [
         (row, advantage.item())
@@ -141,7 +171,10 @@ def _advantages(rows, formula):
     ]
 
 
-@pytest.mark.parametrize(("estimator", "formula"), [("grpo", _grpo), ("grpo_vectorized", _grpo), ("rloo", _rloo)])
+@pytest.mark.parametrize(
+    ("estimator", "formula"),
+    [("grpo", _grpo), ("grpo_vectorized", _grpo), ("rloo", _rloo), ("centered", _centered)],
+)
 def test_losses_worked_out_by_hand(rows, shared, estimator, formula):
     # On-policy every ratio is 1: the loss is the mean over all tokens of −A, whatever the weights.
     weighed = [(sum(row["mask"]), advantage) for row, advantage in _advantages(rows, formula)]
@@ -172,6 +205,24 @@ def test_every_estimator_without_a_critic_learns(shared, estimator):
     step = shared[ESTIMATORS.index(estimator) + 1]
     assert math.isfinite(step["shared/actor/pg_loss"])
     assert step["shared/actor/grad_norm"] > 0
+
+
+def test_every_usable_estimator_of_verl_is_in_the_job(rows):
+    usable = {name for name, missing in missing_inputs().items() if not missing}
+    assert usable - {"longshort_single"} == set(ESTIMATORS)
+
+
+def test_a_term_and_a_metric_from_outside_are_logged(rows, shared):
+    rethinks = [session["record"]["num_rethinks"] for group in rows.sessions.values() for session in group]
+    for role in Role:
+        live = [
+            session["record"]["num_rethinks"]
+            for group in rows.sessions.values()
+            for session in group
+            if role.value in session["reward"]
+        ]
+        assert shared[1][f"{role.value}/reward/rethinks"] == pytest.approx(-sum(live) / len(live))
+    assert shared[1]["dialogue/most_rethinks"] == max(rethinks) > 0
 
 
 def test_rows_that_teach_nothing_are_counted(shared):
