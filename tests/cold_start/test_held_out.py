@@ -6,7 +6,6 @@ from __future__ import annotations
 from longshort_verl.cold_start.held_out import TurnReply, turn_cases, turn_metrics
 from longshort_verl.cold_start.transcripts import RoleRow
 from longshort_verl.grading import GradingSettings, grade
-from longshort_verl.report.transcripts import lengths, plot_lengths, transcript_text, write_page
 from longshort_verl.types import Message, Role, TurnKind
 
 GRADING = GradingSettings(timeout_s=2.0, max_answer_chars=100, max_workers=1)
@@ -62,27 +61,3 @@ def test_one_model_for_both_roles_is_judged_by_each_roles_turns():
     assert found["short/well_formed"] == 1.0
     assert found["accuracy"] == found["short/accuracy"] == 1.0
     assert (found["long/num_tokens"], found["short/num_tokens"]) == (1.5, 3.5)
-
-
-def test_lengths_by_hand(tmp_path):
-    found = lengths(ROWS, len)
-    assert found == {
-        "one turn": [19, 26, 26],
-        "turns per transcript": [2, 1],
-        "all turns of a transcript": [45, 26],
-        "text that it reads": [17, 1],
-    }
-    plot_lengths(found, "characters", tmp_path / "some" / "lengths.png")
-    assert (tmp_path / "some" / "lengths.png").stat().st_size > 5000
-
-
-def test_what_a_model_wrote_stays_text(tmp_path):
-    hostile = row("<script>alert(1)</script>", "<think>[bold]\x1b[2J</think>")
-    shown = transcript_text(hostile, Role.LONG)
-    assert "[bold]" in shown.plain
-    assert "\x1b" not in shown.plain
-    plot_lengths(lengths([hostile], len), "characters", tmp_path / "a.png")
-    write_page([hostile], Role.LONG, tmp_path / "a.png")
-    page = (tmp_path / "a.html").read_text()
-    assert "<script>" not in page
-    assert page.count('class="turn') == 2

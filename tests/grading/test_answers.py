@@ -388,6 +388,7 @@ def test_math500_solutions_are_right(rows) -> None:
     assert len(rows("math500")) == 500
 
 
+@pytest.mark.job
 @pytest.mark.timeout(120)
 def test_math500_gold_answers_are_right_by_math_verify_alone(rows) -> None:
     # The solutions hold the gold answers letter by letter, so that the test above never leaves the short cut.
@@ -396,6 +397,7 @@ def test_math500_gold_answers_are_right_by_math_verify_alone(rows) -> None:
     assert {gold: result for gold, result in judged.items() if result != judge.EQUAL} == {}
 
 
+@pytest.mark.job
 @pytest.mark.timeout(120)
 def test_math500_another_problems_answer_is_wrong(rows) -> None:
     golds = [row["answer"] for row in rows("math500")]

@@ -117,6 +117,7 @@ def test_raw_line_separator_does_not_end_a_jsonl_row(tmp_path: Path) -> None:
 
 
 def test_duplicates_are_kept_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, logger=module.__name__)
     rows = [
         {"problem": "a b", "answer": "1"},
         {"problem": "a  b", "answer": "2"},  # same but for white space, another answer

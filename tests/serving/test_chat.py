@@ -1,23 +1,37 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""The terminal chat, as a process that is typed into, against the endpoint."""
+"""The terminal chat against the endpoint."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import importlib.util
+
+import pytest
+import typer
+from typer.testing import CliRunner
 
 from tests.serving.scripted import rethinking
 from tests.support.configs import ROOT
 
 
-def chat(url, typed):
-    command = [sys.executable, str(ROOT / "examples" / "chat.py"), "--url", url, "--model", "pair"]
-    done = subprocess.run(command, input=typed, capture_output=True, text=True, timeout=60, check=True)
-    return done.stdout
+@pytest.fixture(scope="module")
+def chat():
+    """Runs the chat on typed lines; returns what it prints."""
+    spec = importlib.util.spec_from_file_location("chat", ROOT / "examples" / "chat.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    app = typer.Typer()
+    app.command()(module.main)
+
+    def run(url, typed):
+        done = CliRunner().invoke(app, ["--url", url, "--model", "pair"], input=typed, catch_exceptions=False)
+        assert done.exit_code == 0
+        return done.output
+
+    return run
 
 
-def test_both_roles_are_shown_and_what_was_said_is_remembered(serve):
+def test_both_roles_are_shown_and_earlier_messages_are_sent(serve, chat):
     served = serve(*rethinking())
     shown = chat(f"{served.url}/v1", "twice\nonce\n")
     turns = [line.split(maxsplit=1) for line in shown.splitlines() if line.startswith(("you> ", " long", "short"))]
@@ -28,5 +42,5 @@ def test_both_roles_are_shown_and_what_was_said_is_remembered(serve):
     assert [message.content for message in asked][1:4] == ["twice", "it is twice", "once"]
 
 
-def test_an_endpoint_that_is_not_there(serve):
+def test_an_endpoint_that_does_not_answer(chat):
     assert "APIConnectionError" in chat("http://127.0.0.1:9/v1", "1+1\n")
