@@ -246,7 +246,7 @@ class Reward:
 
 @dataclass(frozen=True, kw_only=True)
 class Thought:
-    """A contiguous piece of a chain of thought with one purpose (paper, section 3.1)."""
+    """A contiguous piece of a chain of thought with one purpose."""
 
     text: str
     """With the white space after it."""
@@ -377,7 +377,7 @@ class ChainOutcome(str, Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Chain:
-    """A chain of thought on one problem; every stage fills in more of it (paper, section 3.1)."""
+    """A chain of thought on one problem; every stage fills in more of it."""
 
     key: str
     """Name, unique in a file."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Cuts a chain of thought into thoughts: contiguous pieces with one purpose each (paper, section 3.1).
+"""Cuts a chain of thought into thoughts: contiguous pieces with one purpose each (paper, section 4.1).
 
 A chain is split into steps at its blank lines; a thought is a run of steps. The thoughts concatenate to the chain, byte
 for byte. Three chunkers: ``steps`` (each step is a thought), ``rules`` (discourse markers and equations, no model) and

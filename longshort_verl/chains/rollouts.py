@@ -3,7 +3,7 @@
 """Values of the prefixes of a chain of thought, by rollouts of a model, and the importance of each thought from them.
 
 A rollout continues a prefix and is graded. ``forced`` ends the thinking after the prefix and asks for the answer;
-``continued`` lets the model think on. The paper (arXiv 2505.11827, section 3.1) does not say which it used.
+``continued`` lets the model respond freely, as in the paper (arXiv 2505.11827, section 3.2). The default is ``forced``.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Turns scored chains of thought into dialogues that teach each role its style (paper, section 3.2).
+"""Turns scored chains of thought into dialogues that teach each role its style (paper, section 4.1).
 
 Important thoughts become turns of the long role. The thoughts between them become a turn of the short role, written
 briefly by a model or dropped. A short turn ends in ``</rethink>`` before another important thought; the last one ends
-in ``</answer>`` with the chain's own answer. The paper (arXiv 2505.11827) assigns important thoughts to the long model
-and the others to the short one; how turns are cut and who writes them is our reconstruction. A dialogue is kept if it
-follows the protocol, is right and is shorter than its chain; every other chain gets a named outcome.
+in ``</answer>`` with the chain's own answer. As in the paper, important thoughts go to the long model and the others
+to the short one; the cutting of turns is ours. A dialogue is kept if it follows the protocol, is right
+and is shorter than its chain; every other chain gets a named outcome.
 """
 
 from __future__ import annotations

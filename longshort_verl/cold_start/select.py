@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Selects the thoughts of a scored chain that become the long role's turns (paper, section 3.2), or a baseline's."""
+"""Selects the thoughts of a scored chain that become the long role's turns (paper, section 4.1), or a baseline's."""
 
 from __future__ import annotations
 

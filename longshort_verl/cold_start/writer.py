@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes the short role's turns: a model states briefly what the unimportant thoughts establish.
 
-The paper (arXiv 2505.11827, section 3.2) does not say who writes the short turns; this is our reconstruction.
+In the paper (arXiv 2505.11827, section 4.1) a model completes all short thoughts of a chain in one request from their
+kinds; here it shortens the text of one turn per request.
 """
 
 from __future__ import annotations
