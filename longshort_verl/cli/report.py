@@ -37,7 +37,7 @@ def report_rl(
     metrics: Annotated[
         list[str],
         typer.Argument(
-            help="metrics.jsonl of verl's file logger. Several are averaged as seeds; LABEL=PATH compares runs."
+            help="Run folders, or their metrics.jsonl. Several are averaged as seeds; LABEL=PATH compares runs."
         ),
     ],
     out: Annotated[Path, typer.Option(help="PNG to write.")],
@@ -87,15 +87,9 @@ def report_evaluation(
     import os
     import tempfile
 
-    from longshort_verl.evaluation.compare import (
-        colours,
-        compare,
-        compare_sets,
-        comparison_table,
-        plot_comparison,
-    )
+    from longshort_verl.evaluation.compare import compare, compare_sets
     from longshort_verl.evaluation.records import read_evaluations
-    from longshort_verl.report.evaluation import markdown, run_rows
+    from longshort_verl.report.evaluation import colours, comparison_table, markdown, plot_comparison, run_rows
     from longshort_verl.report.page import plot_turns, turn_counts, write_page
 
     try:

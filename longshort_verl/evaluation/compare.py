@@ -15,7 +15,6 @@ from pathlib import Path
 from statistics import fmean
 
 import numpy as np
-from rich.table import Table
 
 from longshort_verl.evaluation.records import (
     REFERENCE,
@@ -27,7 +26,6 @@ from longshort_verl.evaluation.records import (
     is_unparseable,
 )
 from longshort_verl.evaluation.scores import (
-    AES_NAME,
     aes,
     aes_of,
     area_under_budget_curve,
@@ -269,75 +267,3 @@ def _details(runs: Sequence[Evaluated]) -> dict[str, Spread]:
         found[f"well_formed_{role}"] = _spread([fmean(one) if one else 0.0 for one in formed])
     found["rethink_share"] = _spread(run.mean(has_rethink) for run in runs)
     return found
-
-
-def comparison_table(found: Sequence[Comparison], name: str = "") -> Table:
-    """A row a system; ``name`` is the problem set's."""
-    seeds = "seed" if max(one.num_seeds for one in found) == 1 else "seeds: mean (lowest to highest)"
-    problems = f"{found[0].num_problems} problems, up to {max(one.num_seeds for one in found)} {seeds}"
-    table = Table(title=f"{name}: {problems}" if name else problems)
-    table.add_column("system (seeds)")
-    for name in ("accuracy", f"points against {found[0].system}\n(95 % interval)", "tokens", "saved"):
-        table.add_column(name, justify="right")
-    table.add_column(f"AES {AES_NAME}\n(95 % interval)", justify="right")
-    for one in found:
-        low, high = one.interval
-        reference = one is found[0]
-        table.add_row(
-            f"{one.system} ({one.num_seeds})",
-            one.accuracy.told("{:.1%}", between="\n"),
-            "" if reference else f"{100 * one.difference:+.1f}: {one.verdict}\n({100 * low:+.1f} to {100 * high:+.1f})",
-            one.num_tokens.told("{:.1f}", between="\n"),
-            "" if reference else f"{one.saved:.1%}",
-            "" if reference else one.told_aes("\n"),
-            end_section=True,
-        )
-    return table
-
-
-def colours(found: Sequence[Comparison]) -> dict[str, str]:
-    """Of each system, the same in all pictures."""
-    return {one.system: f"C{number % 10}" for number, one in enumerate(found)}
-
-
-def plot_comparison(found: Sequence[Comparison], out: Path, *, title: str) -> None:
-    """Two panels: accuracy against tokens with 95 % intervals, and accuracy under a budget of tokens."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    figure = Figure(figsize=(12, 5), layout="constrained")
-    FigureCanvasAgg(figure)
-    scatter, curve = figure.subplots(1, 2)
-    figure.suptitle(title)
-    for number, one in enumerate(found):
-        colour, mark = colours(found)[one.system], "osD^v<>p*hX"[number % 11]
-        x, y = one.num_tokens.mean, one.accuracy.mean
-        (left, right), (low, high) = one.tokens_interval, one.accuracy_interval
-        scatter.errorbar(
-            x,
-            y,
-            xerr=[[max(0.0, x - left)], [max(0.0, right - x)]],
-            yerr=[[max(0.0, y - low)], [max(0.0, high - y)]],
-            fmt=mark,
-            color=colour,
-            capsize=3,
-            label=one.system,
-        )
-        curve.plot(range(len(BUDGETS)), one.budgets, mark + "-", color=colour, label=one.system, alpha=0.9)
-    scatter.set_xscale("log")
-    scatter.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    scatter.xaxis.set_major_formatter("{x:g}")
-    scatter.xaxis.set_minor_formatter(NullFormatter())
-    scatter.set_xlabel("generated tokens a problem, all roles")
-    scatter.set_ylabel("accuracy")
-    scatter.set_title("accuracy and tokens; bars: 95 % interval over problems", fontsize=10)
-    curve.set_xticks(range(len(BUDGETS)), [f"1/{round(1 / share)}" if share < 1 else "1" for share in BUDGETS])
-    curve.set_xlabel(f"most tokens a problem, as a share of {found[0].system}'s mean")
-    curve.set_title("accuracy under a budget", fontsize=10)
-    for axis in (scatter, curve):
-        axis.set_ylim(0, 1.02)
-        axis.grid(alpha=0.3, which="both")
-    figure.legend(*scatter.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=110)

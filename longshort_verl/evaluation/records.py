@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,10 @@ from typing import Any
 
 from longshort_verl.dialogue import parse_turn
 from longshort_verl.evaluation.run import Grader, grade_record
-from longshort_verl.files.manifest import read_provenance
+from longshort_verl.files.atomic import write_json
+from longshort_verl.files.jsonl import read_jsonl, write_jsonl
+from longshort_verl.files.manifest import read_manifest, total_seconds
+from longshort_verl.problems.sets import PUBLISHED
 from longshort_verl.types import Role, StopReason
 
 REFERENCE = "solo"
@@ -70,7 +72,7 @@ def read_evaluations(named: Iterable[tuple[str, Path]]) -> list[Evaluated]:
             system = label if path.stem == named_one and label else path.stem
             if any(one.system == system and one.folder == folder for one in found):
                 raise ValueError(f"{folder} is given twice as {system}")
-            seed = read_provenance(folder)["seed"]
+            seed = read_source(folder)["seed"]
             found.append(Evaluated(system=system, folder=folder, records=read_records(path), seed=seed))
     asked = [_asked(one.records) for one in found]
     for one, problems in zip(found, asked, strict=True):
@@ -97,21 +99,44 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         ValueError: a line is no record, a reply is there twice, or there is none.
     """
     rows = []
-    # Not splitlines(), which would also break a record at a raw U+2028 that a model wrote.
-    for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), start=1):
-        if not line and number == 1:
-            break
+    for number, row in read_jsonl(path):
         try:
-            row = json.loads(line)
             rows.append({**row, "correct": bool(row["correct"]), "num_tokens": int(row["num_tokens"])})
             _ = row["problem"], row["gold"], row["index"]
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}, line {number}, is no record of `longshort evaluate`: {error!r}") from error
+            raise ValueError(f"{path}, line {number}, is not a record of `longshort evaluate`: {error!r}") from error
     if not rows:
         raise ValueError(f"{path} holds no record")
     if len(_asked(rows)) < len(rows):
         raise ValueError(f"{path} holds the same problem and sample twice")
     return rows
+
+
+def read_source(folder: Path) -> dict[str, Any]:
+    """Where an evaluation comes from, by its manifest: ``command``, ``commit``, ``seed``, ``machine``, and ``minutes``
+    with those of everything that the models were made from. All None without a manifest.
+
+    Raises:
+        ManifestError: the manifest cannot be read.
+    """
+    try:
+        manifest = read_manifest(folder)
+    except FileNotFoundError:
+        return dict.fromkeys(("command", "commit", "seed", "minutes", "machine"))
+    return {
+        **{key: manifest[key] for key in ("command", "commit", "machine")},
+        "seed": manifest["config"]["sampling"]["seed"],
+        "minutes": round(total_seconds(manifest) / 60, 1),
+    }
+
+
+def write_evaluation(
+    out: Path, records: Mapping[str, Sequence[Record]], results: Mapping[str, Any], settings: Mapping[str, Any]
+) -> None:
+    """Write ``<system>.jsonl`` for each system, and ``results.json`` with the settings."""
+    for system, of_system in records.items():
+        write_jsonl(out / f"{system}.jsonl", ({"system": system, **record} for record in of_system))
+    write_json(out / "results.json", {"systems": results, "settings": settings})
 
 
 def answer_text(record: Record) -> str:
@@ -192,3 +217,28 @@ def accuracy_within(records: Sequence[Record], budgets: Sequence[int]) -> dict[i
     return {
         budget: fmean(record["correct"] and record["num_tokens"] <= budget for record in records) for budget in budgets
     }
+
+
+def evaluation_results(records: Sequence[Record], budgets: Sequence[int]) -> dict[str, Any]:
+    """Results of one system: those of each problem set (:func:`summarize`) under ``sets``, and the means of the sets.
+
+    Args:
+        records: of all sets.
+        budgets: hard caps on tokens, for ``accuracy_within``.
+    """
+    choices = [name for name, published in PUBLISHED.items() if published.choices]
+    sets: dict[str, dict[str, Any]] = {}
+    for name, of_set in by_set(records).items():
+        sets[name] = dict(summarize(of_set))
+        sets[name]["accuracy_within"] = {str(cap): value for cap, value in accuracy_within(of_set, budgets).items()}
+        if name in choices:
+            sets[name]["accuracy_by_letter"] = accuracy_by_letter(of_set)
+    found: dict[str, Any] = {}
+    for name in dict.fromkeys(key for of_set in sets.values() for key in of_set):
+        values = [of_set[name] for of_set in sets.values() if name in of_set]
+        if isinstance(values[0], float):
+            found[name] = sum(values) if name in ("num_problems", "num_replies") else sum(values) / len(values)
+    found["accuracy_within"] = {
+        str(cap): sum(of_set["accuracy_within"][str(cap)] for of_set in sets.values()) / len(sets) for cap in budgets
+    }
+    return {**found, "sets": sets}

@@ -13,7 +13,10 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass as settings_class
 
 from longshort_verl.dialogue import DialogueSettings, run_dialogue
 from longshort_verl.files.journal import Journal
@@ -24,32 +27,24 @@ Grader = Callable[[str, str], Grade]
 """Answer text and gold answer to a grade."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class(frozen=True, kw_only=True)
 class EvaluationSampling:
-    """How replies are sampled. No defaults here: they live in ``longshort_verl/config``."""
+    """How replies are sampled."""
 
-    temperature: float
+    temperature: Annotated[float, Field(ge=0)]
     """0 is greedy."""
-    top_p: float
+    top_p: Annotated[float, Field(gt=0, le=1)]
     """Nucleus mass."""
     seed: int
-    """Each reply's own seed follows from this one, its problem's row and its sample."""
-    samples: int | None
-    """Replies to each problem; None for the number of its set's field."""
-    solo_max_tokens: int
-    """Most tokens of a model by itself; one that does not end within them counts as wrong, at all of them."""
+    """The seed of each reply follows from this one, its problem's row and its sample."""
+    samples: Annotated[int, Field(ge=1)] | None
+    """Replies per problem; None for the usual number of its set."""
+    solo_max_tokens: Annotated[int, Field(ge=1)]
+    """Maximum tokens of a single model's reply; a longer one counts as wrong, with this many tokens."""
     solo_suffix: str
-    """What a model by itself is told after the problem."""
+    """Text after the problem, for a single model."""
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise ValueError(f"sampling: temperature is {self.temperature!r}; give at least 0")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"sampling: top_p is {self.top_p!r}; give a number above 0, at most 1")
-        for name in ("samples", "solo_max_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"sampling: {name} is {value!r}; give at least 1")
         if self.samples not in (None, 1) and self.temperature == 0:
             raise ValueError(
                 f"sampling: temperature is 0 and samples {self.samples}: greedy replies are all the same; set "
@@ -61,26 +56,24 @@ class EvaluationSampling:
         return self.samples or (of_set if self.temperature else 1)
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class(frozen=True, kw_only=True)
 class EarlyExit:
-    """Where the model by itself is made to answer early. No defaults here: they live in ``longshort_verl/config``."""
+    """Where the single model is forced to answer early."""
 
-    max_tokens: tuple[int, ...]
-    """Tokens of thinking, a system for each; 0 is at once."""
+    max_tokens: tuple[Annotated[int, Field(ge=0)], ...]
+    """Tokens of thinking, each a system of its own; 0 answers at once."""
     forcing_text: str
-    """What follows the thoughts, up to where the answer begins."""
-    answer_tokens: int
-    """Most tokens of the answer."""
+    """Text between the thoughts and the answer."""
+    answer_tokens: Annotated[int, Field(ge=1)]
+    """Maximum tokens of the answer."""
     stop: tuple[str, ...]
-    """What ends it, beside the model's own end of turn."""
+    """Strings that end the answer, besides the model's end of turn."""
 
     def __post_init__(self) -> None:
-        if any(number < 0 for number in self.max_tokens) or len(set(self.max_tokens)) < len(self.max_tokens):
-            raise ValueError(f"early_exit: max_tokens is {list(self.max_tokens)}; give different numbers of at least 0")
+        if len(set(self.max_tokens)) < len(self.max_tokens):
+            raise ValueError(f"early_exit: max_tokens is {list(self.max_tokens)}; give different numbers")
         if self.max_tokens and not self.forcing_text:
-            raise ValueError("early_exit: forcing_text is empty; say how thinking is cut off")
-        if self.answer_tokens < 1:
-            raise ValueError(f"early_exit: answer_tokens is {self.answer_tokens}; give at least 1")
+            raise ValueError("early_exit: forcing_text is empty; give the text that ends the thinking")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,21 +4,92 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from longshort_verl.chat_template import control_tokens
-from longshort_verl.evaluation.config import EvaluateConfig, journal_settings
+from longshort_verl.evaluation.config import MAY_CHANGE, EvaluateConfig
+from longshort_verl.evaluation.records import evaluation_results, grade_again, read_records, write_evaluation
 from longshort_verl.evaluation.run import Attempt, EvaluationSampling, run_pair, run_solo
 from longshort_verl.files.journal import Journal
+from longshort_verl.files.manifest import Artefact
 from longshort_verl.generation.base import load_tokenizer
 from longshort_verl.generation.open import open_generator, open_pair
-from longshort_verl.grading import grade
+from longshort_verl.grading import GradingSettings, grade
 from longshort_verl.problems.read import check_answers
-from longshort_verl.problems.sets import ProblemSet
+from longshort_verl.problems.sets import ProblemSet, read_problem_set
 from longshort_verl.types import Grade
+
+
+def evaluate(
+    sets: Sequence[str], config: EvaluateConfig, out: Path, bar: Callable[[str, int], Callable[[], None]]
+) -> dict[str, dict[str, Any]] | None:
+    """Run what is missing of an evaluation and write it; its results by system, None where it was finished.
+
+    An evaluation that lost replies to an engine is not finished: the next run asks for them again.
+
+    Args:
+        sets: names or files of problem sets.
+        config: the systems are those whose models it names.
+        out: folder to write.
+        bar: starts a progress bar of a name and a total, and returns what advances it.
+
+    Raises:
+        ValueError: a set cannot be read, or ``out`` holds an evaluation with other settings or models.
+    """
+    attempts = read_attempts([read_problem_set(name) for name in sets], config.sampling)
+    models = {name: getattr(config, name).path for name in ("long", "short", "solo")}
+    inputs = {name: path for name, path in models.items() if path}
+    inputs |= {f"set {name}": name.partition("=")[2] or name for name in sets}
+    with Artefact(out, config=config, inputs=inputs, may_change=MAY_CHANGE) as artefact:
+        if artefact.finished:
+            print(artefact.nothing_to_do)
+            return None
+        records = asyncio.run(run_systems(config, attempts, out, lambda name: bar(name, len(attempts))))
+        results = {name: evaluation_results(of_system, config.budgets) for name, of_system in records.items()}
+        write_evaluation(out, records, results, artefact.manifest["config"])
+        if not any(of_system["engine_error"] for of_system in results.values()):
+            tokens = {name: sum(record["num_tokens"] for record in of) for name, of in records.items()}
+            artefact.finish(counts={name: len(of) for name, of in records.items()}, tokens=tokens)
+    return results
+
+
+def score(
+    folder: Path, out: Path | None, track: Callable[[Sequence[Any], str], Any]
+) -> tuple[dict[str, dict[str, Any]], Counter[tuple[bool, bool]]]:
+    """Grade the replies of an evaluation again; its new results, and how many grades (old, new) changed.
+
+    Args:
+        folder: of the evaluation.
+        out: folder for the new records; None writes nothing.
+        track: shows the progress over a sequence.
+
+    Raises:
+        ValueError: the folder holds no evaluation, or ``out`` holds another one.
+    """
+    paths = sorted(folder.glob("*.jsonl"))
+    if not paths or not (folder / "results.json").is_file():
+        raise ValueError(f"{folder} holds no evaluation; give a folder of `longshort evaluate`")
+    settings = json.loads((folder / "results.json").read_text())["settings"]
+    grading = GradingSettings(**settings["grading"])
+    old = {path.stem: read_records(path) for path in paths}
+    new = {
+        system: [grade_again(record, lambda text, gold: grade(text, gold, grading)) for record in track(of, system)]
+        for system, of in old.items()
+    }
+    results = {system: evaluation_results(of, settings["budgets"]) for system, of in new.items()}
+    if out is not None:
+        with Artefact(out, config=settings, inputs={"evaluation": folder}) as artefact:
+            write_evaluation(out, new, results, settings)
+            artefact.finish()
+    pairs = [(a["correct"], b["correct"]) for system in old for a, b in zip(old[system], new[system], strict=True)]
+    return results, Counter(pair for pair in pairs if pair[0] is not pair[1])
 
 
 def read_attempts(sets: Sequence[ProblemSet], sampling: EvaluationSampling) -> list[Attempt]:
@@ -51,12 +122,13 @@ async def run_systems(
         bar: makes a progress bar of a name, and what advances it.
     """
     first = [(a.problem_set, a.problem.prompt, a.problem.answer) for a in attempts if a.sample == 0]
+    problems = hashlib.sha256(repr(first).encode()).hexdigest()
     with ExitStack() as stack:
 
         def journal_of(system: str) -> Journal:
             # Not .jsonl, which is for what is whole.
             path = out / f"{system}.journal"
-            return stack.enter_context(Journal(path, journal_settings(config, system, first)))
+            return stack.enter_context(Journal(path, {"problems": problems}))
 
         def graded(text: str, gold: str) -> Grade:
             return grade(text, gold, config.grading)

@@ -349,28 +349,3 @@ def _versions() -> dict[str, str | None]:
         except metadata.PackageNotFoundError:
             versions[name] = None
     return versions
-
-
-KEYS = ("command", "commit", "seed", "minutes", "machine")
-
-
-def write_provenance(folder: Path, *, command: str | None, seed: int, seconds: float) -> None:
-    found = {
-        "command": command or _command(),
-        "commit": commit(),
-        "seed": seed,
-        "minutes": round(seconds / 60, 1),
-        "machine": machine(),
-    }
-    (folder / "run.json").write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def read_provenance(folder: Path) -> dict[str, Any]:
-    path = folder / "run.json"
-    if not path.is_file():
-        return dict.fromkeys(KEYS)
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {key: found.get(key) for key in KEYS}
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path} is no object of JSON: {error}") from error

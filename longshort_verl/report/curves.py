@@ -61,24 +61,28 @@ class Step:
 
 
 def read_run(path: Path) -> list[Step]:
-    """All steps of a run in order. Of a step that was logged twice, as after a resume, the last entry counts.
+    """All steps of a run in order. The last line of a step that was logged twice, as after a resume, counts.
+
+    Args:
+        path: a log, or a folder with ``metrics*.jsonl``: one for each start of the run, in the order of their names.
 
     Raises:
-        FileNotFoundError: the log does not exist.
-        ValueError: a line is not of verl's logger, or the log has no step.
+        FileNotFoundError: there is no such log.
+        ValueError: a line is not verl's, or a log has no step.
     """
     steps: dict[int, Step] = {}
-    lines = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            steps[row["step"]] = Step(step=row["step"], metrics=row["data"])
-        except (ValueError, KeyError, TypeError) as error:
-            if number == len(lines):
-                break  # the log of a running or killed job may end in half a line
-            raise ValueError(f"{path}, line {number}, is not a line of verl's file logger: {error!r}") from error
+    for log in sorted(path.glob("metrics*.jsonl")) if path.is_dir() else [path]:
+        lines = log.read_bytes().split(b"\n")
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+                steps[row["step"]] = Step(step=row["step"], metrics=row["data"])
+            except (ValueError, KeyError, TypeError) as error:
+                if number == len(lines):
+                    break  # a run in progress, or a killed one, may end in half a line
+                raise ValueError(f"{log}, line {number}, is not a line of verl's file logger: {error!r}") from error
     if not steps:
         raise ValueError(f"{path} has no step yet; wait until the run has validated")
     return [steps[step] for step in sorted(steps)]

@@ -6,15 +6,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
+from rich.table import Table
 
 from longshort_verl.evaluation.compare import BUDGETS, Comparison
-from longshort_verl.evaluation.records import Evaluated, Record, by_set, has_rethink
+from longshort_verl.evaluation.records import Evaluated, Record, by_set, has_rethink, read_source
 from longshort_verl.evaluation.scores import AES_NAME, interval, resampled_mean
-from longshort_verl.files.manifest import read_provenance
 
 HEADLINE_SAVED, HEADLINE_LOSS = 0.8, 0.01
 """The paper's claim as a page checks it: so much fewer tokens, and no more accuracy lost."""
@@ -29,7 +30,7 @@ def run_rows(evaluated: Sequence[Evaluated]) -> list[dict[str, Any]]:
     """
     rows = []
     for one in evaluated:
-        source = read_provenance(one.folder)
+        source = read_source(one.folder)
         sets = by_set(one.records)
         rows.append(
             {
@@ -199,3 +200,125 @@ def _roles(one: Comparison) -> str:
     if not one.is_pair:
         return ""
     return f"{one.details['num_tokens_long'].mean:.1f} and {one.details['num_tokens_short'].mean:.1f}"
+
+
+def comparison_table(found: Sequence[Comparison], name: str = "") -> Table:
+    """A row a system; ``name`` is the problem set's."""
+    seeds = "seed" if max(one.num_seeds for one in found) == 1 else "seeds: mean (lowest to highest)"
+    problems = f"{found[0].num_problems} problems, up to {max(one.num_seeds for one in found)} {seeds}"
+    table = Table(title=f"{name}: {problems}" if name else problems)
+    table.add_column("system (seeds)")
+    for name in ("accuracy", f"points against {found[0].system}\n(95 % interval)", "tokens", "saved"):
+        table.add_column(name, justify="right")
+    table.add_column(f"AES {AES_NAME}\n(95 % interval)", justify="right")
+    for one in found:
+        low, high = one.interval
+        reference = one is found[0]
+        table.add_row(
+            f"{one.system} ({one.num_seeds})",
+            one.accuracy.told("{:.1%}", between="\n"),
+            "" if reference else f"{100 * one.difference:+.1f}: {one.verdict}\n({100 * low:+.1f} to {100 * high:+.1f})",
+            one.num_tokens.told("{:.1f}", between="\n"),
+            "" if reference else f"{one.saved:.1%}",
+            "" if reference else one.told_aes("\n"),
+            end_section=True,
+        )
+    return table
+
+
+def colours(found: Sequence[Comparison]) -> dict[str, str]:
+    """Of each system, the same in all pictures."""
+    return {one.system: f"C{number % 10}" for number, one in enumerate(found)}
+
+
+def plot_comparison(found: Sequence[Comparison], out: Path, *, title: str) -> None:
+    """Two panels: accuracy against tokens with 95 % intervals, and accuracy under a budget of tokens."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    figure = Figure(figsize=(12, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    scatter, curve = figure.subplots(1, 2)
+    figure.suptitle(title)
+    for number, one in enumerate(found):
+        colour, mark = colours(found)[one.system], "osD^v<>p*hX"[number % 11]
+        x, y = one.num_tokens.mean, one.accuracy.mean
+        (left, right), (low, high) = one.tokens_interval, one.accuracy_interval
+        scatter.errorbar(
+            x,
+            y,
+            xerr=[[max(0.0, x - left)], [max(0.0, right - x)]],
+            yerr=[[max(0.0, y - low)], [max(0.0, high - y)]],
+            fmt=mark,
+            color=colour,
+            capsize=3,
+            label=one.system,
+        )
+        curve.plot(range(len(BUDGETS)), one.budgets, mark + "-", color=colour, label=one.system, alpha=0.9)
+    scatter.set_xscale("log")
+    scatter.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    scatter.xaxis.set_major_formatter("{x:g}")
+    scatter.xaxis.set_minor_formatter(NullFormatter())
+    scatter.set_xlabel("generated tokens a problem, all roles")
+    scatter.set_ylabel("accuracy")
+    scatter.set_title("accuracy and tokens; bars: 95 % interval over problems", fontsize=10)
+    curve.set_xticks(range(len(BUDGETS)), [f"1/{round(1 / share)}" if share < 1 else "1" for share in BUDGETS])
+    curve.set_xlabel(f"most tokens a problem, as a share of {found[0].system}'s mean")
+    curve.set_title("accuracy under a budget", fontsize=10)
+    for axis in (scatter, curve):
+        axis.set_ylim(0, 1.02)
+        axis.grid(alpha=0.3, which="both")
+    figure.legend(*scatter.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=110)
+
+
+_ROWS = (
+    ("problems", "num_problems", "{:.0f}"),
+    ("replies", "num_replies", "{:.0f}"),
+    ("accuracy", "accuracy", "{:.1%}"),
+    ("tokens", "num_tokens", "{:.1f}"),
+    ("tokens where right", "num_tokens_right", "{:.1f}"),
+    ("tokens where wrong", "num_tokens_wrong", "{:.1f}"),
+    ("tokens, long role", "num_tokens_long", "{:.1f}"),
+    ("tokens, short role", "num_tokens_short", "{:.1f}"),
+    ("prompt tokens", "num_tokens_prompts", "{:.1f}"),
+    ("prompt tokens read again", "num_tokens_reprefilled", "{:.1f}"),
+    ("turns", "num_turns", "{:.2f}"),
+    ("well-formed turns, long role", "well_formed_long", "{:.1%}"),
+    ("well-formed turns, short role", "well_formed_short", "{:.1%}"),
+    ("rethinks a dialogue", "num_rethinks", "{:.2f}"),
+    ("cut off by a limit", "truncated", "{:.1%}"),
+    ("no readable answer", "unparseable", "{:.1%}"),
+    ("lost to an engine", "engine_error", "{:.1%}"),
+)
+
+
+def evaluation_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
+    """A column a system, a row a number that any of them has; sets by themselves where there are several."""
+    table = Table(title="evaluation")
+    table.add_column()
+    for system in results:
+        table.add_column(system, justify="right")
+
+    def add(label: str, form: str, values: Sequence[float | None], end: bool = False) -> None:
+        if any(value is not None for value in values):
+            table.add_row(label, *("" if value is None else form.format(value) for value in values), end_section=end)
+
+    found = list(results.values())
+    for number, (label, name, form) in enumerate(_ROWS):
+        add(label, form, [one.get(name) for one in found], end=number == len(_ROWS) - 1)
+    for cap in found[0]["accuracy_within"]:
+        add(f"accuracy within {cap} tokens", "{:.1%}", [one["accuracy_within"].get(cap) for one in found])
+    names = list(found[0]["sets"])
+    for name in names:
+        of_set = [one["sets"][name] for one in found]
+        if len(names) > 1:
+            table.add_section()
+            add(f"{name}: accuracy", "{:.1%}", [one["accuracy"] for one in of_set])
+            add(f"{name}: tokens", "{:.1f}", [one["num_tokens"] for one in of_set])
+        for letter in of_set[0].get("accuracy_by_letter", ()):
+            values = [one["accuracy_by_letter"].get(letter) for one in of_set]
+            add(f"{name}: accuracy where {letter} is right", "{:.1%}", values)
+    return table

@@ -34,6 +34,7 @@ _STAGES = (
 )
 """Line of the job's output → the stage that begins with it. They show the progress before the first step."""
 _ALARM = re.compile(r"longshort alarm: (.*)")
+_FINISHED = re.compile(r".* is finished: nothing to do$")
 _TOTAL = re.compile(r"Total training steps: (\d+)")
 _KEPT_LINES = 40
 
@@ -42,7 +43,7 @@ def follow_run(metrics: Path, process: int, log: Path | None) -> bool:
     """Show a job's stages, steps and validations until it ends.
 
     Args:
-        metrics: the JSONL of verl's file logger.
+        metrics: the JSONL of verl's file logger, or the run's folder.
         process: process id of the job.
         log: the job's output.
 
@@ -51,7 +52,8 @@ def follow_run(metrics: Path, process: int, log: Path | None) -> bool:
     """
     console = Console()
     reader = _LogReader(log)
-    shown = -1
+    earlier = _read(metrics)
+    shown = earlier[-1].step if earlier else -1
     with Progress(*_columns(), console=console) as progress:
         bar = progress.add_task("starting", total=None)
         while True:
@@ -174,6 +176,8 @@ class _LogReader:
             self.tail.append(line)
             if match := _ALARM.search(line):
                 self._events.append(f"warning: {match[1]}")
+            if _FINISHED.match(line):
+                self._events.append(line)
             if match := _TOTAL.search(line):
                 self.total_steps = int(match[1])
             for number in range(self._stage + 1, len(_STAGES)):

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from task import THINKER_STEPS, distinct_problems, solve
 
+from longshort_verl.files.manifest import Artefact
 from longshort_verl.problems.write import write_problems
 from longshort_verl.types import Problem
 
@@ -34,6 +35,16 @@ def main(
     if pipeline:
         min_steps = max_steps = THINKER_STEPS
         num_train, num_val = PIPELINE_PROBLEMS
+    settings = {"num": [num_train, num_val], "steps": [min_steps, max_steps], "seed": seed}
+    with Artefact(out, config=settings) as artefact:
+        if artefact.finished:
+            return print(artefact.nothing_to_do)
+        write(out, num_train, num_val, min_steps, max_steps, seed)
+        artefact.finish(counts={"train": num_train, "val": num_val})
+
+
+def write(out: Path, num_train: int, num_val: int, min_steps: int, max_steps: int, seed: int) -> None:
+    """Write both files."""
     chains = distinct_problems(random.Random(seed), num_train + num_val, min_steps, max_steps)
     for split, part in (("val", chains[:num_val]), ("train", chains[num_val:])):
         problems = [
