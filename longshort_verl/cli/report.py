@@ -66,80 +66,32 @@ def report_evaluation(
     folders: Annotated[
         list[str],
         typer.Argument(
-            help="Folders of `longshort evaluate`. LABEL=FOLDER names a pair; several folders of a label are seeds."
+            help="Folders of `longshort evaluate`, folders that hold such folders, as examples/pipeline.sh writes them, "
+            "or packed dialogues. LABEL=FOLDER names a pair; several folders of a label are seeds."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="PNG to write.")],
-    title: Annotated[str, typer.Option(help="Title of the picture.")] = "",
-    results: Annotated[Path | None, typer.Option(help="JSON to write: one object per run.")] = None,
-    page: Annotated[
-        Path | None, typer.Option(help="Markdown page to write: all systems, all runs and the picture.")
-    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for RESULTS.md, results.json and results.png.")],
+    title: Annotated[str, typer.Option(help="Title of the page and the picture.")] = "Results",
     note: Annotated[Path | None, typer.Option(help="Markdown file to insert below the page's title.")] = None,
     against: Annotated[str | None, typer.Option(help="A second system to compare all others with.")] = None,
     html: Annotated[
-        Path | None, typer.Option(help="HTML page to write: tables, pictures and dialogues in one file.")
-    ] = None,
+        bool, typer.Option(help="Write results.html too: tables, pictures and dialogues in one file.")
+    ] = False,
     dialogues: Annotated[int, typer.Option(help="Maximal number of dialogues per system in the HTML page.")] = 200,
+    pack: Annotated[bool, typer.Option(help="Write all dialogues too, to results/<seed>.tar.xz.")] = False,
 ) -> None:
-    """Compare evaluations on the same problems with the single model: a table, and a PNG of accuracy and tokens."""
-    import json
-    import os
-    import tempfile
-
-    from longshort_verl.evaluation.compare import compare, compare_sets
-    from longshort_verl.evaluation.records import read_evaluations
-    from longshort_verl.report.evaluation import colours, comparison_table, markdown, plot_comparison, run_rows
-    from longshort_verl.report.page import plot_turns, turn_counts, write_page
+    """Compare evaluations on the same problems with the single model: tables, a picture and a page."""
+    from longshort_verl.report.results import write_results
 
     try:
-        evaluated = read_evaluations(_labelled(folders))
-        found, rows = compare(evaluated), run_rows(evaluated)
-        sets = compare_sets(evaluated)
-        other = _compare_against(evaluated, against)
-        said = note.read_text(encoding="utf-8") if note else ""
+        tables, written = write_results(
+            _labelled(folders), out, title=title, note=note, against=against, html=dialogues if html else 0, pack=pack
+        )
     except (ValueError, FileNotFoundError) as error:
         raise failure(error) from error
-    for name, of_set in sets.items() if len(sets) > 1 else ():
-        Console().print(comparison_table(of_set, name))
-    Console().print(comparison_table(found, "mean of the sets" if len(sets) > 1 else ""))
-    if other:
-        Console().print(comparison_table(other, f"against {against}"))
-    plot_comparison(found, out, title=title)
-    typer.echo(f"accuracy and tokens: {out}")
-    if results is not None:
-        results.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        typer.echo(f"runs: {results}")
-    if page is not None:
-        picture = os.path.relpath(out.resolve(), page.resolve().parent)
-        page.write_text(
-            markdown(found, rows, picture, title=title or "Results", note=said, against=other), encoding="utf-8"
-        )
-        typer.echo(f"page: {page}")
-    if html is not None:
-        with tempfile.TemporaryDirectory() as folder:
-            pictures = [("accuracy against tokens, and under a budget of tokens", out)]
-            if counts := turn_counts(evaluated):
-                pictures.append(("share of dialogues by number of turns", Path(folder) / "turns.png"))
-                plot_turns(counts, colours(found), pictures[-1][1])
-            write_page(
-                evaluated, found, sets, rows, pictures, html, title=title or "Results", num_dialogues=max(1, dialogues)
-            )
-        typer.echo(f"page for a browser: {html}")
-
-
-def _compare_against(evaluated: list, against: str | None) -> list:
-    """Compare with a system other than the single model, on the seeds that both have."""
-    from longshort_verl.evaluation.compare import compare
-    from longshort_verl.evaluation.records import REFERENCE
-
-    if against is None:
-        return []
-    seeds = {one.seed for one in evaluated if one.system == against}
-    if not seeds:
-        systems = ", ".join(dict.fromkeys(one.system for one in evaluated))
-        raise ValueError(f"there is no system {against!r} to hold the others against, but {systems}")
-    return compare([one for one in evaluated if one.seed in seeds and one.system != REFERENCE], against)
+    for table in tables:
+        Console().print(table)
+    typer.echo("\n".join(f"written: {path}" for path in written))
 
 
 def _labelled(names: list[str]) -> list[tuple[str, Path]]:
