@@ -7,13 +7,18 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+from longshort_verl.cli.app import app
+from longshort_verl.evaluation.records import read_source
+from longshort_verl.files.manifest import read_manifest
 from tests.support.configs import ROOT
 from tests.support.engines import engine_environment
 
@@ -38,19 +43,19 @@ def test_from_problems_to_a_trained_pair(tmp_path):
     problems.write_text("".join(json.dumps(row) + "\n" for row in rows))
     out = tmp_path / "out" / "1"
 
-    def pipeline(ablation="", rl=FEW_STEPS):
-        """The script to its end; what it printed."""
+    def pipeline(ablation="", rl=FEW_STEPS, recipe="recipes/tiny_cpu", seed=1, code=0):
+        """The script to its end; its output."""
         environment = {**os.environ, **FEW, "PROBLEMS": str(problems), "OUT": str(out), "ABLATION": ablation, "RL": rl}
-        command = ["examples/pipeline.sh", "RECIPE=recipes/tiny_cpu"]
+        command = ["examples/pipeline.sh", f"RECIPE={recipe}", f"SEED={seed}"]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        return done.stdout
+        assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
+        return done.stdout + done.stderr
 
     def system(folder, name):
         return json.loads((folder / "results.json").read_text())["systems"][name]
 
-    said = pipeline()
-    assert "right: " in said
+    shown = pipeline()
+    assert "right: " in shown
     run = out / "pair"
     solo, cold = system(out / "solo", "solo"), system(run / "cold_start_evaluation", "pair")
     assert solo["num_problems"] == cold["num_problems"] == 28
@@ -61,45 +66,40 @@ def test_from_problems_to_a_trained_pair(tmp_path):
     assert system(out / "solo", "exit_0")["num_tokens"] < cold["num_tokens"]
     for role in ("long", "short"):
         assert (run / f"sft_{role}" / "model" / "model.safetensors").is_file()
-        manifest = json.loads((run / "cold_start" / f"{role}_train.parquet.manifest.json").read_text())
-        assert manifest["inputs"]["scored"]["path"].endswith("importance.jsonl")
         assert learnt(run / f"sft_{role}" / "model", run / "models" / role)
     assert system(run / "evaluation", "pair")["num_problems"] == 28
-    source = json.loads((run / "evaluation" / "run.json").read_text())
+    source = read_source(run / "evaluation")
     assert source["seed"] == 1
-    assert "SEED=1" in source["command"]
-    assert source["minutes"] > json.loads((run / "cold_start_evaluation" / "run.json").read_text())["minutes"]
-    # What is there is not made again, and an ablation makes what it changes alone.
-    assert pipeline().count("is there already") == said.count("== ") - 1
-    said = pipeline("shared", rl="none")
-    assert said.count("is there already") == 5, said
+    assert source["minutes"] > read_source(run / "cold_start_evaluation")["minutes"]
+    stages = ["problems", "traces", "importance", "cold_start", "sft_long", "sft_short", "rl", "models"]
+    assert sorted(stage["stage"] for stage in read_manifest(run / "evaluation")["lineage"]) == sorted(stages)
+    # A changed comment changes nothing: every stage of the twelve is finished, `evaluate` twice. All files stay.
+    before = {path: path.stat().st_mtime for path in out.rglob("*.safetensors")}
+    recipe = tmp_path / "recipe"
+    shutil.copytree(ROOT / "recipes" / "tiny_cpu", recipe)
+    with (recipe / "traces.yaml").open("a") as file:
+        file.write("# a comment\n")
+    shown = pipeline(recipe=recipe)
+    assert shown.count("is finished: nothing to do") == shown.count("== ") - 1 == 11, shown
+    assert {path: path.stat().st_mtime for path in out.rglob("*.safetensors")} == before
+    # A changed setting is refused, and both values are named.
+    failed = pipeline(recipe=recipe, seed=2, code=1)
+    assert "sampling.seed: 1 then, 2 now" in failed
+    # An ablation makes only what it changes.
+    shown = pipeline("shared", rl="none")
+    assert shown.count("is finished: nothing to do") == 5, shown
     cold = system(out / "shared" / "cold_start_evaluation", "pair")
     assert cold["num_problems"] == 28
     assert min(cold["well_formed_long"], cold["well_formed_short"]) > 0.5
-    said = pipeline("single")
-    assert "== traces" not in said
+    shown = pipeline("single")
+    assert "== traces" not in shown
     assert system(out / "single" / "evaluation", "solo")["num_problems"] == 28
-    writes_with_an_engine(out)
-    results(tmp_path, problems)
-
-
-def results(folder, problems):
-    """One page of all runs; from what is there, and again from the dialogues that are kept beside the page."""
-    environment = {**os.environ, **FEW, "PROBLEMS": str(problems), "PAGE": str(folder / "page")}
-    environment |= {"SEEDS": "1", "ABLATIONS": "single"}
-    pages = []
-    for out, kept in ((folder / "out", ""), (folder / "again", "yes")):
-        environment |= {"OUT": str(out), "KEPT": kept}
-        command = ["examples/results.sh", "RECIPE=recipes/tiny_cpu"]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        assert done.stdout.count("is kept") == (2 if kept else 0)
-        pages.append((folder / "page" / "RESULTS.md").read_text())
-        rows = json.loads((folder / "page" / "results.json").read_text())
-        systems = {"solo", "exit_0", "exit_32", "cold_start", "pair", "single"}
-        assert {row["system"] for row in rows} == systems
-        assert all(row["problems"] == 28 and row["seed"] == 1 and row["commit"] and row["minutes"] for row in rows)
-    assert pages[0] == pages[1]
+    writes_with_an_engine(run)
+    report = CliRunner().invoke(app, ["report", "evaluation", str(out.parent), "--out", str(tmp_path / "page")])
+    assert report.exit_code == 0, report.output
+    rows = json.loads((tmp_path / "page" / "results.json").read_text())
+    assert {row["system"] for row in rows} == {"solo", "exit_0", "exit_32", "cold_start", "pair", "single"}
+    assert all(row["problems"] == 28 and row["seed"] == 1 and row["commit"] and row["minutes"] for row in rows)
 
 
 def learnt(before, after):

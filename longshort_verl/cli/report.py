@@ -66,8 +66,8 @@ def report_evaluation(
     folders: Annotated[
         list[str],
         typer.Argument(
-            help="Folders of `longshort evaluate`, folders that hold such folders, as examples/pipeline.sh writes them, "
-            "or packed dialogues. LABEL=FOLDER names a pair; several folders of a label are seeds."
+            help="Folders of `longshort evaluate`, folders of such folders, as examples/pipeline.sh writes them, or "
+            "packed dialogues. LABEL=FOLDER names a pair; several folders of a label are seeds."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for RESULTS.md, results.json and results.png.")],

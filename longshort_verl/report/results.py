@@ -127,7 +127,11 @@ def _pack(runs: Sequence[tuple[str, Path]], seeds: dict[Path, int | None], out: 
         def write(path: Path, files: dict[str, Path] = files) -> None:
             with tarfile.open(path, "w:xz") as archive:
                 for name in sorted(files):
-                    archive.add(files[name], name, filter=lambda info: info.replace(uid=0, gid=0, uname="", gname=""))
+                    archive.add(
+                        files[name],
+                        name,
+                        filter=lambda info: info.replace(uid=0, gid=0, uname="", gname="", deep=False),
+                    )
 
         written.append(out / f"{seed}.tar.xz")
         write_atomically(written[-1], write)

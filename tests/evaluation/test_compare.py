@@ -14,9 +14,9 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from longshort_verl.cli.app import app
-from longshort_verl.evaluation.compare import compare, compare_sets, comparison_table
+from longshort_verl.evaluation.compare import compare, compare_sets
 from longshort_verl.evaluation.records import read_evaluations
-from longshort_verl.report.evaluation import markdown, run_rows
+from longshort_verl.report.evaluation import comparison_table, markdown, run_rows
 
 
 def solo_row(index, right, tokens):
@@ -36,6 +36,14 @@ def write(folder, **systems):
     folder.mkdir(parents=True)
     for name, rows in systems.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def write_manifest(folder, *, seed, command="c", minutes=11.4):
+    """The manifest of an evaluation that took two minutes, of models that took the rest."""
+    manifest = {"command": command, "commit": "abc", "machine": "two cores", "config": {"sampling": {"seed": seed}}}
+    manifest |= {"inputs": {}, "finished": True, "seconds": 120, "lineage": [{"seconds": 60 * minutes - 120}]}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
 
 
@@ -115,7 +123,7 @@ def test_sets_weigh_alike_and_samples_are_means(tmp_path):
     (row, _) = run_rows(evaluated)
     assert (row["system"], row["problems"], row["samples"], row["accuracy"]) == ("pair", 44, 3, 0.75)
     assert {name: of["accuracy"] for name, of in row["sets"].items()} == {"large": 1.0, "small": 0.5}
-    done = CliRunner().invoke(app, ["report", "evaluation", str(folder), "--out", str(tmp_path / "a.png")])
+    done = CliRunner().invoke(app, ["report", "evaluation", str(folder), "--out", str(tmp_path)])
     assert done.exit_code == 0, done.output
     assert "large: 40 problems" in done.output
     assert "mean of the sets: 44 problems" in done.output
@@ -152,10 +160,10 @@ def test_a_difference_inside_its_interval_is_none(tmp_path):
 
 def test_table_and_picture(two_seeds, tmp_path):
     named = [f"ours={folder}" for folder in two_seeds]
-    done = CliRunner().invoke(app, ["report", "evaluation", *named, "--out", str(tmp_path / "a.png")])
+    done = CliRunner().invoke(app, ["report", "evaluation", *named, "--out", str(tmp_path)])
     assert done.exit_code == 0, done.output
     assert "ours (2)" in done.output
-    assert Image.open(tmp_path / "a.png").size[0] > 1000
+    assert Image.open(tmp_path / "results.png").size[0] > 1000
     console = Console(width=80)
     with console.capture() as capture:
         console.print(comparison_table(compare(read_evaluations([("ours", folder) for folder in two_seeds]))))
@@ -167,39 +175,39 @@ def test_a_model_in_a_folder_of_its_own_is_compared_with_the_reference_of_its_se
     with pytest.raises(ValueError, match="no other folder of its seed does"):
         compare(read_evaluations([("ours", two_seeds[0]), ("single", other)]))
     for folder in (two_seeds[0], other):
-        (folder / "run.json").write_text(json.dumps({"seed": 1}))
+        write_manifest(folder, seed=1)
     found = {one.system: one for one in compare(read_evaluations([("ours", two_seeds[0]), ("single", other)]))}
     assert (found["single"].difference, found["single"].saved) == (0.25, 0.5)
     assert found["solo"].num_seeds == 1
 
 
 def test_results_and_page(two_seeds, tmp_path):
-    source = {"command": "a | b", "commit": "abc", "seed": 2, "minutes": 11.4, "machine": "two cores"}
-    (two_seeds[1] / "run.json").write_text(json.dumps(source))
+    write_manifest(two_seeds[1], seed=2, command="a | b")
     named = [f"ours={folder}" for folder in two_seeds]
-    files = ["--out", str(tmp_path / "a.png"), "--results", str(tmp_path / "r.json"), "--page", str(tmp_path / "R.md")]
+    files = ["--out", str(tmp_path / "page")]
     (tmp_path / "note.md").write_text("Forty steps *each*.\n")
     more = ["--title", "Ours", "--note", str(tmp_path / "note.md")]
     done = CliRunner().invoke(app, ["report", "evaluation", *named, *files, *more])
     assert done.exit_code == 0, done.output
-    rows = json.loads((tmp_path / "r.json").read_text())
+    rows = json.loads((tmp_path / "page" / "results.json").read_text())
     assert [(row["system"], row["seed"]) for row in rows] == [("ours", None), ("solo", None), ("ours", 2), ("solo", 2)]
     ours = rows[2]
+    assert (ours["minutes"], ours["commit"], ours["machine"]) == (11.4, "abc", "two cores")
     assert (ours["problems"], ours["accuracy"], ours["tokens_mean"]) == (4, 1.0, 20.0)
     assert (ours["tokens_long"], ours["tokens_short"], ours["rethink_share"]) == (15.0, 5.0, 0.0)
     assert rows[1]["accuracy_low"] <= 0.5 <= rows[1]["accuracy_high"]
     assert rows[1]["tokens_long"] is None
-    page = (tmp_path / "R.md").read_text()
+    page = (tmp_path / "page" / "RESULTS.md").read_text()
     assert page.startswith("# Ours\n\nForty steps *each*.\n\n")
     assert "at most 1 point of accuracy lost: ours. With the whole" in page
     assert "By AES (1/3/5), highest first: ours 3.05. No difference from ours by the 95 % interval" in page
     assert "| ours | 2 | 87.5% (75.0% to 100.0%) | +37.5 (" in page
-    assert "](a.png)" in page
+    assert "](results.png)" in page
     assert "| `a \\| b` |" in page, "a bar in a cell would end it"
-    (two_seeds[0] / "run.json").write_text("[]")
+    (two_seeds[0] / "manifest.json").write_text("[]")
     done = CliRunner().invoke(app, ["report", "evaluation", *named, *files])
     assert done.exit_code == 1
-    assert "is no object of JSON" in done.output
+    assert "is not a manifest" in done.output.replace("\n", " ")
 
 
 def test_systems_are_held_against_another_than_the_model_by_itself(tmp_path):
@@ -211,19 +219,43 @@ def test_systems_are_held_against_another_than_the_model_by_itself(tmp_path):
             folders[name, seed] = write(tmp_path / f"{name}{seed}", pair=rows)
         folders["solo", seed] = write(tmp_path / f"solo{seed}", solo=[solo_row(i, i < 40, 100) for i in range(100)])
     for (_, seed), folder in folders.items():
-        (folder / "run.json").write_text(json.dumps({"seed": seed}))
+        write_manifest(folder, seed=seed)
     named = [str(folder) if name == "solo" else f"{name}={folder}" for (name, _), folder in folders.items()]
-    command = ["report", "evaluation", *named, "--out", str(tmp_path / "a.png"), "--page", str(tmp_path / "a.md")]
+    command = ["report", "evaluation", *named, "--out", str(tmp_path)]
     done = CliRunner().invoke(app, [*command, "--against", "pair"])
     assert done.exit_code == 0, done.output
-    page = (tmp_path / "a.md").read_text()
+    page = (tmp_path / "RESULTS.md").read_text()
     section = page[page.index("## Against pair") : page.index("## Runs")]
     # On seed 1 alone, where the pair has 81 right.
     assert re.search(r"\| joint \| 1 \| -31.0 \(-\d+.\d to -\d+.\d\): lower \| 50% \|", section), section
     assert "solo" not in section
     done = CliRunner().invoke(app, [*command, "--against", "other"])
     assert done.exit_code == 1
-    assert "there is no system 'other' to hold the others against, but pair, joint, solo" in done.output
+    assert "there is no system 'other' to compare with; there are pair, joint, solo" in done.output
+
+
+def test_runs_are_found_by_their_manifests_and_again_in_packed_dialogues(tmp_path):
+    for seed in (1, 2):
+        out = tmp_path / "runs" / str(seed)
+        write_manifest(write(out / "solo", solo=[solo_row(i, i < 4 + seed, 100) for i in range(10)]), seed=seed)
+        write_manifest(write(out / "single" / "evaluation", solo=[solo_row(i, True, 50) for i in range(10)]), seed=seed)
+        for system in ("joint", "pair"):
+            for name in ("evaluation", "cold_start_evaluation"):
+                rows = [pair_row(i, i < 8, 20) for i in range(10)]
+                write_manifest(write(out / system / name, pair=rows), seed=seed)
+        (out / "problems").mkdir()
+        write_manifest(out / "problems", seed=seed)
+    command = ["report", "evaluation", "--against", "pair", "--pack", "--out"]
+    done = CliRunner().invoke(app, [*command, str(tmp_path / "a"), str(tmp_path / "runs")])
+    assert done.exit_code == 0, done.output
+    rows = json.loads((tmp_path / "a" / "results.json").read_text())
+    systems = ["solo", "cold_start", "pair", "single", "joint"]
+    assert [(row["system"], row["seed"]) for row in rows] == [(name, seed) for name in systems for seed in (1, 2)]
+    packed = [str(tmp_path / "a" / "results" / f"{seed}.tar.xz") for seed in (1, 2)]
+    done = CliRunner().invoke(app, [*command, str(tmp_path / "b"), *packed])
+    assert done.exit_code == 0, done.output
+    for name in ("results.json", "RESULTS.md"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
 def test_a_claim_that_is_missed_is_not_made(tmp_path):
@@ -248,7 +280,7 @@ def test_a_claim_that_is_missed_is_not_made(tmp_path):
     [
         ({}, "holds no evaluation"),
         ({"pair": [pair_row(0, True, 9)]}, "holds no solo.jsonl, and no other"),
-        ({"solo": [{"problem": "1"}]}, "line 1, is no record"),
+        ({"solo": [{"problem": "1"}]}, "line 1, is not a record"),
         ({"solo": []}, "holds no record"),
         ({"solo": [solo_row(0, True, 9)], "pair": [pair_row(1, True, 9)]}, "has other problems than"),
         ({"solo": [solo_row(0, True, 9)], "pair": [{**pair_row(0, True, 9), "gold": "2"}]}, "has other problems than"),
@@ -257,7 +289,7 @@ def test_a_claim_that_is_missed_is_not_made(tmp_path):
 )
 def test_what_cannot_be_compared_is_refused(tmp_path, files, said):
     folder = write(tmp_path / "x", **files)
-    done = CliRunner().invoke(app, ["report", "evaluation", str(folder), "--out", str(tmp_path / "a.png")])
+    done = CliRunner().invoke(app, ["report", "evaluation", str(folder), "--out", str(tmp_path)])
     assert done.exit_code == 1
     assert said in done.output
 

@@ -14,13 +14,14 @@ from longshort_verl.cli.app import app
 from longshort_verl.config.compose import ConfigError
 from longshort_verl.dialogue import DialogueSettings
 from longshort_verl.evaluation.config import read_evaluate
-from longshort_verl.evaluation.records import answer_text, grade_again, summarize
+from longshort_verl.evaluation.records import answer_text, evaluation_results, grade_again, summarize
 from longshort_verl.evaluation.run import Attempt, EarlyExit, EvaluationSampling, run_pair, run_solo
 from longshort_verl.evaluation.systems import read_attempts, run_systems
-from longshort_verl.files.journal import Journal, JournalError
+from longshort_verl.files.journal import Journal
+from longshort_verl.files.manifest import read_manifest
 from longshort_verl.grading import GradingSettings, grade
 from longshort_verl.problems.sets import ProblemSet
-from longshort_verl.report.tables import evaluation_results, evaluation_table
+from longshort_verl.report.evaluation import evaluation_table
 from longshort_verl.types import FinishReason, Generation, Problem, Role
 from tests.support.scripted import ScriptedGenerator
 from tests.support.servers import completion, servers
@@ -88,7 +89,7 @@ def test_the_pair_by_hand(journal):
     assert found["well_formed_short"] == 1.0
     assert found["num_rethinks"] == 1 / 4
     console = Console(width=60, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(evaluation_table({"pair": evaluation_results(records, [40, 100], [])}))
+    console.print(evaluation_table({"pair": evaluation_results(records, [40, 100])}))
     shown = console.export_text()
     assert "50.0%" in shown
     assert "accuracy within 40 tokens" in shown
@@ -194,9 +195,6 @@ def test_what_is_there_whole_needs_no_engine_and_more_samples_go_on(tmp_path):
     assert [(record["index"], record["sample"]) for record in found["solo"]] == [
         (i, k) for k in range(2) for i in range(4)
     ]
-    other = config(endpoint, "sampling.temperature=0.7")
-    with pytest.raises(JournalError, match="written with other settings \\(sampling\\)"):
-        asyncio.run(run_systems(other, read_attempts([one_set], other.sampling), tmp_path, bar))
     with pytest.raises(ValueError, match="two sets have the same name: test, test"):
         read_attempts([one_set, one_set], SAMPLING)
 
@@ -231,8 +229,17 @@ def test_the_command_and_grading_again_by_a_new_grader(tmp_path):
         server = serve(completion("\\boxed{2}"))
         endpoint = f"solo.endpoint.base_urls=[{server.url}]"
         settings = ["solo.path=tiny", "solo.engine=endpoint", endpoint, "budgets=[5,10]"]
-        done = CliRunner().invoke(app, ["evaluate", str(problems), *settings, "--out", str(out)])
+        command = ["evaluate", str(problems), "--out", str(out), *settings]
+        done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
+    # The server is gone: a finished evaluation needs none, and one with other settings is refused before it is asked.
+    again = CliRunner().invoke(app, command)
+    assert f"{out} is finished: nothing to do\n" in again.output
+    other = CliRunner().invoke(app, [*command, "sampling.temperature=0.7"])
+    assert other.exit_code == 1
+    assert "sampling.temperature: 0.6 then, 0.7 now" in other.output
+    manifest = read_manifest(out)
+    assert (manifest["counts"], manifest["config"]["sampling"]["seed"]) == ({"solo": 3}, 0)
     found = json.loads((out / "results.json").read_text())["systems"]["solo"]
     assert (found["accuracy"], found["accuracy_within"]) == (
         pytest.approx(1 / 3),
@@ -258,7 +265,7 @@ def test_what_an_engine_lost_is_told(tmp_path):
     endpoint = "solo.endpoint.base_urls=[http://127.0.0.1:9/v1]"
     settings = ["solo.path=tiny", "solo.engine=endpoint", endpoint, "solo.endpoint.max_retries=0"]
     done = CliRunner().invoke(app, ["evaluate", str(problems), *settings, "--out", str(tmp_path / "out")])
-    assert "1 replies were lost to an engine and count as wrong; the same command asks for them again" in done.output
+    assert "replies lost to an engine count as wrong; the same command asks for them again" in done.output
 
 
 def test_seeds_are_each_attempts_own():
@@ -274,7 +281,7 @@ def test_seeds_are_each_attempts_own():
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["solo.path=a", "early_exit.max_tokens=[-1]"], "max_tokens is"),
+        (["solo.path=a", "early_exit.max_tokens=[-1]"], "max_tokens"),
         (["solo.path=a", "early_exit.max_tokens=[1,1]"], "give different numbers"),
         (["solo.path=a", "early_exit.max_tokens=[1]", "early_exit.forcing_text=''"], "forcing_text is empty"),
         (["long.path=a", "short.path=a", "early_exit.max_tokens=[1]"], "set solo.path, or early_exit"),
@@ -283,7 +290,7 @@ def test_seeds_are_each_attempts_own():
         (["solo.path=a", "sampling.solo_max_tokens=0"], "solo_max_tokens is 0"),
         (["solo.path=a", "sampling.top_p=2"], "top_p is 2"),
         (["solo.path=a", "max_requests=0"], "max_requests is 0"),
-        (["solo.path=a", "budgets=[10,5]"], r"budgets is \[10, 5\]; give growing"),
+        (["solo.path=a", "budgets=[10,5]"], r"budgets is \[10, 5\]; give ascending"),
         (["solo.path=a", "budgets=[20000]"], "budgets ends with 20000 and sampling.solo_max_tokens is 16384"),
         (["solo.path=a", "sampling.temperature=0", "sampling.samples=2"], "greedy replies are all the same"),
         (["solo.path=a", "sampling.samples=0"], "samples is 0"),

@@ -62,13 +62,12 @@ def page(tmp_path_factory):
     folder.mkdir()
     for name, rows in {"pair": pair, "solo": [solo_row(i, i < 40) for i in range(60)]}.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
-    out = tmp_path / "page.html"
     done = CliRunner().invoke(
         app,
-        ["report", "evaluation", str(folder), "--out", str(tmp_path / "a.png"), "--html", str(out), "--title", "T<b>"],
+        ["report", "evaluation", str(folder), "--out", str(tmp_path), "--html", "--title", "T<b>"],
     )
     assert done.exit_code == 0, done.output
-    return out
+    return tmp_path / "results.html"
 
 
 def test_it_is_one_file_and_says_what_was_measured(page):
