@@ -198,14 +198,14 @@ def test_executor_of_a_running_event_loop() -> None:
 
 @pytest.mark.job
 def test_daemonic_spawned_process() -> None:
-    # Pool workers are daemonic: multiprocessing would refuse them children of their own.
+    # Pool workers are daemonic: multiprocessing would not let them start children.
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(grade, (boxed("x+x"), "2x", PATIENT)).correct
         assert pool.apply(grade, (boxed(BOMBS["tower"]), "5", HASTY)).reason == Fault.TIMED_OUT.value
         assert pool.apply(grade, (boxed("x+x"), "2x", PATIENT)).correct
 
 
-# A process of its own: what it imports, and what it leaves behind ----------------------------------------------------
+# A separate process: what it imports, and what it leaves behind ------------------------------------------------------
 
 PRELUDE = f"""
 import json, os, sys, threading, time

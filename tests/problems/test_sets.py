@@ -90,21 +90,21 @@ def test_a_file_is_a_set_by_its_name(tmp_path):
     path.write_text('{"problem": "1+1", "answer": 2}\n')
     problem_set = read_problem_set(str(path))
     assert (problem_set.name, problem_set.num_samples) == ("mine", 1)
-    assert [(one.prompt, one.answer) for one in problem_set.problems_of(0)] == [("1+1", "2")]
+    assert [(problem.prompt, problem.answer) for problem in problem_set.problems_of(0)] == [("1+1", "2")]
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"Question": " "}, "row 3 has no text in Question"),
         ({"Record ID": None}, "row 3 has no text in Record ID"),
         ({"Incorrect Answer 2": "4"}, "row 3 has the same choice twice"),
     ],
 )
-def test_a_bad_question_is_refused(tmp_path, change, said):
+def test_a_bad_question_is_refused(tmp_path, change, message):
     rows = gpqa_rows()
     rows[3] |= change
-    with pytest.raises(ProblemFileError, match=said):
+    with pytest.raises(ProblemFileError, match=message):
         read_problem_set(gpqa(tmp_path / "gpqa.jsonl", rows))
 
 
@@ -125,7 +125,7 @@ GSM8K_SOLUTION = "She has 4 * 250 = <<4*250=1000>>1000 marbles.\n#### 1,000"
 
 
 def training_copy(path, rows, name, monkeypatch, num_problems=None):
-    """A local copy of a public set; all of its rows are not at hand, so the set is told to have as many."""
+    """A local copy of a public set, whose size is set to the number of these rows."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     whole = dataclasses.replace(TRAINING[name], num_problems=num_problems or len(rows))
     monkeypatch.setattr(problem_sets, "TRAINING", {**TRAINING, name: whole})
@@ -134,9 +134,10 @@ def training_copy(path, rows, name, monkeypatch, num_problems=None):
 
 def test_gsm8ks_answer_is_what_follows_its_mark(tmp_path, monkeypatch):
     rows = [{"question": "How many?", "answer": GSM8K_SOLUTION}]
-    found = read_training_problems(training_copy(tmp_path / "gsm8k.jsonl", rows, "gsm8k_train", monkeypatch))
-    assert [(one.prompt, one.answer, one.source) for one in found.problems] == [("How many?", "1000", "gsm8k_train")]
-    assert found.left_out == []
+    training = read_training_problems(training_copy(tmp_path / "gsm8k.jsonl", rows, "gsm8k_train", monkeypatch))
+    (problem,) = training.problems
+    assert [(problem.prompt, problem.answer, problem.source)] == [("How many?", "1000", "gsm8k_train")]
+    assert training.left_out == []
 
 
 def test_gsm8k_is_measured_on_its_test_split(tmp_path, monkeypatch):
@@ -154,9 +155,9 @@ def test_gsm8k_is_measured_on_its_test_split(tmp_path, monkeypatch):
 def test_maths_answer_is_in_its_last_box_with_or_without_braces(tmp_path, monkeypatch):
     solutions = ["First $\\boxed{1}$, no: $\\boxed{\\frac12}$.", "So it is $\\boxed 2$.", "No answer."]
     rows = [{"problem": f"p{i}", "solution": solution, "level": "Level 1"} for i, solution in enumerate(solutions)]
-    found = read_training_problems(training_copy(tmp_path / "math.jsonl", rows, "math_train", monkeypatch))
-    assert [(one.prompt, one.answer) for one in found.problems] == [("p0", "\\frac12"), ("p1", "2")]
-    assert [line.split(":")[0] for line in found.left_out] == ["row 2"], "told, not dropped in silence"
+    training = read_training_problems(training_copy(tmp_path / "math.jsonl", rows, "math_train", monkeypatch))
+    assert [(problem.prompt, problem.answer) for problem in training.problems] == [("p0", "\\frac12"), ("p1", "2")]
+    assert [line.split(":")[0] for line in training.left_out] == ["row 2"], "reported, not silently dropped"
 
 
 def test_training_sets_that_are_none_are_refused(tmp_path, monkeypatch):

@@ -112,12 +112,12 @@ def test_half_a_line_at_the_end_and_a_resumed_step(log):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("", "has no step yet"), ("[1]\n{}\n", "line 1, is not a line"), ("nonsense\n\n", "line 1")]
+    ("text", "message"), [("", "has no step yet"), ("[1]\n{}\n", "line 1, is not a line"), ("nonsense\n\n", "line 1")]
 )
-def test_logs_that_are_none(tmp_path, text, said):
+def test_logs_that_are_none(tmp_path, text, message):
     path = tmp_path / "metrics.jsonl"
     path.write_text(text)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         read_run(path)
 
 
@@ -147,10 +147,10 @@ def test_command(log, tmp_path):
     folder.mkdir()
     copy = folder / "metrics.jsonl"
     copy.write_bytes(log.read_bytes())
-    for systems, said in (([f"a={log}", f"b={copy}"], "b (1)"), ([str(copy)], "step 0")):
+    for systems, message in (([f"a={log}", f"b={copy}"], "b (1)"), ([str(copy)], "step 0")):
         done = CliRunner().invoke(app, ["report", "rl", *systems, "--out", str(tmp_path / "e.png")])
         assert done.exit_code == 0, done.output
-        assert said in done.output
+        assert message in done.output
     missing = CliRunner().invoke(app, ["report", "rl", str(tmp_path / "none.jsonl"), "--out", str(tmp_path / "d.png")])
     assert missing.exit_code == 1
     assert "Traceback" not in missing.output

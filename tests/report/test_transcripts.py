@@ -23,14 +23,14 @@ ROWS = [
 
 
 def test_lengths_by_hand(tmp_path):
-    found = lengths(ROWS, len)
-    assert found == {
+    values = lengths(ROWS, len)
+    assert values == {
         "one turn": [19, 26, 26],
         "turns per transcript": [2, 1],
         "all turns of a transcript": [45, 26],
         "text that it reads": [17, 1],
     }
-    plot_lengths(found, "characters", tmp_path / "some" / "lengths.png")
+    plot_lengths(values, "characters", tmp_path / "some" / "lengths.png")
     assert (tmp_path / "some" / "lengths.png").stat().st_size > 5000
 
 

@@ -56,10 +56,10 @@ class Writer:
         self.requests.append((messages, sampling))
         self.num_running += 1
         try:
-            said = self.reply("\n\n".join(message.content for message in messages if message.role == "user"))
-            if isinstance(said, Generation):
-                return said
-            for character in said:
+            reply = self.reply("\n\n".join(message.content for message in messages if message.role == "user"))
+            if isinstance(reply, Generation):
+                return reply
+            for character in reply:
                 await asyncio.sleep(self.delay_s)
                 if on_text is not None:
                     on_text(character)
@@ -69,7 +69,7 @@ class Writer:
         finally:
             self.num_running -= 1
         read = sum(len(message.content) for message in messages)
-        return Generation(text=said, finish=FinishReason.STOP, num_prompt_tokens=read, num_tokens=len(said))
+        return Generation(text=reply, finish=FinishReason.STOP, num_prompt_tokens=read, num_tokens=len(reply))
 
     async def check(self):
         return self.state

@@ -73,11 +73,11 @@ def test_a_stream(serve, with_reasoning):
         )
     )
     assert len({chunk.id for chunk in chunks}) == 1
-    *said, last = chunks
-    assert said[0].choices[0].delta.role == "assistant"
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in said) == "it is twice"
+    *parts, last = chunks
+    assert parts[0].choices[0].delta.role == "assistant"
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in parts) == "it is twice"
     turns: dict[tuple[str, int], str] = {}
-    for chunk in said:
+    for chunk in parts:
         text = getattr(chunk.choices[0].delta, "reasoning", None)
         if text:
             of = chunk.choices[0].longshort
@@ -90,8 +90,8 @@ def test_a_stream(serve, with_reasoning):
     }
     assert turns == (written if with_reasoning else {})
     assert list(turns) == (list(written) if with_reasoning else [])
-    assert said[-1].choices[0].finish_reason == "stop"
-    assert said[-1].choices[0].longshort == {"stop_reason": "answered", "detail": ""}
+    assert parts[-1].choices[0].finish_reason == "stop"
+    assert parts[-1].choices[0].longshort == {"stop_reason": "answered", "detail": ""}
     assert last.choices == []
     assert last.usage.completion_tokens == sum(map(len, written.values()))
     whole = serve(*rethinking()).ask("twice")
@@ -167,7 +167,7 @@ def served():
 
 
 @pytest.mark.parametrize(
-    ("change", "status", "param", "said"),
+    ("change", "status", "param", "message"),
     [
         ({"model": "gpt"}, 404, "model", "there is no model 'gpt'; this server has 'pair'"),
         ({"model": None}, 400, "model", "valid string"),
@@ -202,22 +202,22 @@ def served():
         ({"min_p": 0.1}, 400, "min_p", "does not know this field"),
     ],
 )
-def test_a_bad_request_is_told_what_is_wrong(served, change, status, param, said):
+def test_a_bad_request_is_refused(served, change, status, param, message):
     body = {"model": "pair", "messages": [USER], **change}
     for stream in (False, True):
         reply = httpx.post(f"{served.url}/v1/chat/completions", json={**body, "stream": stream})
-        assert_error(reply, status, said)
+        assert_error(reply, status, message)
         if param is not None:
             assert reply.json()["error"]["param"] == param
     assert served.long.requests == []
 
 
-def assert_error(reply, status, said):
+def assert_error(reply, status, message):
     """OpenAI's shape, one line, no trace."""
     assert reply.status_code == status, reply.text
     error = reply.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}
-    assert said in error["message"]
+    assert message in error["message"]
     assert "Traceback" not in reply.text
     assert ".py" not in reply.text
 
@@ -388,7 +388,7 @@ def test_a_hundred_at_once_are_not_mixed_up(serve):
     assert 'longshort_dialogues_total{stop_reason="answered"} 100.0' in served.metrics()
 
 
-def test_too_many_at_once_are_told_to_come_again(serve):
+def test_too_many_at_once_get_429(serve):
     served = serve(Writer(think, delay_s=0.02), settings=replace(SERVER, max_requests=2))
 
     async def run(stream):
@@ -424,12 +424,12 @@ def test_health_and_metrics(serve):
         assert line in page
 
 
-def test_why_an_engine_failed_is_told_to_those_who_have_the_key(serve):
+def test_the_key_shows_why_an_engine_failed(serve):
     served = serve(api_key=KEY)
     served.short.state = "http://10.0.0.7:8001/v1: connection refused"
     assert httpx.get(f"{served.url}/health").json() == {"long": "ok", "short": "failed"}
-    told = httpx.get(f"{served.url}/health", headers={"authorization": f"Bearer {KEY}"}).json()
-    assert told == {"long": "ok", "short": served.short.state}
+    details = httpx.get(f"{served.url}/health", headers={"authorization": f"Bearer {KEY}"}).json()
+    assert details == {"long": "ok", "short": served.short.state}
 
 
 def test_what_users_write_is_not_logged(serve, caplog):
@@ -442,7 +442,7 @@ def test_what_users_write_is_not_logged(serve, caplog):
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "message"),
     [
         (["short.path=a"], "long.path is null"),
         (["long.path=a"], "short.path is null"),
@@ -456,9 +456,9 @@ def test_what_users_write_is_not_logged(serve, caplog):
         ),
     ],
 )
-def test_wrong_settings_are_refused(overrides, said, monkeypatch):
+def test_wrong_settings_are_refused(overrides, message, monkeypatch):
     monkeypatch.delenv("LONGSHORT_API_KEY", raising=False)
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         read_serve(None, overrides)
 
 

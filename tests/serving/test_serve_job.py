@@ -104,7 +104,7 @@ def evaluated(tmp_path_factory):
 
 
 def ask_all(url, problems, stream):
-    """Each problem's answer, how it ended, tokens by role, and, from a stream, what each turn said."""
+    """Each problem's answer, stop reason and tokens per role; of a stream also the text of each turn."""
 
     async def one(client, problem):
         more = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
@@ -165,7 +165,7 @@ def test_what_is_served_is_what_was_evaluated(evaluated, tmp_path):
         with pytest.raises(openai.BadRequestError, match="fill the model's context"):
             client.chat.completions.create(model="longshort", messages=[{"role": "user", "content": "1+" * 2000 + "1"}])
         assert is_well(url)
-        # An engine that is gone: said so, and nobody waits for ever.
+        # A dead engine is reported and no request hangs.
         (engine, *_) = [one for one in psutil.Process(running.pid).children() if one.children()]
         for one in [*engine.children(recursive=True), engine]:
             one.kill()
@@ -188,7 +188,7 @@ def test_servers_given_by_address(evaluated, tmp_path):
     logs = {role: tmp_path / f"{role}.log" for role in MODELS}
 
     def vllm(role):
-        # Through our own start, since vLLM's CPU build needs what compat.py mends.
+        # Started by our code, since vLLM's CPU build needs the shims of compat.py.
         start = (
             "from longshort_verl.generation.vllm_cpu import name_vllm_cpu; name_vllm_cpu(); "
             "import runpy; runpy.run_module('vllm.entrypoints.openai.api_server', run_name='__main__', alter_sys=True)"
@@ -231,11 +231,11 @@ def test_servers_given_by_address(evaluated, tmp_path):
             messages = [{"role": "user", "content": asked}]
             with pytest.raises(openai.APIStatusError, match="the engine of the short role failed"):
                 client.chat.completions.create(model="longshort", messages=messages, temperature=0)
-        # Where a server is not there from the beginning, that is all that is said.
+        # A server that is down from the start gives one line.
         with process(
             "-m", "longshort_verl.cli", "serve", "--recipe", TINY / "serve.yaml", *endpoints, log=log
         ) as running:
             assert running.wait(timeout=120) == 1
-        said = log.read_text()
-        assert "the short role's model is not available" in said
-        assert "Traceback" not in said
+        output = log.read_text()
+        assert "the short role's model is not available" in output
+        assert "Traceback" not in output
