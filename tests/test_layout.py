@@ -47,8 +47,6 @@ MAX_LINES = {"package": 15_500, "operators": 1_900, "function of cli": 30, "READ
 MADE_AT_RUN_TIME = {"longshort_verl.adapters.cpu_platform.cpu", "longshort_verl.py", "longshort_verl/config/b.yaml"}
 # Rules that the code does not follow yet, by the test's name. Such a test prints what it finds and does not fail.
 PENDING = {
-    "test_only_the_adapters_import[ray]",
-    "test_only_the_adapters_import[verl]",
     "test_the_package_is_small",
     "test_the_operators_part_is_small",
     "test_the_command_line_holds_arguments_only",
@@ -182,12 +180,14 @@ def test_only_the_command_line_imports(private):
 
 
 def test_the_package_is_small():
-    assert lines_of(modules().values()) <= MAX_LINES["package"]
+    size = lines_of(modules().values())
+    assert size <= MAX_LINES["package"]
 
 
 def test_the_operators_part_is_small():
     operators = [*(PACKAGE / "ops").rglob("*.py"), PACKAGE / "cli" / "ops.py"]
-    assert lines_of(operators) <= MAX_LINES["operators"]
+    size = lines_of(operators)
+    assert size <= MAX_LINES["operators"]
 
 
 def test_the_command_line_holds_arguments_only():

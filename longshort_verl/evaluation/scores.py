@@ -60,11 +60,6 @@ def interval(resampled: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
-    """95 % interval of the mean of values a problem, of one set; the same for the same values."""
-    return interval(resampled_mean([values]))
-
-
 def verdict(found: tuple[float, float]) -> str:
     """What the interval of a difference allows to say of it."""
     low, high = found

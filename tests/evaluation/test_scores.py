@@ -13,7 +13,6 @@ from longshort_verl.evaluation.scores import (
     FRONTIER,
     aes,
     area_under_budget_curve,
-    bootstrap_interval,
     frontier_gap,
     interval,
     resampled_mean,
@@ -54,7 +53,7 @@ def test_intervals_cover():
     covered = 0
     for _ in range(200):
         values = rng.choice([-1.0, 0.0, 1.0], size=200, p=[0.1, 0.6, 0.3])
-        low, high = bootstrap_interval(values)
+        low, high = interval(resampled_mean([values]))
         covered += low <= 0.2 <= high
     assert 180 <= covered <= 199
 
