@@ -43,19 +43,19 @@ class RequestError(Exception):
         self.body = {"error": {"message": message, "type": type_, "param": param, "code": code}}
 
 
-class TextPart(BaseModel):
-    """A part of a message."""
-
+class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+
+class TextPart(_Strict):
+    """A part of a message."""
 
     type: Literal["text"]
     text: str
 
 
-class ChatMessage(BaseModel):
+class ChatMessage(_Strict):
     """One message of a request."""
-
-    model_config = ConfigDict(extra="forbid")
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[TextPart]
@@ -70,10 +70,8 @@ class ChatMessage(BaseModel):
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(_Strict):
     """What a stream adds."""
-
-    model_config = ConfigDict(extra="forbid")
 
     include_usage: bool = False
     include_obfuscation: bool = False
@@ -85,14 +83,12 @@ class TextFormat(BaseModel):
     type: Literal["text"]
 
 
-class ChatRequest(BaseModel):
+class ChatRequest(_Strict):
     """The body of ``POST /v1/chat/completions``.
 
     Fields without effect here, such as ``user``, are accepted and ignored. Fields that would change the reply are
     accepted only with the value that changes nothing.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     model: str
     messages: list[ChatMessage] = Field(min_length=1)
