@@ -8,7 +8,6 @@ A check is a plain function of measured values, so that tests can judge machines
 
 from __future__ import annotations
 
-import errno
 import os
 import resource
 import shutil
@@ -44,10 +43,6 @@ MIN_DISK, GOOD_DISK = 2 * GIB, 20 * GIB
 RAY_FULL = 0.95
 """Share of a full disk above which Ray creates no objects on it."""
 MIN_NOFILE, GOOD_NOFILE, MIN_NPROC = 4096, 65535, 8192
-MAX_SOCKET_PATH = 107
-"""Bytes of an AF_UNIX path on Linux."""
-RAY_SOCKET = "/session_2026-01-01_00-00-00_000000_1000000/sockets/plasma_store"
-"""The longest path that Ray appends to its folder for a socket."""
 BUSY_SHARE = 0.05
 """Share of a GPU's memory that the driver uses on an idle one."""
 RAY_PORT = 6379
@@ -146,19 +141,6 @@ def check_flash_attention(installed: str | None, *, on_gpu: bool) -> Finding:
 # ------------------------------------------------------------------------------------------ network
 
 
-def check_port(port: int, *, user: str, cure: str) -> Finding:
-    """Whether a port is free on this machine."""
-    try:
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listening:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind(("", port))
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise
-        return warning(f"port {port}", f"taken; {user} uses it", cure)
-    return ok(f"port {port}", f"free; {user} uses it")
-
-
 def check_proxies(environment: Mapping[str, str], hosts: Sequence[str]) -> Finding:
     """Whether a proxy would receive what a job's processes send to each other at these addresses of the node."""
     lowered = {key.lower(): value for key, value in environment.items() if value}
@@ -253,13 +235,6 @@ def check_disk(name: str, path: Path, total: int, free: int, *, cure: str, for_r
     return warning(name, found, cure) if free < GOOD_DISK else ok(name, found)
 
 
-def check_ray_folder(path: Path) -> list[Finding]:
-    """Whether the paths of Ray's sockets are short enough; nothing where they are."""
-    length, most = len(os.fsencode(path)), MAX_SOCKET_PATH - len(RAY_SOCKET)
-    found = f"{path} has {length} bytes; with Ray's own part, a socket's path allows {most}"
-    return [failure("Ray's folder", found, "export RAY_TMPDIR=/tmp, or another short path")] if length > most else []
-
-
 def check_limits(open_files: int, processes: int) -> list[Finding]:
     """Soft limits of this shell, which a job's processes inherit."""
     findings = []
@@ -304,13 +279,6 @@ def machine_findings(environment: Mapping[str, str], *, on_gpu: bool) -> list[Fi
                 return finding
         return not_applicable("Ray cluster", "none; a job starts its own")
 
-    def ports() -> Iterable[Finding]:
-        if ray_address(environment) is None:
-            cure = f"end an unused Ray: ray stop; or choose another port: ray start --head --port={RAY_PORT + 1}"
-            yield check_port(RAY_PORT, user="`ray start --head`", cure=cure)
-        if (port := environment.get("MASTER_PORT", "29500")).isdigit():
-            yield check_port(int(port), user="torchrun (SFT on one node)", cure="torchrun --master_port with another")
-
     def shared_memory() -> Finding:
         if not Path("/dev/shm").is_dir():
             return not_applicable("shared memory", "no /dev/shm here")
@@ -330,12 +298,10 @@ def machine_findings(environment: Mapping[str, str], *, on_gpu: bool) -> list[Fi
     checks: list[tuple[str, Callable[[], Finding | Iterable[Finding]]]] = [
         ("proxies", lambda: check_proxies(environment, hosts)),
         ("Ray cluster", ray_cluster),
-        ("ports", ports),
         ("memory", lambda: check_memory(memory.total, memory.available, container_limit())),
         ("shared memory", shared_memory),
         ("working folder", lambda: disk("working folder", Path.cwd(), checkpoints)),
         ("Ray's folder", lambda: disk("Ray's folder", ray, "export RAY_TMPDIR=… on a disk with room")),
-        ("Ray's folder", lambda: check_ray_folder(ray)),
         ("model cache", lambda: disk("model cache", models, "export HF_HOME=… on a larger disk")),
         ("limits", lambda: check_limits(*limits)),
         ("environment", lambda: check_environment(environment, on_gpu=on_gpu, num_cpus=os.cpu_count() or 1)),

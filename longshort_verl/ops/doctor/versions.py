@@ -97,14 +97,7 @@ def check_python(running: str, allowed: SpecifierSet) -> Finding:
 
 
 def check_package(name: str, installed: str | None, allowed: SpecifierSet, tested: str | None) -> Finding:
-    """One distribution against the allowed range and the version that ran.
-
-    Args:
-        name: the distribution.
-        installed: its version; None where it is not installed.
-        allowed: what our own and verl's requirements allow together.
-        tested: the version that ran.
-    """
+    """One distribution, None where not installed, against the allowed range and the version that ran."""
     cure = _CURES.get(name) or f"pip install '{name}{f'=={tested}' if tested else allowed}'"
     if installed is None:
         return failure(name, "not installed", cure)

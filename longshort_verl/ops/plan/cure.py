@@ -10,7 +10,7 @@ from typing import Any
 
 from longshort_verl.ops.plan.hardware import GIB
 from longshort_verl.ops.plan.job import Engine, Job, Policy
-from longshort_verl.ops.plan.memory import STAGES, Kind, Phase, phases
+from longshort_verl.ops.plan.memory import Kind, Phase, phases
 
 _STEP_TOKENS = 1024
 _MAX_NODES = 64
@@ -49,7 +49,7 @@ class Finding:
     def __str__(self) -> str:
         phase = self.phase
         return (
-            f'{phase.name} ({STAGES[phase.name.split()[0]]}): no room for part "{phase.first_missing.name}"; needs '
+            f'{phase.name}: no room for part "{phase.first_missing.name}"; needs '
             f"{phase.total / GIB:.1f} GiB of {phase.limit / GIB:.1f} GiB ({phase.limit_name}), "
             f"{phase.missing / GIB:.1f} GiB too much"
         )

@@ -133,7 +133,12 @@ class Engine:
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """One model of the job."""
+    """One model of the job.
+
+    ``shards`` is the number of devices that share a copy. ``trainable`` and ``stored`` count parameters, ``stored``
+    with those of an adapter. ``parameters``, ``gradients`` and ``optimizer`` (Adam's two averages, in the parameters'
+    precision) are bytes of a device's shard. ``served`` is the engine of a policy that has one.
+    """
 
     name: str
     """long, short, shared or model."""
@@ -151,40 +156,33 @@ class Policy:
 
     @property
     def served(self) -> Engine:
-        """The engine of a policy that has one."""
         assert self.engine is not None
         return self.engine
 
     @property
     def shards(self) -> int:
-        """Devices that share a copy of the model."""
         size = self.training.fsdp_size
         return self.pool.size if size < 0 else min(size, self.pool.size)
 
     @property
     def trainable(self) -> int:
-        """Parameters that are trained."""
         rank = self.training.lora_rank
         return rank * self.shape.adapter_width if rank else self.shape.params
 
     @property
     def stored(self) -> int:
-        """Parameters, those of an adapter included."""
         return self.shape.params + (self.trainable if self.training.lora_rank else 0)
 
     @property
     def parameters(self) -> float:
-        """Bytes of a device's shard."""
         return self.training.param_bytes * self.stored / self.shards
 
     @property
     def gradients(self) -> float:
-        """Bytes of a device's shard."""
         return self.training.param_bytes * self.trainable / self.shards
 
     @property
     def optimizer(self) -> float:
-        """Bytes of a device's shard: Adam's two averages, in the parameters' precision."""
         return 2 * self.gradients
 
 

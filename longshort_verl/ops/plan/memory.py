@@ -20,16 +20,6 @@ from longshort_verl.ops.plan.shape import ModelShape
 
 FUSED_CHUNK = 512
 """Tokens at once in verl's fused head (``FusedLinearForPPO``)."""
-STAGES = {
-    "cache": "the engine allocates its cache",
-    "rollout": "engines generate, in training and validation",
-    "log-prob": "the actor computes log-probabilities",
-    "reference": "the reference computes log-probabilities",
-    "update": "the actor is updated",
-    "push": "the engine receives the actor's weights",
-    "held-out": "the model generates held-out turns",
-}
-"""First word of a phase's name → what happens."""
 
 
 class Kind(str, Enum):
@@ -111,7 +101,7 @@ def engine_weights(policy: Policy) -> float:
 def engine_buffers(policy: Policy) -> float:
     """What vLLM needs beside weights and cache in its fullest forward pass, which it measures by a trial run."""
     engine, shape = policy.served, policy.shape
-    shared = (shape.query_width + 2 * shape.kv_width + 3 * shape.intermediate) / engine.devices
+    shared = ((shape.heads + 2 * shape.kv_heads) * shape.head_dim + 3 * shape.intermediate) / engine.devices
     # The sampler's logits, their softmax and their sorted copy, in float32.
     logits = 3 * 4 * engine.max_num_seqs * shape.vocab
     return engine.max_batched_tokens * (4 * shape.hidden + shared) * engine.weight_bytes + logits
@@ -139,7 +129,7 @@ def layer_bytes(shape: ModelShape, num_bytes: int) -> float:
     counts what autograd saves).
     """
     norms = 2 * (4 * shape.hidden + 2 * num_bytes * shape.hidden + 4)
-    attention = num_bytes * (2 * shape.query_width + 2 * shape.kv_width) + 4 * shape.heads
+    attention = 2 * num_bytes * (shape.heads + shape.kv_heads) * shape.head_dim + 4 * shape.heads
     return norms + attention + 4 * num_bytes * shape.intermediate
 
 
@@ -266,10 +256,15 @@ def _pool_phases(job: Job, policies: Sequence[Policy]) -> list[Phase]:
         resting = [part for policy in policies for part in _resting(policy)]
         add("rollout", None, [*_overhead(gpu, policies, ()), *resting, *_awake(gpu, policies)])
     for policy in policies:
+        training = policy.training
         if served:
-            add("log-prob", policy, _log_prob(gpu, policies, policy))
-        if policy.training.ref_param_bytes:
-            add("reference", policy, _reference(gpu, policies, policy))
+            forward = _passes(policy, training.max_log_prob_tokens, backward=False, entropy=True)
+            add("log-prob", policy, [*_around(gpu, policies, policy), *forward])
+        if training.ref_param_bytes:
+            # The reference's own parameters stay in main memory, whatever the settings are (verl forces it).
+            forward = _passes(policy, training.ref_tokens, backward=False, entropy=False)
+            around = _around(gpu, policies, policy, loaded=not training.param_offload)
+            add("reference", policy, [*around, *forward])
         if policy.learns:
             add("update", policy, _update(gpu, policies, policy))
     if served:
@@ -289,17 +284,6 @@ def _cache(policy: Policy) -> list[Part]:
         f"cache of one sequence of {length} tokens": kv_bytes_per_token(policy) * length,
     }
     return [_part(policy, name, Kind.ENGINES, size) for name, size in sizes.items()]
-
-
-def _log_prob(gpu: Gpu, policies: Sequence[Policy], policy: Policy) -> list[Part]:
-    passes = _passes(policy, policy.training.max_log_prob_tokens, backward=False, entropy=True)
-    return [*_around(gpu, policies, policy), *passes]
-
-
-def _reference(gpu: Gpu, policies: Sequence[Policy], policy: Policy) -> list[Part]:
-    """The reference's own parameters stay in main memory, whatever the settings are (verl forces it)."""
-    passes = _passes(policy, policy.training.ref_tokens, backward=False, entropy=False)
-    return [*_around(gpu, policies, policy, loaded=not policy.training.param_offload), *passes]
 
 
 def _update(gpu: Gpu, policies: Sequence[Policy], policy: Policy) -> list[Part]:
@@ -338,7 +322,7 @@ def _held_out(gpu: Gpu, policy: Policy) -> list[Part]:
     turns, turn_tokens = policy.training.held_out_turns, policy.training.held_out_tokens
     shape, tokens = policy.shape, turns * turn_tokens
     activations = _activations(policy, tokens, backward=False)
-    cache = tokens * 2 * shape.layers * shape.kv_width * policy.training.compute_bytes
+    cache = tokens * 2 * shape.layers * shape.kv_heads * shape.head_dim * policy.training.compute_bytes
     # A growing cache is copied at each growth, layer by layer.
     cache *= 1 + 1 / shape.layers
     return [

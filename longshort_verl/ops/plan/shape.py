@@ -45,16 +45,6 @@ class ModelShape:
     tied: bool
     """Embedding and output projection are one tensor."""
 
-    @property
-    def query_width(self) -> int:
-        """All heads together."""
-        return self.heads * self.head_dim
-
-    @property
-    def kv_width(self) -> int:
-        """All heads of keys, or of values, together."""
-        return self.kv_heads * self.head_dim
-
 
 def read_shape(path: str, *, trust_remote_code: bool = False, override: Mapping[str, Any] | None = None) -> ModelShape:
     """The shape of the model in a folder or of a hub name. Only config.json is read.

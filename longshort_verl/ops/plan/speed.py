@@ -56,7 +56,7 @@ def capacity(job: Job, policy: Policy, work: Work) -> Capacity:
 
 def flops_per_token(shape: ModelShape, context: float) -> float:
     """Of one token's forward pass: 2 per parameter, and the two products of causal attention."""
-    return 2 * shape.active + 2 * context * shape.query_width * shape.layers
+    return 2 * shape.active + 2 * context * shape.heads * shape.head_dim * shape.layers
 
 
 def step_times(job: Job, work: Work) -> list[StepTime]:

@@ -35,7 +35,7 @@ def test_a_layer_by_hand():
     assert found.layers * found.layer + 2 * 128256 * 4096 + 4096 == found.params
     # Inputs plus outputs: q, o 8192 each; k, v 5120 each; gate, up, down 18432 each; in 32 layers.
     assert found.adapter_width == 32 * (2 * 8192 + 2 * 5120 + 3 * 18432)
-    assert (found.query_width, found.kv_width) == (4096, 1024)
+    assert (found.heads * found.head_dim, found.kv_heads * found.head_dim) == (4096, 1024)
 
 
 def test_no_config(tmp_path):
