@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""What is refused before any model loads, each with the offending value and the cure.
+"""Checks a job before any model loads; each refusal names the offending value and the cure.
 
-Run twice: by Hydra's callback in the driver, before Ray starts, and again by the trainer, which then also knows
-what the cluster really has. Nothing here starts a process or loads weights.
+The checks run twice: in Hydra's callback in the driver, before Ray starts, and again in the trainer, which also knows
+the cluster's resources. They start no process and load no weights.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ _ESTIMATOR_INPUTS = {"token_level_rewards", "response_mask", "config", "index"}
 """What a step passes to an advantage estimator (verl.trainer.ppo.ray_trainer.compute_advantage)."""
 
 _KEY = {Role.LONG: "actor_rollout_ref", Role.SHORT: f"{SECTION}.short"}
-"""Where a user sets what belongs to a role."""
+"""Section of the config with a role's settings."""
 
 
 class PreflightCallback(Callback):
-    """Checks the composed config of ``python -m verl.trainer.main_ppo`` before it does anything."""
+    """Checks the composed config of ``python -m verl.trainer.main_ppo`` before the job starts."""
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """End the process with one message where the config cannot work.
+        """End the process with one message if the config cannot work.
 
-        Hydra turns an exception of a callback into a warning and goes on, hence ``SystemExit``.
+        Hydra turns an exception of a callback into a warning and continues, hence ``SystemExit``.
         """
         try:
             check_config(config)
@@ -63,15 +63,15 @@ class PreflightCallback(Callback):
 
 
 def check_config(config: DictConfig, cluster: Mapping[str, float] | None = None) -> LongShortConfig:
-    """Check everything that the config alone, or the size of the cluster, decides.
+    """Check the config against itself and against the cluster's resources.
 
     Args:
         config: the composed config of a job.
-        cluster: the Ray cluster's resources, as Ray names them ("CPU", "GPU"); None before Ray is up, when a local
-            Ray's own settings are used.
+        cluster: the Ray cluster's resources, by Ray's names ("CPU", "GPU"); None before Ray starts, when the settings
+            of a local Ray are used.
 
     Raises:
-        ConfigError: at the first thing that cannot work.
+        ConfigError: the first setting that cannot work.
     """
     settings = check_settings(config)
     _check_platform(config, settings, {role: role_config(config, role) for role in Role})
@@ -83,7 +83,7 @@ def check_settings(config: DictConfig) -> LongShortConfig:
     """Check everything that the config alone decides, whatever machine runs the job.
 
     Raises:
-        ConfigError: at the first thing that cannot work.
+        ConfigError: the first setting that cannot work.
     """
     settings = long_short_settings(config)
     rollout = config.actor_rollout_ref.rollout
@@ -173,7 +173,7 @@ def _check_engines(config: DictConfig, settings: LongShortConfig, policies: Mapp
 
 
 def _check_inherited(config: DictConfig, settings: LongShortConfig) -> None:
-    """Refuse what belongs to the long model alone and was merged into another one's section unsaid."""
+    """Refuse settings of the long model that another short model would inherit by the merge."""
     own, long = settings.short.get("model") or {}, config.actor_rollout_ref.model
     if settings.policies is Policies.SHARED or own.get("path") == long.path:
         return
@@ -183,12 +183,12 @@ def _check_inherited(config: DictConfig, settings: LongShortConfig) -> None:
             raise ConfigError(
                 f"actor_rollout_ref.model.{key} is {str(value)[:60]!r}, and the short model {own.get('path')!r} would "
                 f"inherit it; set {SECTION}.short.model.{key}: null for its own, or "
-                f"${{actor_rollout_ref.model.{key}}} where it is meant for both"
+                f"${{actor_rollout_ref.model.{key}}} if it is meant for both"
             )
 
 
 def _check_replicas(config: DictConfig, settings: LongShortConfig, policies: Mapping[Role, DictConfig]) -> None:
-    """Refuse engines that do not fit onto their policy's devices: verl would start none, or too few."""
+    """Refuse engines that do not fit on their policy's devices: verl would start none, or too few."""
     for role, policy in policies.items():
         split = role is Role.SHORT and settings.placement is Placement.SPLIT
         pool, where = (settings.short_pool, f"{SECTION}.short_pool") if split else (config.trainer, "trainer")
@@ -197,9 +197,9 @@ def _check_replicas(config: DictConfig, settings: LongShortConfig, policies: Map
         parts = ("tensor_model_parallel_size", "data_parallel_size", "pipeline_model_parallel_size")
         size, devices = math.prod(rollout[part] for part in parts), pool.n_gpus_per_node * pool.nnodes
         if devices % size or (size > pool.n_gpus_per_node and size % pool.n_gpus_per_node):
-            told = " × ".join(f"{part} {rollout[part]}" for part in parts if part == parts[0] or rollout[part] != 1)
+            sizes = " × ".join(f"{part} {rollout[part]}" for part in parts if part == parts[0] or rollout[part] != 1)
             raise ConfigError(
-                f"{_KEY[role]}.rollout: {told} makes an engine of {size} devices, but the {role.value} policy has "
+                f"{_KEY[role]}.rollout: {sizes} makes an engine of {size} devices, but the {role.value} policy has "
                 f"{devices} ({where}.n_gpus_per_node {pool.n_gpus_per_node} × nnodes {pool.nnodes}), which cannot be "
                 "divided so; lower tensor_model_parallel_size, to 1 for a model that fits onto one device"
             )
@@ -271,13 +271,13 @@ def _check_platform(config: DictConfig, settings: LongShortConfig, policies: Map
         if compat.on_cpu() and rollout.enable_chunked_prefill and settings.seed is not None:
             raise ConfigError(
                 f"{_KEY[role]}.rollout.enable_chunked_prefill is true on a CPU, and {SECTION}.seed is {settings.seed}: "
-                "vLLM's CPU engine dies of a prompt read in parts whose request has a seed; set the former to false, "
+                "vLLM's CPU engine fails on a chunked prompt whose request has a seed; set the former to false, "
                 f"or {SECTION}.seed to null"
             )
 
 
 def required_gpus(config: DictConfig) -> int:
-    """Devices of both policies together; logical slots for workers on a CPU."""
+    """Devices of both policies together; on a CPU, logical slots for workers."""
     devices = config.trainer.n_gpus_per_node * config.trainer.nnodes
     if config[SECTION].placement == Placement.SPLIT.value:
         devices += config[SECTION].short_pool.n_gpus_per_node * config[SECTION].short_pool.nnodes
@@ -285,10 +285,10 @@ def required_gpus(config: DictConfig) -> int:
 
 
 def required_cpus(config: DictConfig) -> int:
-    """Logical CPUs that a job's processes reserve; with fewer, Ray waits for ever and says nothing.
+    """Logical CPUs that a job's processes reserve; with fewer, Ray waits for ever without a message.
 
-    verl's pool reserves three for each device and TransferQueue one for each process; all others (servers, load
-    balancers, workers of agent loop and reward) reserve one only while they start, one after the other.
+    verl's pool reserves three per device and TransferQueue one per process. All other processes (servers, load
+    balancers, workers of agent loop and reward) reserve one only while they start, one after another.
     """
     controller, starting = 1, 1
     storage = config.transfer_queue.backend.SimpleStorage.num_data_storage_units
@@ -301,7 +301,7 @@ def _check_cluster(config: DictConfig, settings: LongShortConfig, cluster: Mappi
         found = {"cpus": cluster.get("CPU", 0.0), "gpus": cluster.get("GPU", cluster.get("NPU", 0.0))}
         source = {"cpus": "the Ray cluster's number of CPUs", "gpus": "the Ray cluster's number of devices"}
     elif init.get("address") is not None:
-        return  # known once Ray is up: the trainer asks again
+        return  # unknown until Ray runs: the trainer checks again
     else:
         found = {"cpus": init.num_cpus, "gpus": init.get("num_gpus")}
         source = {"cpus": "ray_kwargs.ray_init.num_cpus", "gpus": "ray_kwargs.ray_init.num_gpus"}
@@ -324,8 +324,8 @@ def check_files(config: DictConfig, long_tokenizer: Any, short_tokenizer: Any) -
     """Check the models' contexts, both tokenizers' chat templates and every problem file, row by row.
 
     Raises:
-        ConfigError: for a context that an engine cannot have, or a template that would damage a dialogue.
-        ProblemFileError: for a file, naming the rows.
+        ConfigError: an engine cannot have its context, or a template would damage a dialogue.
+        ProblemFileError: a problem file is malformed; the message names the rows.
     """
     check_templates(config, long_tokenizer, short_tokenizer)
     check_problem_files(config, long_tokenizer, short_tokenizer)
@@ -335,7 +335,7 @@ def check_templates(config: DictConfig, long_tokenizer: Any, short_tokenizer: An
     """Check the models' contexts and both tokenizers' chat templates.
 
     Raises:
-        ConfigError: for a context that an engine cannot have, or a template that would damage a dialogue.
+        ConfigError: an engine cannot have its context, or a template would damage a dialogue.
     """
     settings = long_short_settings(config)
     tokenizers = {Role.LONG: long_tokenizer, Role.SHORT: short_tokenizer}
@@ -359,11 +359,11 @@ def check_problem_files(config: DictConfig, long_tokenizer: Any, short_tokenizer
     """Check every problem file, row by row.
 
     Raises:
-        ConfigError: for fewer problems than the run needs.
-        ProblemFileError: for a file, naming the rows.
+        ConfigError: there are fewer problems than the run needs.
+        ProblemFileError: a problem file is malformed; the message names the rows.
     """
     if config.data.custom_cls.path is not None:
-        return  # the user's own data set class reads the files its own way
+        return  # a data set class of the user's reads the files
     settings = long_short_settings(config)
     tokenizers = {Role.LONG: long_tokenizer, Role.SHORT: short_tokenizer}
     opening = settings.dialogue.opening_role
@@ -396,9 +396,9 @@ def check_problem_files(config: DictConfig, long_tokenizer: Any, short_tokenizer
 
 
 def _check_context(role: Role, policy: DictConfig) -> None:
-    """Refuse an engine that reads prompts whole and could not read its longest one.
+    """Refuse an engine without chunked prefill that cannot read its longest prompt.
 
-    verl would raise ``max_num_batched_tokens`` by itself, but its own config is frozen: the engine dies half built.
+    verl would raise ``max_num_batched_tokens`` itself, but its own config is frozen: the engine would fail.
     """
     from transformers import AutoConfig
     from verl.workers.rollout.utils import get_max_position_embeddings

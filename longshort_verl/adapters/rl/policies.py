@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a policy is within the trainer, and how the short one comes to be.
+"""The trainer's policies, and the construction of the short one.
 
-The short policy is a second worker group with vLLM replicas of its own, built after verl's set-up and never in its
-place. Its replicas are numbered after the long policy's.
+The short policy is a second worker group with vLLM replicas of its own, built after verl's set-up. Its replicas are
+numbered after the long policy's.
 """
 
-# verl binds a worker's methods to its group, and awaits its managers' coroutines, when they are called; types cannot
-# follow that.
+# verl binds a worker's methods to its group, and awaits its managers' coroutines, at the call; type checkers cannot
+# see that.
 # pyright: reportAttributeAccessIssue=false, reportUnusedCoroutine=false, reportArgumentType=false
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from verl.workers.rollout.llm_server import LLMServerManager
 from verl.workers.rollout.replica import RolloutReplica
 
 from longshort_verl.adapters.rl.settings import Placement, Policies, has_lora, role_config
+from longshort_verl.adapters.server_client import HEALTH_TIMEOUT_S, engine_error
 from longshort_verl.metrics import EnginesFailed
 from longshort_verl.types import Role
 
@@ -45,14 +46,12 @@ logger = logging.getLogger(__name__)
 
 SHORT_GROUP = "short"
 """Name of the short policy's worker group and of its folder in a checkpoint; the long policy's is verl's "actor"."""
-HEALTH_PERIOD_S = 10.0
-"""How often the engines are asked whether they live while a push takes its time, in seconds."""
 
 
 class ShortPolicyWorker(ActorRolloutRefWorker):
-    """verl's worker for the short policy: the same, except for which engine its weights go to.
+    """verl's worker, except that its weights go to the short policy's engines.
 
-    Remove when verl numbers the replicas of a further worker group itself: see :func:`_numbered_by_verl`.
+    Remove when verl numbers the replicas of a second worker group itself: see :func:`_numbered_by_verl`.
     """
 
     def __init__(self, *args: Any, first_replica: int, **kwargs: Any):
@@ -61,7 +60,7 @@ class ShortPolicyWorker(ActorRolloutRefWorker):
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def init_model(self) -> None:
-        """Build actor and reference as verl does, then aim the rollout adapter at the short policy's replicas.
+        """Build actor and reference as verl does, then point the rollout adapter at the short policy's replicas.
 
         verl derives the replica from the rank within the worker group, which would be one of the long policy's.
         """
@@ -77,9 +76,9 @@ class ShortPolicyWorker(ActorRolloutRefWorker):
 
 @dataclass(frozen=True)
 class _ShiftedWorkers:
-    """A worker group as seen by replicas whose ranks begin at ``first_replica``.
+    """A worker group for replicas whose ranks begin at ``first_replica``.
 
-    verl's replica r takes ``workers[r * size : (r + 1) * size]``; the leading gaps stand for the long policy's.
+    verl's replica r uses ``workers[r * size : (r + 1) * size]``; the leading gaps replace the long policy's workers.
     """
 
     workers: Sequence[Any]
@@ -88,7 +87,7 @@ class _ShiftedWorkers:
 
 @dataclass
 class Policy:
-    """One model: which roles it plays, who trains it, who serves it, and how it is configured."""
+    """One model: its roles, config, actor and engines."""
 
     roles: tuple[Role, ...]
     config: DictConfig
@@ -100,9 +99,9 @@ class Policy:
     learns: bool
     """Whether any step of the run updates it."""
     unchecked: bool = field(default=True)
-    """Whether its engine still has to be compared with its actor since the last push."""
+    """Whether its engine has not been compared with its actor since the last push."""
     updated: bool = field(default=False)
-    """Whether its actor has learnt something that its engine does not have."""
+    """Whether its actor was updated since the last push."""
 
     def __post_init__(self) -> None:
         algorithm = self.config.algorithm
@@ -111,7 +110,7 @@ class Policy:
 
     @property
     def name(self) -> str:
-        """Under which its metrics are logged."""
+        """Prefix of its metrics."""
         return self.roles[0].value if len(self.roles) == 1 else Policies.SHARED.value
 
     @property
@@ -121,14 +120,14 @@ class Policy:
 
     @property
     def sleeps(self) -> bool:
-        """Whether its engine gives its weights up while the actors train, and needs them pushed back."""
+        """Whether its engine drops its weights while the actors train, and needs them pushed again."""
         return bool(self.config.actor_rollout_ref.rollout.free_cache_engine)
 
     def push(self, step: int) -> None:
-        """Give the engines the actor's weights, as verl's ``CheckpointEngineManager.update_weights`` does.
+        """Push the actor's weights to the engines, as verl's ``CheckpointEngineManager.update_weights`` does.
 
-        verl waits for an engine's answer without limit, and one that died never gives it. So whether they live is
-        asked before, and again while a push takes its time.
+        verl waits without a timeout for an engine's answer, which a dead engine never sends. So the engines are
+        checked before the push, and repeatedly during a long push.
 
         Raises:
             EnginesFailed: an engine is dead.
@@ -136,32 +135,28 @@ class Policy:
         self._check_health(step)
         pending = self.worker_group.update_weights(global_steps=step, mode="naive")
         while pending:
-            done, pending = ray.wait(pending, num_returns=len(pending), timeout=HEALTH_PERIOD_S)
+            done, pending = ray.wait(pending, num_returns=len(pending), timeout=HEALTH_TIMEOUT_S)
             ray.get(done)
             if pending:
                 self._check_health(step)
 
     def _check_health(self, step: int) -> None:
-        # A dead engine says so at once; a busy one answers when it has time.
-        asked = [replica.servers[0].collective_rpc.remote("check_health") for replica in self.servers.get_replicas()]
-        answered, _ = ray.wait(asked, num_returns=len(asked), timeout=HEALTH_PERIOD_S)
-        try:
-            ray.get(answered)
-        except ray.exceptions.RayError as error:
+        error = engine_error(self.servers.get_replicas())
+        if error is not None:
             raise EnginesFailed(
-                f"step {step}: an engine of the {self.name} policy is dead and cannot be given its weights; what "
-                "vLLMHttpServer logged before says why"
+                f"step {step}: an engine of the {self.name} policy is dead and cannot receive its weights; for the "
+                "cause see the messages of vLLMHttpServer before this one"
             ) from error
 
 
 def short_config(job: DictConfig) -> DictConfig:
-    """The job's config as the short policy has it: its ``actor_rollout_ref``, and its own nodes under ``split``."""
+    """The short policy's config: the job's, with its own ``actor_rollout_ref``, and its own nodes under ``split``."""
     config = OmegaConf.create(OmegaConf.to_container(job, resolve=True))
     assert isinstance(config, DictConfig)
     with open_dict(config):
         config.actor_rollout_ref = role_config(job, Role.SHORT)
         if job.long_short.placement == Placement.SPLIT.value:
-            # By it a replica knows how many of its workers share a node; verl takes that from trainer.
+            # Workers of a replica per node; verl would read the trainer's number.
             config.actor_rollout_ref.rollout.n_gpus_per_node = job.long_short.short_pool.n_gpus_per_node
     return config
 
@@ -169,13 +164,13 @@ def short_config(job: DictConfig) -> DictConfig:
 def build_short_policy(
     job: DictConfig, *, tokenizer: Any, pool: RayResourcePool, first_replica: int, learns: bool
 ) -> Policy:
-    """Start the short policy's actor and its engines, which are left asleep.
+    """Start the short policy's actor and its engines; the engines sleep.
 
     Args:
         job: the job's config.
-        tokenizer: the short model's own.
-        pool: the devices that it gets.
-        first_replica: the number of its first vLLM replica, which is how many the long policy has.
+        tokenizer: the short model's tokenizer.
+        pool: the devices of the short policy.
+        first_replica: number of its first vLLM replica: the number of the long policy's replicas.
         learns: whether any step of the run updates it.
     """
     config = short_config(job)
@@ -220,20 +215,20 @@ def build_short_policy(
 
 
 def _numbered_by_verl() -> bool:
-    """Whether verl numbers a further worker group's replicas after the first one's (patch 0006).
+    """Whether verl numbers a second worker group's replicas after the first group's (patch 0006).
 
-    Both halves of it must be there: which workers a replica takes, and which replica a worker pushes its weights to.
+    The patch has two halves: which workers a replica uses, and to which replica a worker pushes its weights.
 
     Raises:
         RuntimeError: only one half is.
     """
-    found = {
+    supported = {
         "first_replica_rank" in inspect.signature(function).parameters
         for function in (RolloutReplica.init_hybrid, ActorRolloutRefWorker.__init__)
     }
-    if len(found) > 1:
-        raise RuntimeError("verl numbers a second worker group's replicas by half: weights would reach a wrong engine")
-    return found.pop()
+    if len(supported) > 1:
+        raise RuntimeError("verl has half of patch 0006: weights would reach a wrong engine")
+    return supported.pop()
 
 
 def _replica_size(rollout: Any) -> int:
