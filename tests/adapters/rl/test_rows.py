@@ -81,7 +81,11 @@ def test_importance_is_a_term_of_the_row_or_on_the_turns_tokens(config, credit, 
         importance = Importance(score=score, low=0, high=1, gain=score, decay=1, length_share=1)
         return MeasuredTurns(lengths=(4,), importances=(importance,))
 
-    fields = {f"u_{i}_0": row("long", measured=measured(score)) for i, score in enumerate((0.5, -0.5))}
+    fields = {
+        f"u_{session}_{i}": row(role, measured=measured(score))
+        for session, score in enumerate((0.5, -0.5))
+        for i, role in enumerate(("long", "short"))
+    }
     rows = scored(config("long_short.reward.importance=2", f"long_short.importance.credit={credit}"), fields)
     # accuracy + 0.5 format, and 2 importance: 0.5, in the row or, less the group's mean of 0, on its tokens.
     assert rows.rewards["u_0_0"].total == reward
