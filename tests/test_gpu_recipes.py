@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Recipes for GPUs fit onto the hardware that they name, by ``longshort plan``, and pass the checks before a run."""
+"""Recipes for GPUs fit the hardware that they name, by ``longshort plan``, and pass the checks before a run."""
 
 from __future__ import annotations
 
@@ -9,24 +9,21 @@ from pathlib import Path
 import pytest
 
 from longshort_verl.adapters.rl.check import check_config
-from longshort_verl.chains.config import read_importance, read_traces_config
-from longshort_verl.cold_start.config import read_cold_start
 from longshort_verl.config.compose import compose_config
-from longshort_verl.evaluation.config import read_evaluate
 from longshort_verl.ops.plan.hardware import find_gpu
 from longshort_verl.ops.plan.job import read_job
 from longshort_verl.ops.plan.view import Plan, verdict
-from longshort_verl.serving.config import read_serve
 from tests.support.model_configs import write_model_config
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = ROOT / "recipes"
 HARDWARE = {
-    "qwen2_5_0_5b_gsm8k": ("qwen2_5_0_5b", ["RTX-4090-24GB", "RTX-3090-24GB", "A10G-24GB", "L4-24GB"], 64),
-    "qwen2_5_7b_math": ("qwen2_5_7b", ["A100-80GB", "H100-80GB"], 512),
-    "llama3_1_8b_math": ("llama3_1_8b", ["A100-80GB", "H100-80GB"], 512),
+    "gsm8k_0_5b": ("qwen2_5_0_5b", ["RTX-4090-24GB", "RTX-3090-24GB", "A10G-24GB", "L4-24GB"], 64),
+    "math family=qwen2_5_7b": ("qwen2_5_7b", ["A100-80GB", "H100-80GB"], 512),
+    "math family=llama3_1_8b": ("llama3_1_8b", ["A100-80GB", "H100-80GB"], 512),
 }
-"""Recipe → the shape of its models, GPUs that its README names, GiB of a node's main memory."""
+"""Recipe → the shape of its models, the GPUs that its README names, GiB of a node's main memory."""
+FAMILIES = [recipe for recipe in HARDWARE if "family" in recipe]
 NODES = [
     ["+rl=nodes"],
     ["+rl=nodes", "trainer.nnodes=4", "data.train_batch_size=512", "actor_rollout_ref.actor.ppo_mini_batch_size=256"],
@@ -53,7 +50,8 @@ def shapes(tmp_path_factory) -> dict[str, Path]:
 
 def planned(shapes, recipe: str, name: str, gpu: str, overrides=()):
     shape, _, host = HARDWARE[recipe]
-    config = compose_config(RECIPES / recipe, name, list(overrides))
+    folder, *family = recipe.split()
+    config = compose_config(RECIPES / folder, name, [*family, *overrides])
     models = dict.fromkeys(("long", "short", "model"), shapes[shape])
     if name.startswith("sft"):
         models = {config.cold_start.role: shapes[shape]}
@@ -74,7 +72,7 @@ def test_a_recipe_fits_onto_the_hardware_that_it_names(shapes, recipe, name):
         fits(planned(shapes, recipe, name, gpu)[1])
 
 
-@pytest.mark.parametrize("recipe", ["qwen2_5_7b_math", "llama3_1_8b_math"])
+@pytest.mark.parametrize("recipe", FAMILIES)
 def test_the_authors_setting_and_the_baseline_fit(shapes, recipe):
     for name in ("rl_paper", "single"):
         fits(planned(shapes, recipe, name, "A100-80GB")[1])
@@ -82,7 +80,7 @@ def test_the_authors_setting_and_the_baseline_fit(shapes, recipe):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["qwen2_5_7b_math", "llama3_1_8b_math"])
+@pytest.mark.parametrize("recipe", FAMILIES)
 @pytest.mark.parametrize("overrides", NODES, ids=" ".join)
 def test_several_nodes_fit(shapes, recipe, overrides):
     config, plan = planned(shapes, recipe, "rl_pair", "A100-80GB", overrides)
@@ -91,23 +89,8 @@ def test_several_nodes_fit(shapes, recipe, overrides):
 
 
 @pytest.mark.parametrize(
-    "path",
-    sorted(p for r in HARDWARE for p in (RECIPES / r).glob("rl_*.yaml")),
-    ids=lambda p: str(p.relative_to(RECIPES)),
+    ("recipe", "name"), [(r, n) for r in HARDWARE for n in ("rl_pair", "rl_paper") if n == "rl_pair" or "family" in r]
 )
-def test_rl_passes_what_is_checked_before_it_starts(path):
-    check_config(compose_config(path.parent, path.stem, []))
-
-
-@pytest.mark.parametrize("recipe", HARDWARE)
-def test_every_other_stage_reads_its_recipe(recipe):
-    folder = RECIPES / recipe
-    readers = {
-        "traces": read_traces_config,
-        "importance": read_importance,
-        "cold_start": read_cold_start,
-        "evaluate": read_evaluate,
-        "serve": read_serve,
-    }
-    for stage, read in readers.items():
-        read(folder / f"{stage}.yaml", [])
+def test_rl_passes_the_checks_before_a_run(recipe, name):
+    folder, *family = recipe.split()
+    check_config(compose_config(RECIPES / folder, name, family))

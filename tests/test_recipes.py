@@ -1,250 +1,288 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Every recipe YAML composes onto verl's real config tree, has only known keys and repeats no inherited value."""
+"""Every recipe composes, has only known keys, and states nothing that its base or a sibling states already."""
 
 from __future__ import annotations
 
 import copy
 import functools
+import itertools
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import verl
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, OmegaConf, open_dict
+import yaml
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from longshort_verl.adapters.rl import settings as schema
-from longshort_verl.chains.config import read_importance
+from longshort_verl.adapters.rl.settings import read_long_short
+from longshort_verl.chains.config import read_importance, read_traces_config
 from longshort_verl.cold_start.config import read_cold_start
+from longshort_verl.config.compose import CONFIG, ConfigError, compose_config
 from longshort_verl.evaluation.config import read_evaluate
 from longshort_verl.serving.config import read_serve
+from tests.support.configs import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
-RL_RECIPES = sorted([*ROOT.glob("recipes/*/rl*.yaml"), ROOT / "tests/gpu/rl.yaml"])
-IMPORTANCE_RECIPES = sorted(ROOT.glob("recipes/*/importance*.yaml"))
-COLD_START_RECIPES = sorted(ROOT.glob("recipes/*/cold_start*.yaml"))
-SINGLE_RECIPES = sorted(ROOT.glob("recipes/*/single*.yaml"))
+FOLDERS = [ROOT / "recipes" / name for name in ("tiny_cpu", "gsm8k_0_5b", "math")]
+MATH = ROOT / "recipes" / "math"
 ABLATIONS = sorted(ROOT.glob("recipes/ablations/*/*.yaml"))
-VARIANTS = sorted(
-    path for path in ROOT.glob("recipes/*/*/*.yaml") if path.parent.name in ("rl", "sft_long") and path not in ABLATIONS
-)
-"""Options of a recipe's own: `+rl=nodes`."""
-SFT_RECIPES = sorted([*ROOT.glob("recipes/*/sft_*.yaml"), ROOT / "tests/gpu/sft.yaml"])
-TRACES_RECIPES = sorted(ROOT.glob("recipes/*/traces*.yaml"))
-EVALUATE_RECIPES = sorted(ROOT.glob("recipes/*/evaluate*.yaml"))
-SERVE_RECIPES = sorted(ROOT.glob("recipes/*/serve*.yaml"))
-DIALOGUE_RECIPES = sorted(ROOT.glob("recipes/*/dialogue*.yaml"))
+VARIANTS = sorted(path for folder in FOLDERS for kind in ("rl", "sft_long") for path in folder.glob(f"{kind}/*.yaml"))
+"""A recipe's own options, as ``+rl=nodes``."""
+RL = ("rl", "rl_pair", "rl_paper")
+SFT = ("sft", "sft_long", "sft_short", "sft_shared")
+READERS: dict[str, Callable[[Path | None, list[str]], Any]] = {
+    "traces": read_traces_config,
+    "importance": read_importance,
+    "cold_start": read_cold_start,
+    "evaluate": read_evaluate,
+    "serve": read_serve,
+}
+"""Stage → reader of its config; verl's trainers read the others."""
+NEEDED = {
+    "cold_start": ["tokenizer=a"],
+    "evaluate": ["long.path=a", "short.path=b"],
+    "serve": ["long.path=a", "short.path=b"],
+}
+"""Settings that a base leaves to its user."""
 RECIPES = [
-    *RL_RECIPES,
-    *SINGLE_RECIPES,
-    *IMPORTANCE_RECIPES,
-    *COLD_START_RECIPES,
-    *SFT_RECIPES,
-    *TRACES_RECIPES,
-    *EVALUATE_RECIPES,
-    *SERVE_RECIPES,
-    *DIALOGUE_RECIPES,
+    path
+    for folder in (*FOLDERS, ROOT / "tests" / "gpu")
+    for path in sorted(folder.glob("*.yaml"))
+    if path.stem in (*RL, *SFT, *READERS, "single")
 ]
-CONFIG = ROOT / "longshort_verl" / "config"
-BASES = sorted(path for kind in ("rl", "single", "sft") for path in CONFIG.glob(f"longshort_{kind}*.yaml"))
-BASE_IMPORTANCE = CONFIG / "longshort_importance.yaml"
-BASE_COLD_START = CONFIG / "longshort_cold_start.yaml"
-BASE_TRACES = CONFIG / "longshort_traces.yaml"
-BASE_EVALUATE = CONFIG / "longshort_evaluate.yaml"
-BASE_SERVE = CONFIG / "longshort_serve.yaml"
-OWN_BASES = [BASE_IMPORTANCE, BASE_COLD_START, BASE_TRACES, BASE_EVALUATE, BASE_SERVE]
-MIXIN = "longshort_cpu"
-"""What any of verl's trainers needs without an accelerator, beside whichever base."""
-SECTIONS = [
-    CONFIG / f"longshort_{name}.yaml" for name in ("model", "grading", "dialogue", "metric", "cpu", "r1_distill")
-]
-VERL = Path(verl.__file__).parent / "trainer" / "config"
-SEARCH = "hydra.searchpath=[pkg://longshort_verl.config,pkg://verl.trainer.config]"
+"""What a command takes. Other files are parts of these."""
+PARTS = [path for folder in FOLDERS for path in sorted(folder.glob("*.yaml")) if path not in RECIPES]
+FAMILIES = sorted(MATH.glob("family/*.yaml"))
+BASES = sorted(CONFIG.glob("*.yaml"))
 
 
-def composed(name: str, folder: Path | None = None) -> DictConfig:
-    """A config by name, from a recipe's folder, ours or verl's; of its own, to be changed."""
-    return copy.deepcopy(_composed(name, folder))
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+each_recipe = pytest.mark.parametrize("path", RECIPES, ids=name_of)
+
+
+def composed(name: str, folder: Path, *overrides: str) -> DictConfig:
+    """A config that the caller may change."""
+    return copy.deepcopy(_composed(name, folder, overrides))
 
 
 @functools.cache
-def _composed(name: str, folder: Path | None) -> DictConfig:
-    folder = next(f for f in (folder, ROOT / "longshort_verl" / "config", VERL) if f and (f / f"{name}.yaml").exists())
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(folder), version_base=None):
-        return compose(config_name=name, overrides=[SEARCH])
+def _composed(name: str, folder: Path, overrides: tuple[str, ...]) -> DictConfig:
+    return compose_config(folder, name, overrides)
 
 
-def parent_of(path: Path) -> str:
-    # What a base takes in as a section of its own is no parent.
-    entries = OmegaConf.load(path)["defaults"]
-    defaults = [entry for entry in entries if entry not in ("_self_", MIXIN) and "@" not in entry]
-    assert len(defaults) == 1, "a recipe inherits one base"
-    return defaults[0]
+def body(path: Path) -> DictConfig:
+    """What a file sets itself."""
+    plain = OmegaConf.to_container(OmegaConf.load(path))
+    assert isinstance(plain, dict)
+    return OmegaConf.create({key: value for key, value in plain.items() if key not in ("defaults", "hydra")})
 
 
-def base_of(path: Path) -> DictConfig:
-    base = composed(parent_of(path), path.parent)
-    if MIXIN in OmegaConf.load(path)["defaults"]:
-        OmegaConf.set_struct(base, False)
-        base = OmegaConf.merge(base, OmegaConf.load(CONFIG / f"{MIXIN}.yaml"))
-        assert isinstance(base, DictConfig)
-    return base
+def entries(path: Path) -> list[tuple[str, str]]:
+    """A file's defaults as (name, package)."""
+    pairs = []
+    for entry in OmegaConf.load(path).get("defaults", []):
+        if entry != "_self_":
+            key, option = next(iter(entry.items())) if isinstance(entry, DictConfig) else (entry, None)
+            name, _, package = key.lstrip("/").partition("@")
+            pairs.append((f"{name}/{option}", package or name) if option else (name, package))
+    return pairs
 
 
-def own_keys(path: Path) -> DictConfig:
-    own = OmegaConf.load(path)
-    assert isinstance(own, DictConfig)
-    with open_dict(own):
-        own.pop("defaults", None)
-        own.pop("hydra", None)
-    return own
+def layers(path: Path, package: str = "") -> Iterator[tuple[Path, str]]:
+    """The files of a recipe's folder that it is composed of, in order, with the section that each one fills."""
+    for name, place in entries(path):
+        part = path.parent / f"{name}.yaml"
+        if part.exists():
+            yield from layers(part, place)
+    yield path, package
 
 
-def brought_in(path: Path) -> set[str]:
-    """Keys that an option takes from one of our own files, as ``/longshort_r1_distill@model`` in its defaults."""
-    entries = [entry.lstrip("/").split("@") for entry in OmegaConf.load(path).get("defaults", []) if entry != "_self_"]
-    return {f"{place}.{key}" for name, place in entries for key in leaves(OmegaConf.load(CONFIG / f"{name}.yaml"))}
+@functools.cache
+def foundation(path: Path, tmp: Path) -> DictConfig:
+    """The bases of a recipe, without what its own folder says."""
+    bases = [
+        f"{name}@{package}" if package else name
+        for layer, _ in layers(path)
+        for name, package in entries(layer)
+        if not (path.parent / f"{name}.yaml").exists()
+    ]
+    # What the recipe's section of a dialogue inherits is in the base already.
+    bases = [base for base in bases if not base.startswith("longshort_dialogue")]
+    (tmp / "foundation.yaml").write_text(yaml.safe_dump({"defaults": [*bases, "_self_"]}))
+    return compose_config(tmp, "foundation")
 
 
-def leaves(config: DictConfig, prefix: str = "") -> list[str]:
-    found = []
-    for key in config:
-        path = f"{prefix}{key}"
-        child = None if OmegaConf.is_missing(config, key) else config[key]
-        if isinstance(child, DictConfig) and child:
-            found += leaves(child, f"{path}.")
-        elif not OmegaConf.is_missing(config, key):
-            found.append(path)
-    return found
+def leaves(config: DictConfig, prefix: str = "") -> dict[str, Any]:
+    """Values as written, by dotted key; an empty section is a value."""
+    plain = OmegaConf.to_container(config, resolve=False)
+
+    def walk(value: Any, key: str) -> Iterator[tuple[str, Any]]:
+        if isinstance(value, dict) and value:
+            for name, child in value.items():
+                yield from walk(child, f"{key}.{name}" if key else str(name))
+        elif value != "???":
+            yield key, value
+
+    return dict(walk(plain, prefix))
 
 
-def as_written(config: DictConfig) -> dict[str, Any]:
-    """Values by key, interpolations unresolved."""
-    return {
-        key: OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else node
-        for key, node in ((key, _node(config, key)) for key in leaves(config))
-    }
+@each_recipe
+def test_a_recipe_has_known_keys_only_and_repeats_no_inherited_value(path, tmp_path):
+    config = copy.deepcopy(foundation(path, tmp_path))
+    if "override_config" in config.get("model", {}):
+        # Takes any setting of the model's class.
+        OmegaConf.set_struct(config.model.override_config, False)
+    if "long_short" in config:
+        # The short policy takes whatever the long one takes.
+        OmegaConf.set_struct(config, False)
+        config.long_short.short = OmegaConf.merge(config.actor_rollout_ref, config.long_short.short)
+        OmegaConf.set_struct(config, True)
+    for layer, package in layers(path):
+        if package == "family":
+            continue
+        inherited = leaves(config)
+        for key, value in leaves(body(layer), package).items():
+            assert inherited.get(key, "???") != value, f"{name_of(layer)} repeats {key}: {value}"
+        own = body(layer)
+        if package:
+            own, section = OmegaConf.create(), own
+            OmegaConf.update(own, package, section)
+        try:
+            merged = OmegaConf.merge(config, own)
+        except OmegaConfBaseException as error:
+            pytest.fail(f"{name_of(layer)} has a key that nothing reads: {error}")
+        assert isinstance(merged, DictConfig)
+        config = merged
 
 
-def _node(config: DictConfig, key: str) -> Any:
-    *path, last = key.split(".")
-    parent = OmegaConf.select(config, ".".join(path)) if path else config
-    return parent._get_node(last)._value()
+@pytest.mark.parametrize("path", BASES, ids=name_of)
+def test_no_base_repeats_an_inherited_value(path, tmp_path):
+    parents = [f"{name}@{package}" if package else name for name, package in entries(path)]
+    (tmp_path / "parents.yaml").write_text(yaml.safe_dump({"defaults": [*parents, "_self_"]}))
+    inherited = leaves(compose_config(tmp_path, "parents"))
+    for key, value in leaves(body(path)).items():
+        assert inherited.get(key, "???") != value, key
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_recipe_composes_with_known_keys_only(path):
-    base = base_of(path)
-    OmegaConf.set_struct(base, True)
-    own = own_keys(path)
-    # `override_config` and what belongs to one policy are free-form upstream; the rest must exist in the base.
-    if "long_short" in base:
-        with open_dict(base):
-            base.long_short.short = {**base.actor_rollout_ref}
-    try:
-        OmegaConf.merge(base, own)
-    except OmegaConfBaseException as error:
-        pytest.fail(f"{path.name} has a key that nothing reads: {error}")
+@pytest.mark.parametrize("folder", FOLDERS, ids=name_of)
+def test_siblings_share_few_settings(folder):
+    """What two files say alike belongs into a file that both inherit."""
+    files = {path: leaves(body(path)) for path in sorted(folder.rglob("*.yaml")) if path not in FAMILIES}
+    for (a, left), (b, right) in itertools.combinations(files.items(), 2):
+        shared = sorted(key for key in left.keys() & right.keys() if left[key] == right[key])
+        assert len(shared) <= 4, f"{name_of(a)} and {name_of(b)} both say {shared}"
 
 
-@pytest.mark.parametrize("path", [*BASES, *RECIPES], ids=lambda p: str(p.relative_to(ROOT)))
-def test_no_yaml_repeats_an_inherited_value(path):
-    base, own = base_of(path), own_keys(path)
-    for key in leaves(own):
-        assert OmegaConf.select(base, key, default="no such key") != OmegaConf.select(own, key), key
+def test_every_part_belongs_to_a_recipe():
+    used = {layer for path in RECIPES for layer, _ in layers(path)}
+    assert set(PARTS) <= used
 
 
-@pytest.mark.parametrize("path", [BASE_IMPORTANCE, *IMPORTANCE_RECIPES], ids=lambda p: str(p.relative_to(ROOT)))
-def test_importance_recipe_fits_the_typed_mirror(path):
-    assert read_importance(path, ["model.path=somewhere"]).model.path == "somewhere"
+@pytest.mark.parametrize("stage", READERS)
+def test_each_stages_recipes_fit_its_settings_class(stage):
+    READERS[stage](None, NEEDED.get(stage, []))
+    for folder in FOLDERS:
+        READERS[stage](folder / f"{stage}.yaml", [])
 
 
-@pytest.mark.parametrize("path", [BASE_SERVE, *SERVE_RECIPES], ids=lambda p: str(p.relative_to(ROOT)))
-def test_serve_recipe_fits_the_typed_mirror(path):
-    assert read_serve(path, ["long.path=somewhere", "short.path=else"])[0].long.path == "somewhere"
-
-
-@pytest.mark.parametrize("path", RL_RECIPES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_recipe_fits_the_typed_mirror(path):
+@pytest.mark.parametrize("path", [path for path in RECIPES if path.stem in RL], ids=name_of)
+def test_an_rl_recipe_fits_its_settings_class(path):
     section = OmegaConf.to_container(composed(path.stem, path.parent).long_short, resolve=True)
-    settings = schema.read_long_short(section)
-    assert settings.short["model"]["path"]
+    assert read_long_short(section).short["model"]["path"]
 
 
-@pytest.mark.parametrize("path", [BASE_COLD_START, *COLD_START_RECIPES], ids=lambda p: str(p.relative_to(ROOT)))
-def test_cold_start_recipe_fits_the_typed_mirror(path):
-    assert read_cold_start(path, ["tokenizer=somewhere"]).tokenizer == "somewhere"
+# ----------------------------------------------------------------------------------------------------------- families
 
 
-ABLATED = {"rl": "rl_pair", "importance": "importance", "cold_start": "cold_start", "evaluate": "evaluate"}
+def test_a_family_is_one_short_file_and_all_families_say_the_same_things():
+    assert [path.stem for path in FAMILIES] == ["llama3_1_8b", "qwen2_5_7b"]
+    for path in FAMILIES:
+        assert len(path.read_text().splitlines()) <= 40
+        assert list(body(path)) == ["name", "instruct", "thinker"]
+        assert body(path).name == path.stem
+
+
+@pytest.mark.parametrize("path", [path for path in RECIPES if path.parent == MATH], ids=lambda path: path.stem)
+def test_every_stage_takes_a_new_family(path, tmp_path):
+    (tmp_path / "family").mkdir()
+    (tmp_path / "family" / "mine.yaml").write_text("name: mine\ninstruct: me/instruct\nthinker: me/thinker\n")
+    overrides = [f"hydra.searchpath=[pkg://longshort_verl.config,file://{tmp_path}]", "family=mine"]
+    config = compose_config(MATH, path.stem, overrides)
+    values = {key: OmegaConf.select(config, key) for key in leaves(config) if not key.startswith("family.")}
+    of_family = [str(value) for value in values.values() if re.search(r"qwen|llama|\bmine\b|\bme/", str(value), re.I)]
+    assert of_family
+    assert all(re.search(r"\bme/|\bmath/mine/|^math_mine$", value) for value in of_family)
+    if path.stem in READERS:
+        READERS[path.stem](path, overrides)
+    elif path.stem in RL:
+        read_long_short(OmegaConf.to_container(config.long_short, resolve=True))
+
+
+def test_an_unknown_family_is_refused_with_the_known_ones():
+    with pytest.raises(ConfigError, match=r"Could not find 'family/gemma'.*llama3_1_8b qwen2_5_7b"):
+        compose_config(MATH, "rl_pair", ["family=gemma"])
+
+
+# ---------------------------------------------------------------------------------------------------------- ablations
+
+ABLATED = {"rl": "rl_pair", "sft_long": "sft_long"}
 """Stage → recipe that its ablations and variants change, where the stage is not its name."""
 
 
-@pytest.mark.parametrize("path", [*ABLATIONS, *VARIANTS], ids=lambda p: "/".join(p.parts[-3:]))
+@pytest.mark.parametrize("path", [*ABLATIONS, *VARIANTS], ids=name_of)
 def test_an_ablation_changes_its_keys_and_nothing_else(path):
-    stage, folder = path.parent.name, path.parents[1]
-    if path in ABLATIONS:
-        folder = ROOT / "recipes" / "tiny_cpu"
+    stage = path.parent.name
+    folder = FOLDERS[0] if path in ABLATIONS else path.parents[1]
     # As a recipe's user adds it: Hydra refuses a key that the recipe does not know.
-    search = f"pkg://longshort_verl.config,file://{path.parents[1]},pkg://verl.trainer.config"
-    added = [f"hydra.searchpath=[{search}]", f"+{stage}={path.stem}"]
+    added = [f"hydra.searchpath=[pkg://longshort_verl.config,file://{path.parents[1]}]", f"+{stage}={path.stem}"]
     name = ABLATED.get(stage, stage)
-    plain = composed(name, folder)
-    with initialize_config_dir(str(folder), version_base=None):
-        changed = compose(config_name=name, overrides=added)
-    own = own_keys(path)
+    changed = composed(name, folder, *added)
+    own = set(leaves(body(path)))
+    for section, package in entries(path):
+        own |= set(leaves(body(CONFIG / f"{section}.yaml"), package))
     # As written: what follows from a changed key by interpolation is no change of its own.
-    before_all, after_all = as_written(plain), as_written(changed)
-    for key in before_all | after_all:
-        before, after = before_all.get(key), after_all.get(key)
-        assert (before != after) is (key in {*leaves(own), *brought_in(path)}), key
+    before, after = leaves(composed(name, folder)), leaves(changed)
+    for key in before | after:
+        assert (before.get(key) != after.get(key)) is (key in own), key
     if stage == "rl":
-        section = OmegaConf.to_container(changed.long_short, resolve=True)
-        assert schema.read_long_short(section).reward["accuracy"] == 1.0
-    elif stage in ("cold_start", "evaluate"):
-        readers = {"cold_start": read_cold_start, "evaluate": read_evaluate}
-        readers[stage](folder / f"{ABLATED[stage]}.yaml", added)
-    elif stage == "importance":
-        read_importance(folder / "importance.yaml", added)
+        read_long_short(OmegaConf.to_container(changed.long_short, resolve=True))
+    elif stage in READERS:
+        READERS[stage](folder / f"{stage}.yaml", added)
 
 
-def rl_of(folder: Path) -> DictConfig:
-    return composed("rl_pair", folder)
+# -------------------------------------------------------------------------------------------------------------- others
 
 
-def test_cold_start_and_rl_hold_the_same_dialogues():
-    dialogue = OmegaConf.to_container(composed("longshort_rl").long_short.dialogue)
-    assert OmegaConf.to_container(composed("longshort_cold_start").dialogue) == dialogue
-    for recipe in COLD_START_RECIPES:
-        rl = rl_of(recipe.parent).long_short.dialogue
-        assert OmegaConf.to_container(composed(recipe.stem, recipe.parent).dialogue) == OmegaConf.to_container(rl), (
-            recipe
-        )
+def test_cold_start_evaluation_and_rl_hold_the_same_dialogues():
+    base = OmegaConf.to_container(composed("longshort_rl", CONFIG).long_short.dialogue)
+    for stage in ("cold_start", "evaluate", "serve"):
+        assert OmegaConf.to_container(composed(f"longshort_{stage}", CONFIG).dialogue) == base
+    for folder in FOLDERS:
+        dialogue = OmegaConf.to_container(composed("rl_pair", folder).long_short.dialogue)
+        for stage in ("cold_start", "evaluate", "serve"):
+            assert OmegaConf.to_container(composed(stage, folder).dialogue) == dialogue, (folder.name, stage)
 
 
-@pytest.mark.parametrize("path", [*BASES, *OWN_BASES, *SECTIONS, *RECIPES, *ABLATIONS, *VARIANTS], ids=lambda p: p.name)
-def test_yaml_follows_verls_style(path):
-    """A blank line between keys, no trailing comments, and in the bases a comment above each of our own keys."""
+@pytest.mark.parametrize("path", [*BASES, *RECIPES, *PARTS, *FAMILIES, *ABLATIONS, *VARIANTS], ids=name_of)
+def test_yaml_layout(path):
+    """Comments above their key, a blank line only between top-level keys, and a comment at the head of the file."""
     lines = path.read_text().splitlines()
-    for number, line in enumerate(lines, start=1):
-        if line.strip().startswith("#") or not line.strip():
-            continue
-        assert " #" not in line, f"{path.name}:{number}: comments stand above their key"
-        before = lines[number - 2] if number > 1 else ""
-        continues = not line.lstrip().startswith("- ") and ":" not in line
-        assert not before.strip() or before.strip().startswith("#") or continues or "- " in before or ">-" in before, (
-            f"{path.name}:{number}: blank line missing above {line.strip()!r}"
-        )
+    assert lines[0].startswith("#")
+    for number, (line, after) in enumerate(itertools.pairwise([*lines, "end"]), start=1):
+        assert line.lstrip().startswith("#") or " #" not in line, f"{path.name}:{number}: a comment beside its key"
+        assert line.strip() or after[:1].strip(), f"{path.name}:{number}: a blank line inside a section"
 
 
 def test_a_misspelt_key_is_caught(tmp_path):
-    recipe = tmp_path / "rl.yaml"
-    recipe.write_text((ROOT / "recipes/tiny_cpu/rl.yaml").read_text().replace("    length: 0.1", "    lengths: 0.1"))
-    base = composed(parent_of(recipe))
-    OmegaConf.set_struct(base, True)
+    for name in ("rl", "train", "dialogue"):
+        text = (FOLDERS[0] / f"{name}.yaml").read_text()
+        (tmp_path / f"{name}.yaml").write_text(text.replace("    length: 0.1", "    lengths: 0.1"))
+    own = body(tmp_path / "rl.yaml")
+    assert "lengths" in own.long_short.reward
     with pytest.raises(OmegaConfBaseException, match="lengths"):
-        OmegaConf.merge(base, own_keys(recipe))
+        OmegaConf.merge(foundation(FOLDERS[0] / "rl.yaml", tmp_path), own)
