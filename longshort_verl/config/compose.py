@@ -27,15 +27,6 @@ CONFIG = Path(__file__).parent
 FAMILY = "family"
 """Section of a recipe that its settings refer to by interpolation; no command reads it."""
 
-_WORDING = {
-    "Input should be": "it must be",
-    "greater than or equal to": "at least",
-    "less than or equal to": "at most",
-    "greater than": "above",
-    "less than": "below",
-}
-"""pydantic's words → those of our messages."""
-
 _Settings = TypeVar("_Settings")
 
 
@@ -165,8 +156,6 @@ def _join(*parts: Any) -> str:
 def _describe(fault: Any, path: str, base: str) -> str:
     key = _join(path, *(part for part in fault["loc"] if part != "[key]"))
     message = fault["msg"].removeprefix("Value error, ")
-    for pydantics, ours in _WORDING.items():
-        message = message.replace(pydantics, ours)
     if path and message.startswith(path):
         return message
     if fault["type"] == "missing":

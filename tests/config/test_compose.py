@@ -92,8 +92,8 @@ def test_each_fault_of_a_section_is_a_line_that_names_key_value_and_cure():
     with pytest.raises(ConfigError) as error:
         read_settings({"inner": {"count": "many"}, "share": 2}, Outer, "a", base="b.yaml")
     integer, share = str(error.value).splitlines()
-    assert integer.startswith("a.inner.count is 'many': it must be a valid integer")
-    assert share == "a.share is 2: it must be at most 1"
+    assert integer.startswith("a.inner.count is 'many': Input should be a valid integer")
+    assert share == "a.share is 2: Input should be less than or equal to 1"
     with pytest.raises(ConfigError, match="a.inner.count is missing; the base YAML longshort_verl/config/b.yaml"):
         read_settings({"inner": {}, "share": 1}, Outer, "a", base="b.yaml")
     with pytest.raises(ConfigError, match="a.inner.size is no setting; known ones here are count"):
