@@ -50,7 +50,6 @@ PENDING = {
     "test_the_package_is_small",
     "test_the_operators_part_is_small",
     "test_the_command_line_holds_arguments_only",
-    "test_what_a_user_reads_first_is_short[examples/pipeline.sh]",
 }
 
 

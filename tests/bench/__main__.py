@@ -15,16 +15,16 @@ from tests.support.configs import ROOT
 
 
 class Part(str, Enum):
-    """What can be measured by itself."""
+    """Benchmarks that can run alone."""
 
     TWO_POLICIES = "two_policies"
     IMPORTANCE = "importance"
 
 
 def main(
-    parts: Annotated[list[Part] | None, typer.Argument(help="What to measure; all where not given.")] = None,
+    parts: Annotated[list[Part] | None, typer.Argument(help="Benchmarks to run; all by default.")] = None,
 ) -> None:
-    """Measure ratios side by side."""
+    """Run benchmarks, each of which measures ratios in one process or job."""
     from tests.bench import importance, two_policies
 
     # The recipe's own modules, as its scripts see them.

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a value of each thought costs: eight rollouts at every boundary, as others make them, against ours.
+"""Compares our sampling plan with eight rollouts at every boundary: tokens, time and agreement with the true values.
 
-On the tiny solo model's own chains, with real vLLM, all in one process and in turn. The truth is 128 rollouts at every
-boundary. Every measurement begins with an empty prefix cache.
+The tiny solo model writes the chains, and one vLLM engine runs all measurements in turn. The true values come from 128
+rollouts at every boundary. Every measurement begins with an empty prefix cache.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ class Measured:
 
 
 def run() -> list[Result]:
-    """Measure and work the ratios out."""
+    """Measure and compute the ratios."""
     config = read_importance(RECIPE, [f"model.path={ROOT}/recipes/tiny_cpu/models/solo"])
     with engine_environment():
         return asyncio.run(_run(config))
 
 
 async def own_traces(generator: VLLMGenerator, number: int, seed: int) -> list[Chain]:
-    """Chains that the model itself writes, with the right answer and at least one check."""
+    """Chains that the model writes, each with the right answer and at least one check."""
     from make_traces import write_traces
 
     rows = await write_traces(generator, number, seed)
@@ -92,7 +92,7 @@ async def measure(
 
 
 class _OneByOne:
-    """One request after another, as the reference code asks."""
+    """Sends one request after another, as the reference code does."""
 
     def __init__(self, generator: VLLMGenerator) -> None:
         self._generator, self._turn = generator, asyncio.Lock()
@@ -153,7 +153,7 @@ async def _run(config: ImportanceConfig) -> list[Result]:
 
 
 def tau(scores: Sequence[Sequence[float]], truth: Sequence[Sequence[float]]) -> float:
-    """Mean over traces; a trace whose scores are all equal says nothing and counts 0."""
+    """Mean over traces; a trace whose scores are all equal counts 0."""
     found = [kendalltau(a, b).statistic for a, b in zip(scores, truth, strict=True)]
     return float(mean(0.0 if isnan(one) else one for one in found))
 
@@ -179,7 +179,7 @@ def _auc(chains: Sequence[Chain]) -> float:
 
 
 def is_step(thought: str) -> bool:
-    """Whether a thought of the solo model works: it is what is left of the problem. All else is a check, or garbled."""
+    """Whether a thought of the solo model is a working step: an expression. Any other thought is a check or garbled."""
     return re.fullmatch(r"\d([-+*]\d)*", thought.removeprefix("<think>").strip()) is not None
 
 

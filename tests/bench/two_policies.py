@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the second policy costs: joint steps, switches, waiting, memory. One job, all kinds of steps in turn.
+"""Measures the cost of a second policy: joint steps, role switches, waiting and memory, all in one job.
 
 The rows come from a file (tests/support/replay.py) and are the same at every step: steps differ only in the roles that
 learn. The steps include no generation; with generation, every ratio to a step is smaller.
@@ -27,7 +27,7 @@ PROMPTS, SAMPLES = 16, 8
 
 
 def run() -> list[Result]:
-    """Run the job and work the ratios out."""
+    """Run the job and compute the ratios."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_rows(folder, prompts=PROMPTS, samples=SAMPLES)
