@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""The wheel and the sdist: what is in them, what they ask for, and that verl finds an installed one from anywhere."""
+"""Contents and requirements of the wheel and the sdist; verl finds the installed plugin from any folder."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Everything in this folder needs a GPU and is skipped, with the reason, where there is none."""
+"""All tests in this folder need a GPU; without one they are skipped with a reason."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is in this folder; the hook is given the whole session's tests."""
+    """Mark the tests of this folder; pytest passes the whole session's tests."""
     here = [item for item in items if HERE in item.path.parents]
     for item in here:
         item.add_marker(pytest.mark.gpu)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""vLLM on a CPU, small and soon there, for tests that start an engine of their own."""
+"""Settings and environment of a small vLLM engine on a CPU, for tests that start their own."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Real jobs for tests: verl's own main in its own session, and a look at what it leaves behind."""
+"""Real jobs for tests: verl's own main in a session of its own, and a check for processes that outlive it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Job:
 
     @property
     def log(self) -> str:
-        """What it has printed so far."""
+        """Its output so far."""
         return (self.folder / "run.log").read_text(errors="replace")
 
     def steps(self) -> dict[int, dict]:
@@ -108,12 +108,12 @@ def start_job(
 
     The config is ``rl`` of the folder ``recipe`` in ``cwd``, and ``platform`` is verl's; "" leaves that to verl.
 
-    Two jobs do not fit into this machine's memory: one that a failed test has left behind is ended first.
+    Two jobs may not fit into the memory, so a job that a failed test left running is ended first.
     """
     while _started:
         _started.pop().end()
     folder.mkdir(parents=True, exist_ok=True)
-    # Whoever runs the tests in the background has made them, and all that they start, deaf to Ctrl-C.
+    # A shell that runs the tests in the background makes their child processes ignore SIGINT; restore the default.
     command = ["env", "--default-signal=INT", sys.executable, "-m", "verl.trainer.main_ppo"]
     command += ["--config-dir", recipe, "--config-name", "rl"]
     command += [f"trainer.default_local_dir={folder}", f"hydra.run.dir={folder}/hydra", *overrides]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""A local OpenAI-compatible server that answers what a test says."""
+"""A local OpenAI-compatible server whose replies a test scripts."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Sessions of the real agent loop on real tokenizers, with servers that replay what is scripted."""
+"""Sessions of the real agent loop on real tokenizers, with servers that return scripted replies."""
 
 from __future__ import annotations
 
