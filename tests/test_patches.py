@@ -207,6 +207,6 @@ def test_a_patch_suffices_for_its_test(patch, tmp_path):
 
 
 def test_each_patch_with_a_shim_names_it_in_its_docstring():
-    sources = "".join(path.read_text(encoding="utf-8") for path in Path(compat.__file__).parent.glob("*.py"))
+    sources = "".join(path.read_text(encoding="utf-8") for path in Path(compat.__file__).parent.rglob("*.py"))
     # The registration of the platform documents its own condition.
     assert [number for number in WITH_SHIM if number != "0001" and f"patch {number}" not in sources] == []
