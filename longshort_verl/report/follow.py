@@ -60,7 +60,7 @@ def follow_run(metrics: Path, process: int, log: Path | None) -> bool:
             alive = _is_alive(process)
             reader.read()
             for event in reader.events():
-                console.print(f"[{_elapsed(progress, bar)}] {event}", highlight=False, markup=False)
+                console.print(f"[{_elapsed(progress, bar)}] {event}", highlight=False, markup=False, soft_wrap=True)
             steps = _read(metrics)
             for step in steps:
                 if step.step > shown:

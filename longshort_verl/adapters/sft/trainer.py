@@ -3,10 +3,10 @@
 """Cold-start SFT of one role, on verl's own SFT trainer: ``torchrun … -m longshort_verl.adapters.sft.trainer``.
 
 ``--config-dir recipes/<name> --config-name sft_long``, or ``sft_short``, or ``sft_shared`` for a model that plays both.
-Everything that trains is verl's: engine, packing, LoRA, checkpoints, resume. Added is what a role needs: its
-transcripts are checked row by row and its chat template is refused where it loses tags or turns, before a model loads;
-one example is shown with its loss mask; at every checkpoint the model writes held-out turns itself, and the best
-checkpoint by a named metric is kept as a Hugging Face folder.
+verl does the training: engine, packing, LoRA, checkpoints, resume. This module adds what a role needs. Before a model
+loads, it checks the transcripts row by row, and refuses a chat template that loses tags or turns. It prints one example
+with its loss mask. At every checkpoint the model generates held-out turns, and the best checkpoint by a named metric is
+kept as a Hugging Face folder.
 """
 
 # verl's trainer sets its attributes in methods that it calls itself.
@@ -21,11 +21,13 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import hydra
 import torch
 from omegaconf import DictConfig, OmegaConf
+from pydantic import Field
+from pydantic.dataclasses import dataclass as settings_class
 from rich.console import Console
 from rich.text import Text
 from torch.distributed.fsdp import register_fsdp_forward_method
@@ -50,52 +52,43 @@ SECTION = "cold_start"
 MODEL = "model"
 """Folder of the kept model, within ``trainer.default_local_dir``."""
 HISTORY = "turns.jsonl"
-"""What the model wrote of held-out turns, a line a checkpoint."""
+"""Metrics of held-out turns, one line per checkpoint."""
 LORA = "lora_train_meta.json"
-"""verl's file of a checkpoint that is an adapter."""
+"""verl's file in the checkpoint of an adapter."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class(frozen=True, kw_only=True)
 class TurnSettings:
-    """How held-out turns are generated. No defaults here: they live in ``config/longshort_sft.yaml``."""
+    """How held-out turns are generated."""
 
-    max_turns: int
-    """Most turns; 0 generates none."""
-    max_tokens: int
-    """Most tokens of one turn."""
-    batch_size: int
-    """Turns at once, on each device."""
-    temperature: float
+    max_turns: Annotated[int, Field(ge=0)]
+    """Maximum turns; 0 generates none."""
+    max_tokens: Annotated[int, Field(ge=1)]
+    """Maximum tokens of one turn."""
+    batch_size: Annotated[int, Field(ge=1)]
+    """Turns generated at once on each device."""
+    temperature: Annotated[float, Field(ge=0)]
     """0 is greedy."""
 
-    def __post_init__(self) -> None:
-        if self.max_turns < 0:
-            raise ValueError(f"max_turns is {self.max_turns!r}; give at least 0")
-        for name in ("max_tokens", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; give at least 1")
-        if self.temperature < 0:
-            raise ValueError(f"temperature is {self.temperature!r}; give at least 0")
 
-
-@dataclass(frozen=True, kw_only=True)
+@settings_class(frozen=True, kw_only=True)
 class BestTurns:
     """Which checkpoint's model is kept."""
 
     metric: Literal["well_formed", "same_kind", "accuracy", "num_tokens"] | None
-    """By which number; None keeps the last one."""
+    """The metric to compare checkpoints by; None keeps the last checkpoint."""
     mode: Literal["max", "min"]
-    """Whether more or less of it is better; of equals the later one is kept."""
+    """Whether a larger or a smaller value is better; of equal ones the later checkpoint is kept."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class(frozen=True, kw_only=True)
 class RoleSettings:
     """The section ``cold_start`` of an SFT recipe."""
 
     role: Literal["long", "short", "shared"]
-    """Which role learns; shared where one model plays both, and learns from both roles' transcripts."""
+    """Which role learns; ``shared`` for one model that learns from both roles' transcripts."""
     turns: TurnSettings
-    """Held-out turns that are generated."""
+    """Held-out turns to generate."""
     best: BestTurns
     """Which model is kept."""
     grading: GradingSettings
@@ -104,7 +97,7 @@ class RoleSettings:
     def __post_init__(self) -> None:
         if self.best.metric is not None and not self.turns.max_turns:
             raise ValueError(
-                f"best.metric is {self.best.metric!r} and turns.max_turns 0: no turn would be generated to judge by; "
+                f"best.metric is {self.best.metric!r} and turns.max_turns 0: no turn would be generated to compare by; "
                 "raise max_turns, or set best.metric=null"
             )
         if self.best.metric == "accuracy" and self.role == "long":
@@ -112,13 +105,13 @@ class RoleSettings:
 
     @property
     def only(self) -> Role | None:
-        """The role whose transcripts are learnt from; None for both."""
+        """The role whose transcripts are used; None for both."""
         return None if self.role == "shared" else Role(self.role)
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What the checks found."""
+    """A checked config, with its data."""
 
     settings: RoleSettings
     tokenizer: Any
@@ -127,7 +120,7 @@ class Checked:
 
 
 def check_sft(config: DictConfig) -> Checked:
-    """Refuse what cannot work, before any model loads.
+    """Check a config and its data before any model loads.
 
     Raises:
         ConfigError, ChatTemplateError, RoleFileError: with the offending value or row and the cure.
@@ -135,7 +128,7 @@ def check_sft(config: DictConfig) -> Checked:
     section = OmegaConf.to_container(config[SECTION], resolve=True)
     settings = read_settings(section, RoleSettings, SECTION, base="longshort_sft.yaml")  # pyright: ignore[reportArgumentType]
     if not config.model.path:
-        raise ConfigError("model.path is null; set it to the model that is to learn")
+        raise ConfigError("model.path is null; set it to the model to train")
     files = {name: _files(config.data[name]) for name in ("train_files", "val_files")}
     if not files["train_files"]:
         raise ConfigError("data.train_files is null; set it to what `longshort cold-start` wrote for this role")
@@ -192,7 +185,7 @@ def _files(value: Any) -> list[Path]:
 
 
 def example(row: RoleRow, tokenizer: Any) -> Text:
-    """One transcript as it is trained: between ⟦ and ⟧, and in green, what carries loss."""
+    """One transcript with its loss mask: trained text stands between ⟦ and ⟧, in green."""
     shown = Text()
     for piece in pieces(row.messages, hf_render(tokenizer), control_tokens([tokenizer])):
         shown.append(f"⟦{piece.text}⟧" if piece.trained else piece.text, style="bold green" if piece.trained else "dim")
@@ -233,7 +226,7 @@ class RoleSFTTrainer(SFTTrainer):
         self.ckpt_handler = _ThenJudge(self.ckpt_handler, self._judge)
 
     def _judge(self, step: int) -> None:
-        """Generate held-out turns with the model as it is now, and keep it if it is the best so far."""
+        """Generate held-out turns with the current model, and keep it if it is the best so far."""
         metrics = self._turn_metrics() if self._cases else {}
         if self.rank == 0:
             folder = Path(self.config.trainer.default_local_dir)
@@ -288,7 +281,7 @@ def generate_turns(
     device: torch.device,
     synced: bool,
 ) -> list[TurnReply]:
-    """What a model writes, turn by turn, in transformers' own loop."""
+    """Generate one reply per case with the ``generate`` of transformers."""
     render, replies = hf_render(tokenizer), []
     padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     prompts = [tokenizer.encode(render(case.messages, True), add_special_tokens=False) for case in cases]
@@ -318,7 +311,7 @@ def generate_turns(
 
 
 def keep_best(folder: Path, step: int, metrics: dict[str, float], best: BestTurns) -> bool:
-    """Copy a checkpoint's model to the kept one's place if it is at least as good; whether it was.
+    """Replace the kept model by a checkpoint's model if that is at least as good; returns whether it was.
 
     Raises:
         KeyError: the metric was not measured.
@@ -349,7 +342,7 @@ def keep_best(folder: Path, step: int, metrics: dict[str, float], best: BestTurn
 
 
 class _ThenJudge:
-    """verl's checkpoint handler, with something to do after each save."""
+    """verl's checkpoint handler with a call after each save."""
 
     def __init__(self, handler: Any, after: Callable[[int], None]) -> None:
         self._handler, self._after = handler, after
