@@ -19,21 +19,19 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from longshort_verl.adapters.rl.check import check_config, check_files
 from longshort_verl.adapters.rl.settings import load_tokenizer, role_config
 from longshort_verl.adapters.sft.trainer import check_sft
 from longshort_verl.cold_start.config import read_cold_start
+from longshort_verl.config.compose import CONFIG, compose_config
 from longshort_verl.evaluation.config import read_evaluate
 from longshort_verl.problems.read import read_problems
 from longshort_verl.types import Role
-from tests import test_recipes
 from tests.adapters.sft.test_trainer import write_rows
 from tests.support import jobs
-from tests.test_recipes import composed, leaves, own_keys
+from tests.test_recipes import body, composed, leaves
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "recipes" / "upstream" / "longshort"
@@ -85,9 +83,7 @@ class Command:
 
 
 def compose_on_verl(folder, name, overrides) -> DictConfig:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(folder), version_base=None):
-        return compose(config_name=name, overrides=list(overrides))
+    return compose_config(Path(folder), name, overrides)
 
 
 def recorded(recipe, tmp_path, script, *arguments, **environment) -> list[Command]:
@@ -185,16 +181,26 @@ def test_scripts_are_sound(path):
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda p: str(p.relative_to(SOURCE)))
 def test_yamls_follow_verls_style(path):
-    test_recipes.test_yaml_follows_verls_style(path)
+    """A blank line above each key or its comment, and no trailing comments."""
+    lines = path.read_text().splitlines()
+    for number, line in enumerate(lines, start=1):
+        if line.strip().startswith("#") or not line.strip():
+            continue
+        assert " #" not in line, f"{path.name}:{number}: comments stand above their key"
+        before = lines[number - 2] if number > 1 else ""
+        continues = not line.lstrip().startswith("- ") and ":" not in line
+        assert not before.strip() or before.strip().startswith("#") or continues or "- " in before, (
+            f"{path.name}:{number}: blank line missing above {line.strip()!r}"
+        )
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda p: str(p.relative_to(SOURCE)))
 def test_yamls_set_known_keys_and_repeat_none(path):
-    own = own_keys(path)
+    own = body(path)
     if path.stem not in PARENTS:
         assert not leaves(own), f"{path.name} sets keys; name its base in PARENTS"
         return
-    base = composed(PARENTS[path.stem])
+    base = composed(PARENTS[path.stem], CONFIG)
     OmegaConf.set_struct(base, True)
     OmegaConf.merge(base, own)
     for key in leaves(own):
@@ -276,8 +282,7 @@ def test_a_dialogue_has_one_home(recipe, runs, configs):
         chosen = [f"dialogue={name}"]
         for stage in ("cold_start", "evaluate"):
             folder = recipe / "config"
-            search = "hydra.searchpath=[pkg://longshort_verl.config]"
-            stages = compose_on_verl(folder, stage, [search, *chosen])
+            stages = compose_on_verl(folder, stage, chosen)
             assert OmegaConf.to_container(stages.dialogue) == dialogue, (stage, name)
         cold_start = read_cold_start(recipe / "config" / "cold_start.yaml", [*chosen, "tokenizer=somewhere"])
         evaluate = read_evaluate(
