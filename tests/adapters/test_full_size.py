@@ -18,8 +18,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from transformers import AutoTokenizer
 from verl.utils.dataset.dataset_utils import DatasetPadMode, SFTTensorCollator
@@ -31,10 +29,9 @@ from longshort_verl.adapters.rl.settings import load_tokenizer, role_config
 from longshort_verl.adapters.sft.dataset import RoleDataset
 from longshort_verl.adapters.sft.trainer import check_sft, example
 from longshort_verl.chat_template import ChatTemplateError, check_chat_template, check_tokens, control_tokens, hf_render
-from longshort_verl.config.compose import ConfigError
+from longshort_verl.config.compose import ConfigError, compose_config
 from longshort_verl.dialogue import OPENING_TAG
 from longshort_verl.types import Role
-from tests.support.configs import SEARCH
 from tests.support.full_size import FAMILIES, MODELS, build_tokenizer, meta_model, write_model_config
 from tests.support.sessions import run_session
 
@@ -77,9 +74,7 @@ def composed(defaults, base="longshort_rl"):
             "defaults": [base, *defaults, "_self_"],
         }
         OmegaConf.save(OmegaConf.create(own), Path(folder) / "rl.yaml")
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(folder, version_base=None):
-            return compose("rl", overrides=[SEARCH])
+        return compose_config(Path(folder), "rl")
 
 
 @pytest.fixture
