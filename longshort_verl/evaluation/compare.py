@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Systems side by side on the same problems: accuracy against tokens, over seeds, against the model they came from.
+"""Compares systems on the same problems: accuracy and tokens, over seeds, relative to the single model.
 
-Reads what ``longshort evaluate`` writes. All differences are paired by problem, and their intervals come from
-resampling the problems; what lies inside its interval is called no difference.
+All differences are paired by problem. Their intervals come from resampling the problems; a difference whose interval
+holds 0 is called no difference.
 """
 
 from __future__ import annotations
@@ -41,85 +41,76 @@ BUDGETS = (1 / 8, 1 / 4, 1 / 2, 1.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """A number over seeds."""
+    """A value over seeds."""
 
     mean: float
-    """Their mean."""
     low: float
-    """The lowest."""
     high: float
-    """The highest."""
 
-    def told(self, form: str, between: str = " ") -> str:
-        """The mean, and in brackets the lowest to the highest where they differ."""
-        mean = form.format(self.mean)
-        if form.format(self.low) == form.format(self.high):
-            return mean
-        return f"{mean}{between}({form.format(self.low)} to {form.format(self.high)})"
+    def format(self, form: str, between: str = " ") -> str:
+        """The mean, and in brackets the lowest to the highest value where they differ."""
+        mean, low, high = (form.format(value) for value in (self.mean, self.low, self.high))
+        return mean if low == high else f"{mean}{between}({low} to {high})"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What one system does, over its seeds, and against the reference."""
+    """One system over its seeds, relative to the reference. Values over several problem sets are means of the sets."""
 
     system: str
-    """Its name."""
     num_seeds: int
-    """Evaluation folders."""
+    """Number of evaluation folders."""
     num_problems: int
-    """Problems of each, all sets together."""
+    """Problems of all sets together."""
     accuracy: Spread
-    """Share of right answers; what was cut off is wrong. Of several sets the mean, as of all that follows."""
+    """Share of right answers; a truncated reply is wrong."""
     num_tokens: Spread
-    """Generated tokens a problem, all roles summed; what was cut off counts in full."""
+    """Generated tokens per problem, summed over roles; a truncated reply counts in full."""
     details: Mapping[str, Spread]
-    """By name: shares of replies that were cut off or hold no readable answer, where the records say so; of a pair
-    each role's tokens and share of well-formed turns, prompt tokens read again, and the share of dialogues with a
-    rethink."""
+    """By name: shares of replies that were truncated or hold no readable answer, if recorded. For a pair also each
+    role's tokens and share of well-formed turns, prompt tokens read again, and share of dialogues with a rethink."""
     accuracy_interval: tuple[float, float]
-    """95 % interval of the accuracy: bootstrap over problems."""
+    """95 % interval of the accuracy, by bootstrap over problems."""
     tokens_interval: tuple[float, float]
     """95 % interval of the tokens."""
     difference: float
-    """Accuracy less the reference's, on the same problems and seeds; 0 for the reference."""
+    """Accuracy minus that of the reference, on the same problems and seeds."""
     interval: tuple[float, float]
-    """95 % interval of the difference: paired bootstrap over problems, each the mean of its seeds and samples."""
+    """95 % interval of the difference, by paired bootstrap over problems, each the mean of its seeds and samples."""
     saved: float
-    """Share of the reference's tokens that it does not need; negative where it needs more."""
+    """Share of the reference's tokens that are saved; negative if the system needs more."""
     aes: float | None
-    """Accuracy-efficiency score (:func:`~longshort_verl.evaluation.scores.aes`); None where the reference is never
-    right."""
+    """Accuracy-efficiency score (:func:`.scores.aes`); None if the reference is never right."""
     aes_interval: tuple[float, float] | None
-    """95 % interval of the score: bootstrap over problems, answers and tokens together; None where AES is."""
+    """95 % interval of the score, by bootstrap over problems."""
     budgets: tuple[float, ...]
-    """Accuracy under each of :data:`BUDGETS`: right within so many tokens."""
+    """Accuracy under each of :data:`BUDGETS`: a reply counts if it is right and within the budget."""
     area: float
-    """Under the budget curve, up to the reference's longest reply on the set
-    (:func:`~longshort_verl.evaluation.scores.area_under_budget_curve`)."""
+    """Area under the budget curve, up to the reference's longest reply on the set."""
     frontier_gap: float | None
-    """To the public frontier (:func:`~longshort_verl.evaluation.scores.frontier_gap`), over the sets that have one."""
+    """Gap to the public frontier (:func:`.scores.frontier_gap`), over the sets that have one."""
     aes_resampled: np.ndarray | None = field(repr=False, compare=False)
-    """The score of each resample; a resample holds the same problems for all systems of a comparison."""
+    """The score of each resample. A resample holds the same problems for every system of a comparison."""
 
     @property
     def verdict(self) -> str:
-        """Whether it is more or less accurate than the reference, as far as the interval tells."""
+        """``higher``, ``lower`` or ``no difference`` in accuracy from the reference, by the interval."""
         return verdict(self.interval)
 
     @property
     def is_pair(self) -> bool:
-        """Whether two roles wrote it."""
+        """Whether the system has two roles."""
         return "num_tokens_long" in self.details
 
-    def told_aes(self, between: str = " ") -> str:
-        """The score and its interval; empty where there is none."""
+    def format_aes(self, between: str = " ") -> str:
+        """The score and its interval; empty if there is none."""
         if self.aes is None or self.aes_interval is None:
             return ""
         low, high = self.aes_interval
         return f"{self.aes:.2f}{between}({low:.2f} to {high:.2f})"
 
     def aes_verdict(self, other: Comparison) -> str:
-        """Whether its score is higher or lower than another's, as far as the 95 % interval of the difference tells.
+        """``higher``, ``lower`` or ``no difference`` in score from another system, by the interval of the difference.
 
         Raises:
             ValueError: one of the two has no score.
@@ -132,37 +123,38 @@ class Comparison:
 def compare_sets(evaluated: Sequence[Evaluated], reference: str = REFERENCE) -> dict[str, list[Comparison]]:
     """:func:`compare` on each problem set by itself, by the set's name."""
     return {
-        name: compare([replace(one, records=by_set(one.records)[name]) for one in evaluated], reference)
+        name: compare([replace(run, records=by_set(run.records)[name]) for run in evaluated], reference)
         for name in by_set(evaluated[0].records)
     }
 
 
 def compare(evaluated: Sequence[Evaluated], reference: str = REFERENCE) -> list[Comparison]:
-    """Each system over its seeds; the reference first.
+    """Compare each system over its seeds with the reference; the reference comes first.
 
-    The reference of a system's seed is the one in the same folder, or in another folder of that seed.
+    The reference of a seed lies in the same folder, or in another folder of that seed.
 
     Raises:
-        ValueError: a folder is without the reference.
+        ValueError: a folder has no reference.
     """
-    references = {one.folder: one for one in evaluated if one.system == reference}
-    of_seed = {one.seed: one for one in references.values() if one.seed is not None}
-    for one in evaluated:
-        if one.folder not in references and one.seed not in of_seed:
+    references = {run.folder: run for run in evaluated if run.system == reference}
+    by_seed = {run.seed: run for run in references.values() if run.seed is not None}
+    for run in evaluated:
+        if run.folder in references:
+            continue
+        if run.seed not in by_seed:
             raise ValueError(
-                f"{one.folder} holds no {reference}.jsonl, and no other folder of its seed does; evaluate {reference} "
+                f"{run.folder} holds no {reference}.jsonl, and no other folder of its seed does; evaluate {reference} "
                 "beside the others there"
             )
-        if one.folder not in references and one.seed is not None:
-            references[one.folder] = of_seed[one.seed]
-    names = dict.fromkeys([reference, *(one.system for one in evaluated)])
-    return [_compare([one for one in evaluated if one.system == name], references) for name in names]
+        references[run.folder] = by_seed[run.seed]
+    names = dict.fromkeys([reference, *(run.system for run in evaluated)])
+    return [_compare([run for run in evaluated if run.system == name], references) for name in names]
 
 
 def _compare(runs: Sequence[Evaluated], references: Mapping[Path, Evaluated]) -> Comparison:
     others = [references[run.folder] for run in runs]
     if runs[0].system == others[0].system:
-        # The same model on the same problems with the same seed is there once for each folder of that seed.
+        # Every folder of a seed may hold the same replies of the reference.
         unique = {json.dumps([(r["correct"], r["num_tokens"]) for r in run.records]): run for run in runs}
         runs = others = list(unique.values())
     names = list(by_set(runs[0].records))
@@ -220,7 +212,7 @@ def _tokens(record: Record) -> float:
 
 
 def _by_problem(runs: Sequence[Evaluated], name: str, value: Callable[[Record], float]) -> np.ndarray:
-    """Of a set a value a problem: the mean over seeds of the mean over samples."""
+    """One value per problem of a set: the mean over seeds of the mean over samples."""
     rows: dict[int, list[float]] = {}
     for run in runs:
         samples: dict[int, list[float]] = {}
@@ -236,7 +228,7 @@ def _of_sets(values: Sequence[np.ndarray]) -> float:
 
 
 def _replies(runs: Sequence[Evaluated], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """All replies on a set: whether they are right, and their tokens."""
+    """Correctness and tokens of all replies on a set."""
     records = [record for run in runs for record in by_set(run.records)[name]]
     return np.array([_right(record) for record in records]), np.array([_tokens(record) for record in records])
 
@@ -247,15 +239,15 @@ def _spread(values: Iterable[float]) -> Spread:
 
 
 def _details(runs: Sequence[Evaluated]) -> dict[str, Spread]:
-    # What all runs tell: records of before a field was kept may be among them.
-    told = set.intersection(*(set(run.records[0]) for run in runs))
+    # Fields that every run has: old records lack some.
+    fields = set.intersection(*(set(run.records[0]) for run in runs))
     found: dict[str, Spread] = {}
-    if "fault" in told:
+    if "fault" in fields:
         found["truncated"] = _spread(run.mean(is_cut_off) for run in runs)
         found["unparseable"] = _spread(run.mean(is_unparseable) for run in runs)
-    if "turns" not in told:
+    if "turns" not in fields:
         return found
-    if "num_tokens_reprefilled" in told:
+    if "num_tokens_reprefilled" in fields:
         found["num_tokens_reprefilled"] = _spread(run.mean(lambda r: r["num_tokens_reprefilled"]) for run in runs)
     found["num_turns"] = _spread(run.mean(lambda record: len(record["turns"])) for run in runs)
     for role in ("long", "short"):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""A comparison of evaluations as one HTML page by itself: numbers, pictures, and the dialogues to browse."""
+"""A comparison of evaluations as one HTML file: tables, pictures, and a browser of dialogues."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from longshort_verl.evaluation.compare import BUDGETS, Comparison
+from longshort_verl.evaluation.compare import Comparison
 from longshort_verl.evaluation.records import Evaluated, Record, is_cut_off, is_unparseable
-from longshort_verl.evaluation.scores import AES_NAME
-from longshort_verl.report.evaluation import verdicts
+from longshort_verl.files.atomic import write_text
+from longshort_verl.report.evaluation import comparison_cells, verdicts
 from longshort_verl.types import StopReason
 
 OUTCOMES = {
     "right": "right",
     "wrong": "wrong",
-    "cut": "cut off by a limit",
+    "cut": "truncated",
     "unreadable": "no readable answer",
     "malformed_long": "long role broke the protocol",
     "malformed_short": "short role broke the protocol",
-    "turn_cap": "asked for another thought to the end",
+    "turn_cap": "asked for another thought in its last turn",
     "engine_error": "lost to an engine",
 }
-"""By which dialogues are told apart: exactly one each."""
+"""The outcomes of a dialogue; each dialogue has one."""
 
 
 def outcome(record: Record) -> str:
@@ -43,7 +43,7 @@ def outcome(record: Record) -> str:
 
 
 def dialogue_rows(evaluated: Sequence[Evaluated], most: int) -> list[dict[str, Any]]:
-    """What the page's browser shows: of each system at most ``most`` records, evenly out of all."""
+    """Rows of the page's browser: at most ``most`` records per system, evenly spaced."""
     by_system: dict[str, list[tuple[int | None, Record]]] = {}
     for one in evaluated:
         by_system.setdefault(one.system, []).extend((one.seed, record) for record in one.records)
@@ -81,16 +81,16 @@ def dialogue_rows(evaluated: Sequence[Evaluated], most: int) -> list[dict[str, A
 
 
 def turn_counts(evaluated: Sequence[Evaluated]) -> dict[str, Counter[int]]:
-    """Of each pair, how many of its dialogues have so many turns."""
-    found: dict[str, Counter[int]] = {}
+    """Per pair, the number of dialogues by number of turns."""
+    counts: dict[str, Counter[int]] = {}
     for one in evaluated:
         if "turns" in one.records[0]:
-            found.setdefault(one.system, Counter()).update(len(record["turns"]) for record in one.records)
-    return found
+            counts.setdefault(one.system, Counter()).update(len(record["turns"]) for record in one.records)
+    return counts
 
 
 def plot_turns(counts: Mapping[str, Counter[int]], colours: Mapping[str, str], out: Path) -> None:
-    """Share of dialogues by number of turns, a colour a pair."""
+    """Plot the share of dialogues by number of turns, in one colour per pair."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -112,66 +112,20 @@ def plot_turns(counts: Mapping[str, Counter[int]], colours: Mapping[str, str], o
     figure.savefig(out, dpi=110)
 
 
-def _table(found: Sequence[Comparison]) -> dict[str, Any]:
-    reference = found[0]
-    caps = [f"1/{round(1 / share)}" if share < 1 else "1" for share in BUDGETS]
-    frontier = any(one.frontier_gap is not None for one in found)
-    head = [
-        "system",
-        "seeds",
-        "accuracy",
-        f"points against {reference.system} (95 % interval)",
-        "tokens",
-        "saved",
-        f"AES {AES_NAME} (95 % interval)",
-        "area under the budget curve",
-        *(["below the public frontier"] if frontier else []),
-        "tokens: long, short",
-        "turns",
-        "prompt tokens read again",
-        "cut off",
-        "no readable answer",
-        *(f"accuracy within {cap}" for cap in caps),
-    ]
-    lines = []
-    for one in found:
-        own = one is not reference
-        low, high = one.interval
-
-        def detail(name: str, form: str, one: Comparison = one) -> str:
-            return one.details[name].told(form) if name in one.details else ""
-
-        gap = [] if not frontier else ["" if one.frontier_gap is None else f"{100 * one.frontier_gap:+.1f} points"]
-        lines.append(
-            [
-                one.system,
-                str(one.num_seeds),
-                one.accuracy.told("{:.1%}"),
-                f"{100 * one.difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}): {one.verdict}" if own else "",
-                one.num_tokens.told("{:.1f}"),
-                f"{one.saved:.1%}" if own else "",
-                one.told_aes() if own else "",
-                f"{one.area:.3f}",
-                *gap,
-                ", ".join(filter(None, (detail("num_tokens_long", "{:.1f}"), detail("num_tokens_short", "{:.1f}")))),
-                detail("num_turns", "{:.2f}"),
-                detail("num_tokens_reprefilled", "{:.1f}"),
-                detail("truncated", "{:.1%}"),
-                detail("unparseable", "{:.1%}"),
-                *(f"{value:.1%}" for value in one.budgets),
-            ]
-        )
-    used = [place for place in range(len(head)) if any(line[place] for line in lines)]
+def _table(systems: Sequence[Comparison]) -> dict[str, Any]:
+    """The columns that any system has a value in."""
+    rows = comparison_cells(systems)
+    heads = [head for head in rows[0] if any(row[head] for row in rows)]
     return {
-        "head": [head[place] for place in used],
-        "lines": [[line[place] for place in used] for line in lines],
-        "problems": reference.num_problems,
+        "head": heads,
+        "lines": [[row[head] for head in heads] for row in rows],
+        "problems": systems[0].num_problems,
     }
 
 
 def write_page(
     evaluated: Sequence[Evaluated],
-    found: Sequence[Comparison],
+    systems: Sequence[Comparison],
     sets: Mapping[str, Sequence[Comparison]],
     runs: Sequence[Mapping[str, Any]],
     pictures: Sequence[tuple[str, Path]],
@@ -180,22 +134,22 @@ def write_page(
     title: str,
     num_dialogues: int,
 ) -> None:
-    """Write the page; it loads nothing from anywhere.
+    """Write the page; it loads no other files.
 
     Args:
         evaluated: systems with their records.
-        found: their comparison, the reference first.
-        sets: the same on each problem set.
-        runs: of :func:`~longshort_verl.report.evaluation.run_rows`.
-        pictures: what each shows, and its PNG.
-        out: HTML to write.
-        title: of the page.
-        num_dialogues: most dialogues of a system in the browser.
+        systems: their comparison, the reference first.
+        sets: the comparison on each problem set.
+        runs: see :func:`~longshort_verl.report.evaluation.run_rows`.
+        pictures: caption and PNG of each.
+        out: HTML file to write.
+        title: title of the page.
+        num_dialogues: maximal number of dialogues per system in the browser.
     """
     from jinja2 import Environment, PackageLoader
 
     rows = dialogue_rows(evaluated, num_dialogues)
-    # What a model wrote is hostile: in the page's text all is escaped, and in its data no tag can begin.
+    # Model output is untrusted: the page escapes all text, and no tag can begin in its data.
     data = json.dumps(rows, ensure_ascii=False)
     for sign in "<>&\u2028\u2029":
         data = data.replace(sign, f"\\u{ord(sign):04x}")
@@ -205,13 +159,13 @@ def write_page(
     several = len(sets) > 1
     text = template.render(
         title=title,
-        verdicts=verdicts(found),
+        verdicts=verdicts(systems),
         tables=[
             *(({"name": name, **_table(of)} for name, of in sets.items()) if several else ()),
-            {"name": "mean of the sets" if several else "", **_table(found)},
+            {"name": "mean of the sets" if several else "", **_table(systems)},
         ],
-        reference=found[0].system,
-        pictures=[(said, base64.b64encode(path.read_bytes()).decode()) for said, path in pictures],
+        reference=systems[0].system,
+        pictures=[(caption, base64.b64encode(path.read_bytes()).decode()) for caption, path in pictures],
         runs=runs,
         outcomes=OUTCOMES,
         systems=list(dict.fromkeys(row["system"] for row in rows)),
@@ -220,5 +174,4 @@ def write_page(
         num_all=sum(len(one.records) for one in evaluated),
         data=data,
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(text, encoding="utf-8")
+    write_text(out, text)
