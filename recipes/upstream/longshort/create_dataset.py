@@ -11,16 +11,16 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""GSM8K or MATH in verl's parquet schema, for the pair and for one model by itself.
+"""GSM8K or MATH in verl's parquet schema, for the pair and for a single model.
 
     python3 create_dataset.py --dataset gsm8k --out ~/data/longshort/gsm8k
     python3 create_dataset.py --dataset gsm8k --split test --out ~/data/longshort/gsm8k
     python3 create_dataset.py --dataset math --file MATH_train.jsonl --out ~/data/longshort/math   # without a network
 
-Of the training split: ``train.parquet`` and ``val.parquet`` (held out from it, so that no choice looks at the test
-split), and ``single_train.parquet`` and ``single_val.parquet``, the same problems with the request for a box that the
-pair's system prompts hold already. Of the test split: ``test.parquet``. MATH is tested on MATH-500, by name:
-``longshort evaluate math500``. Beside the files lies manifest.json.
+The training split gives ``train.parquet`` and ``val.parquet``, which is held out from it so that no decision uses the
+test split. ``single_train.parquet`` and ``single_val.parquet`` hold the same problems with a request for a box,
+which the pair has in its system prompts. The test split gives ``test.parquet``. MATH is tested on MATH-500, by name:
+``longshort evaluate math500``. manifest.json records the settings.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ LOADERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 
 
 DATASETS: Mapping[str, PublicSet] = {"gsm8k": TRAINING["gsm8k_train"], "math": TRAINING["math_train"]}
-"""Where each set is, and where its answers are."""
+"""The sets by name."""
 
 
 def load_rows(dataset: PublicSet, split: str, file: Path | None) -> Sequence[Mapping[str, Any]]:
     """Rows of the set on the hub, or of a local copy with the set's own columns.
 
     Raises:
-        ValueError: the copy is no JSON, JSONL or Parquet file, or cannot be read; or the hub cannot be reached.
+        ValueError: the copy is not a readable JSON, JSONL or Parquet file, or the hub cannot be reached.
     """
     from datasets import load_dataset
 
@@ -62,7 +62,7 @@ def load_rows(dataset: PublicSet, split: str, file: Path | None) -> Sequence[Map
         if file is not None:
             return load_dataset(LOADERS[file.suffix.lower()], data_files=str(file), split="train").to_list()
         return load_dataset(dataset.hub, dataset.config, split=split).to_list()
-    except Exception as error:  # whatever the readers of datasets, and the hub's client, raise
+    except Exception as error:  # the readers of datasets and the hub's client raise many types
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{file or dataset.hub} cannot be loaded: {reason}; give a local copy by --file") from error
 
@@ -70,10 +70,10 @@ def load_rows(dataset: PublicSet, split: str, file: Path | None) -> Sequence[Map
 def problems_of(
     rows: Sequence[Mapping[str, Any]], dataset: PublicSet, where: str
 ) -> tuple[list[Problem], dict[int, str]]:
-    """The problems that can be graded, and why the others are left out, by row.
+    """The problems that can be graded, and by row the reasons why others cannot.
 
     Raises:
-        ValueError: a column is missing, or nothing is left.
+        ValueError: a column is missing, or no problem can be graded.
     """
     columns = dataset.solutions
     missing = [name for name in (columns.problem, columns.solution) if not rows or name not in rows[0]]
@@ -98,8 +98,8 @@ def problems_of(
     return [replace(problem, index=index) for index, problem in zip(kept, problems, strict=True)], left_out
 
 
-def asked_alone(problems: Sequence[Problem]) -> list[Problem]:
-    """The problems as `longshort evaluate` asks a model by itself."""
+def for_single_model(problems: Sequence[Problem]) -> list[Problem]:
+    """The problems with the suffix that `longshort evaluate` adds for a single model."""
     suffix = OmegaConf.load(Path(config.__file__).parent / "longshort_evaluate.yaml").sampling.solo_suffix
     return [replace(problem, prompt=problem.prompt + suffix) for problem in problems]
 
@@ -108,7 +108,7 @@ def create(name: str, split: str, out: Path, file: Path | None, num_val: int, se
     """Write a split of a set into a folder.
 
     Raises:
-        ValueError: the rows cannot be had, or not used, or are too few.
+        ValueError: the rows cannot be loaded or graded, or are too few.
     """
     dataset = DATASETS[name]
     where = str(file or dataset.hub)
@@ -116,7 +116,12 @@ def create(name: str, split: str, out: Path, file: Path | None, num_val: int, se
     parts = {split: problems}
     if split == "train":
         train, val = split_problems(problems, num_validation=num_val, seed=seed)
-        parts = {"train": train, "val": val, "single_train": asked_alone(train), "single_val": asked_alone(val)}
+        parts = {
+            "train": train,
+            "val": val,
+            "single_train": for_single_model(train),
+            "single_val": for_single_model(val),
+        }
     settings = {"dataset": dataset.hub, "split": split, "num_val": num_val, "seed": seed}
     with Artefact(out, config=settings, inputs={"rows": file or dataset.hub}, anew=True) as artefact:
         for part, of_part in parts.items():

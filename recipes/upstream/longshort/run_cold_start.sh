@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# From problems to two role models: chains of thought, what each thought is worth, transcripts, SFT of either role.
-# A stage that broke off goes on when the script is run again. Not run on a GPU yet.
+# From problems to two role models: chains of thought, importance of each thought, transcripts, SFT of both roles.
+# An interrupted stage resumes when the script runs again. Not run on a GPU yet.
 #   DIALOGUE    gsm8k or math: limits of a dialogue, as in RL
 #   DATA        folder that create_dataset.py wrote
-#   OUT         folder to write into; RL looks for sft_long/model and sft_short/model in it
-#   THINKER     the model whose chains of thought are taken apart
+#   OUT         output folder; RL reads sft_long/model and sft_short/model in it
+#   THINKER     the model that writes the chains of thought
 #   MODEL       the model that both roles start from
-#   MAX_TOKENS  of the longest transcript (a longer one is refused), and of a micro-batch of SFT
-#   NGPUS       GPUs of SFT; the other stages use one
+#   MAX_TOKENS  maximal tokens of a transcript (longer ones are refused) and of a micro-batch of SFT
+#   NGPUS       GPUs of SFT; other stages use one
 # Arguments are Hydra overrides of SFT.
 set -xeuo pipefail
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The pair on GSM8K: Qwen2.5-0.5B-Instruct in both roles, after run_cold_start.sh. One GPU of 24 GB; not run on one yet.
-# run_qwen2.5-0.5b_gsm8k_baseline.sh is its twin. Arguments are Hydra overrides; `--cfg job` prints the config and ends.
+# The pair on GSM8K: Qwen2.5-0.5B-Instruct in both roles, after run_cold_start.sh. One GPU of 24 GB; not run yet.
+# run_qwen2.5-0.5b_gsm8k_baseline.sh is its baseline. Arguments are Hydra overrides; `--cfg job` prints the config and ends.
 set -xeuo pipefail
 
 RECIPE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -15,7 +15,7 @@ MODELS=(
     actor_rollout_ref.model.path="$LONG_MODEL"
     long_short.short.model.path="$SHORT_MODEL"
 )
-# A response is what follows the problem in a role's transcript: its own turns, the peer's, and the template.
+# A response is everything after the problem in a role's transcript: its own turns, the peer's and the template.
 PROBLEMS=(
     data.train_files="$DATA/train.parquet"
     data.val_files="$DATA/val.parquet"

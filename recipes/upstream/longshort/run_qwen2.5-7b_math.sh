@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The pair on MATH: Qwen2.5-7B-Instruct in both roles, after run_cold_start.sh. Eight GPUs of 80 GB; not run on any yet.
-# run_qwen2.5-7b_math_baseline.sh is its twin. Arguments are Hydra overrides; `--cfg job` prints the config and ends.
+# The pair on MATH: Qwen2.5-7B-Instruct in both roles, after run_cold_start.sh. Eight GPUs of 80 GB; not run yet.
+# run_qwen2.5-7b_math_baseline.sh is its baseline. Arguments are Hydra overrides; `--cfg job` prints the config and ends.
 set -xeuo pipefail
 
 RECIPE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -15,8 +15,8 @@ MODELS=(
     actor_rollout_ref.model.path="$LONG_MODEL"
     long_short.short.model.path="$SHORT_MODEL"
 )
-# A response is what follows the problem in a role's transcript: its own turns, the peer's, and the template. A longer
-# problem than these is refused before anything starts, with the length that is needed.
+# A response is everything after the problem in a role's transcript: its own turns, the peer's and the template. The
+# job refuses longer problems before it starts, and prints the length that they need.
 PROBLEMS=(
     data.train_files="$DATA/train.parquet"
     data.val_files="$DATA/val.parquet"

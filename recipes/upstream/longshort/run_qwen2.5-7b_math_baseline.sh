@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The twin of run_qwen2.5-7b_math.sh: one Qwen2.5-7B-Instruct by itself under GRPO, for accuracy and the same length
-# term, with the same problems, steps, batches, group and number of tokens. Eight GPUs of 80 GB; not run on any yet.
+# The baseline of run_qwen2.5-7b_math.sh: a single Qwen2.5-7B-Instruct under GRPO, for accuracy and the same length
+# term, with the same problems, steps, batches, group and number of tokens. Eight GPUs of 80 GB; not run yet.
 # Arguments are Hydra overrides; `--cfg job` prints the config and ends.
 set -xeuo pipefail
 
@@ -14,7 +14,7 @@ export VERL_FILE_LOGGER_PATH="$OUT/rl/metrics.jsonl"
 MODELS=(
     actor_rollout_ref.model.path="$MODEL"
 )
-# As many tokens as a dialogue of the pair has at most.
+# The maximal number of tokens of the pair's dialogues.
 PROBLEMS=(
     data.train_files="$DATA/single_train.parquet"
     data.val_files="$DATA/single_val.parquet"

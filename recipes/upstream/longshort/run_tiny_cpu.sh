@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Smoke test: the recipe's own config on two cores, without a GPU; 16 GB of memory. Two tiny models take turns on chains
-# of arithmetic: real FSDP2, real vLLM, real Ray. Needs vLLM's CPU build (`make .venv` in a checkout of longshort-verl).
+# Smoke test of the recipe's config without a GPU, on two cores with 16 GB of memory. Two tiny models take turns on
+# arithmetic, with real FSDP2, vLLM and Ray. Needs vLLM's CPU build (`make .venv` in a checkout of longshort-verl).
 #   LONGSHORT_HOME  checkout of longshort-verl, which holds the models (4 MB) and the task
 # Arguments are Hydra overrides, such as trainer.total_training_steps=1; `--cfg job` prints the config and ends.
 set -xeuo pipefail
@@ -12,7 +12,7 @@ OUT=${OUT:-$HOME/experiments/longshort/tiny_cpu}
 mkdir -p "$OUT/rl"
 export VERL_FILE_LOGGER_PATH="$OUT/rl/metrics.jsonl"
 export VERL_PLATFORM=cpu OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
-# Keeps Ray on loopback, on Linux too, and with it vLLM's servers.
+# Keeps Ray and vLLM's servers on loopback.
 export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0
 
 python3 "$TINY/make_problems.py" --out "$OUT/problems"
