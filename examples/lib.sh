@@ -1,6 +1,7 @@
 # What pipeline.sh, single.sh and quickstart.sh share: arguments as variables, the environment, verl's two trainers.
 for argument in "$@"; do case $argument in [A-Z]*=*) export "${argument?}" ;; esac; done
 python=${PYTHON:-.venv/bin/python}
+family=(${FAMILY:+"family=$FAMILY"}) # of recipes/math
 if "$python" -c 'import sys, torch; sys.exit(torch.cuda.is_available())'; then
   # vLLM would compile its sampler for longer than tiny models run.
   export VERL_PLATFORM=${VERL_PLATFORM:-cpu} TORCHDYNAMO_DISABLE=${TORCHDYNAMO_DISABLE:-1}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From problems to a trained pair: SEED=1 examples/pipeline.sh RECIPE=recipes/tiny_cpu
 # Every command resumes, skips what is finished, and refuses to mix two settings in one output. Nothing is deleted.
-#   OUT       folder for all of it (outputs/<recipe>/pipeline)
+#   OUT       folder for all of it (outputs/<recipe>/pipeline); FAMILY: model family of recipes/math, such as llama3_1_8b
 #   SEED      seed of every stage (1)
 #   PROBLEMS  a file of problems, or a public set by name, such as math_train; NUM_VAL of them are held out
 #   ABLATION  a name of recipes/ablations or of the recipe's own options; single: the one model of examples/single.sh
@@ -9,11 +9,11 @@
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 recipe=${RECIPE:-recipes/tiny_cpu} seed=${SEED:-1} ablation=${ABLATION:-} ablations=recipes/ablations
-out=$(absolute "${OUT:-outputs/$(basename "$recipe")/pipeline}")
+out=$(absolute "${OUT:-outputs/$(basename "$recipe")${FAMILY:+/$FAMILY}/pipeline}")
 if [ "$ablation" = single ]; then exec examples/single.sh; fi
-if compgen -G "$recipe/*/${ablation:-none}.yaml" >/dev/null; then ablations=$recipe; fi
+if compgen -G "$recipe/[rs]*/${ablation:-none}.yaml" >/dev/null; then ablations=$recipe; fi
 if [ -n "$ablation" ] && ! compgen -G "$ablations/*/$ablation.yaml" >/dev/null; then
-  echo "no ablation $ablation; there are: single $(basename -s .yaml recipes/ablations/*/*.yaml "$recipe"/*/*.yaml | xargs)" >&2
+  echo "no ablation $ablation; there are: single $(basename -s .yaml recipes/ablations/*/*.yaml "$recipe"/[rs]*/*.yaml | xargs)" >&2
   exit 2
 fi
 search() { echo "hydra.searchpath=[pkg://longshort_verl.config,file://$PWD/$1]"; }
@@ -21,8 +21,8 @@ search() { echo "hydra.searchpath=[pkg://longshort_verl.config,file://$PWD/$1]";
 # From the first stage that the ablation changes on, outputs go to $OUT/<ablation> instead of $OUT/pair.
 folder=$out/pair
 stage() { # its name; `more` becomes what the ablation adds to its settings
-  printf '\n== %s\n' "$1" && more=()
-  if [ -f "$ablations/$1/$ablation.yaml" ]; then folder=$out/$ablation more=("$(search "$ablations")" "+$1=$ablation"); fi
+  printf '\n== %s\n' "$1" && more=("${family[@]}")
+  if [ -f "$ablations/$1/$ablation.yaml" ]; then folder=$out/$ablation more+=("$(search "$ablations")" "+$1=$ablation"); fi
 }
 evaluate() { # the folder to write, settings
   longshort evaluate "$out/problems/val.parquet" --out "$1" --recipe "$recipe/evaluate.yaml" sampling.seed="$seed" \
@@ -36,7 +36,8 @@ stage solo # the single model, also forced to answer early
 evaluate "$out/solo" "$(search recipes/ablations)" +evaluate=early_exit long.path=null short.path=null
 if [ "$ablation" = early_exit ]; then exit; fi
 stage traces
-longshort traces "$out/problems/train.parquet" --out "$out/traces.jsonl" --recipe "$recipe/traces.yaml" sampling.seed="$seed"
+longshort traces "$out/problems/train.parquet" --out "$out/traces.jsonl" --recipe "$recipe/traces.yaml" sampling.seed="$seed" \
+  "${more[@]}"
 stage importance
 scored=$folder/importance && mkdir -p "$scored"
 # Another metric needs the same rollouts: the pair's journal is copied.

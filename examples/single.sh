@@ -4,7 +4,7 @@
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 recipe=${RECIPE:-recipes/tiny_cpu} seed=${SEED:-1}
-out=$(absolute "${OUT:-outputs/$(basename "$recipe")/pipeline}")
+out=$(absolute "${OUT:-outputs/$(basename "$recipe")${FAMILY:+/$FAMILY}/pipeline}")
 data=$out/problems
 if [ -n "${PROBLEMS:-}" ]; then
   longshort problems "$PROBLEMS" --out "$data" ${NUM_VAL:+--num-val "$NUM_VAL"}
@@ -18,9 +18,9 @@ else
   "$python" "$recipe/make_problems.py" --pipeline --out "$data"
 fi
 rl "$out/single/rl" "$recipe" single data.train_files="$data/train.parquet" data.val_files="$data/val.parquet" \
-  data.seed="$seed" ${RL:-}
+  data.seed="$seed" "${family[@]}" ${RL:-}
 step=$(cat "$out/single/rl/latest_checkpointed_iteration.txt")
 longshort evaluate "$out/problems/val.parquet" --out "$out/single/evaluation" --recipe "$recipe/evaluate.yaml" \
-  sampling.seed="$seed" long.path=null short.path=null \
+  sampling.seed="$seed" "${family[@]}" long.path=null short.path=null \
   solo.path="$out/single/rl/global_step_$step/actor/huggingface" ${EVALUATE:-}
 printf '\n== done: %s\n' "$out/single"

@@ -129,7 +129,7 @@ def leaves(config: DictConfig, prefix: str = "") -> dict[str, Any]:
         if isinstance(value, dict) and value:
             for name, child in value.items():
                 yield from walk(child, f"{key}.{name}" if key else str(name))
-        elif value != "???":
+        elif key and value != "???":
             yield key, value
 
     return dict(walk(plain, prefix))

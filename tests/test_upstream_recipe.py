@@ -209,12 +209,12 @@ def test_yamls_set_known_keys_and_repeat_none(path):
 
 @pytest.mark.parametrize("script", RUNS)
 def test_scripts_change_what_they_set(script, runs, configs):
-    # An unknown key would not compose. A value that is there already belongs into no script.
+    # An unknown key does not compose. A script must not set the base's value.
     keys = [override.partition("=")[0] for override in runs[script].overrides]
     assert len(set(keys)) == len(keys)
     groups = {"device", "dialogue@long_short.dialogue", "hydra.run.dir"}
     own = set(keys) - groups
-    # Those that have no default, among them the models, cannot be left out one by one; all at once they can.
+    # Settings without a default, such as the models, can only be left out all at once.
     plain = runs[script].composed(*own)
     for key in own:
         assert OmegaConf.select(plain, key) != OmegaConf.select(configs[script], key), key

@@ -32,14 +32,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from longshort_verl import config
+from longshort_verl.config.compose import CONFIG, compose_config
 from longshort_verl.files.manifest import Artefact
 from longshort_verl.grading import check_gold
 from longshort_verl.problems.read import problems_from_rows
 from longshort_verl.problems.sets import TRAINING, PublicSet
 from longshort_verl.problems.write import split_problems, write_problems
 from longshort_verl.types import Problem
-from omegaconf import OmegaConf
 
 LOADERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 
@@ -100,7 +99,7 @@ def problems_of(
 
 def for_single_model(problems: Sequence[Problem]) -> list[Problem]:
     """The problems with the suffix that `longshort evaluate` adds for a single model."""
-    suffix = OmegaConf.load(Path(config.__file__).parent / "longshort_evaluate.yaml").sampling.solo_suffix
+    suffix = compose_config(CONFIG, "longshort_evaluate").sampling.solo_suffix
     return [replace(problem, prompt=problem.prompt + suffix) for problem in problems]
 
 
