@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""The records that ``longshort evaluate`` writes, a line a reply: reading them, and grading them again."""
+"""The records of ``longshort evaluate``, one line per reply: reads, writes, summarises and regrades them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from longshort_verl.problems.sets import PUBLISHED
 from longshort_verl.types import Role, StopReason
 
 REFERENCE = "solo"
-"""The system that the others are compared with: the model by itself."""
+"""The system that the others are compared with: the single model."""
 CUT_OFF = (StopReason.TRUNCATED.value, StopReason.TOKEN_BUDGET.value)
-"""Endings by a limit on tokens."""
+"""Stop reasons of truncated replies."""
 
 Record = Mapping[str, Any]
-"""One reply, or dialogue, with its grade."""
+"""One reply, or dialogue, with its grade, as JSON values."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,21 +32,19 @@ class Evaluated:
     """One system of one evaluation folder."""
 
     system: str
-    """Its name in the comparison."""
     folder: Path
-    """Where its records lie; a folder is a seed."""
     records: Sequence[Record]
-    """One a problem and sample, in their order."""
+    """One per problem and sample, in their order."""
     seed: int | None = None
-    """Of the run, where its folder says so."""
+    """Seed of the run, from the manifest; None without one."""
 
     def mean(self, value: Callable[[Record], float]) -> float:
-        """Mean over the replies of a set, and of these over the sets, so that a small set weighs as much as a large."""
+        """Mean over the sets of the mean over the replies of a set."""
         return fmean(fmean(map(value, records)) for records in by_set(self.records).values())
 
 
 def by_set(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """Records of each problem set, in the order in which the sets come."""
+    """Records by problem set, in the order of the sets."""
     found: dict[str, list[Record]] = {}
     for record in records:
         found.setdefault(record.get("set", ""), []).append(record)
@@ -56,11 +54,11 @@ def by_set(records: Sequence[Record]) -> dict[str, list[Record]]:
 def read_evaluations(named: Iterable[tuple[str, Path]]) -> list[Evaluated]:
     """The systems of evaluation folders.
 
-    The pair takes the name that its folder is given, if any; in a folder without a pair, the model by itself does.
+    A label names the pair of its folder, or the single model in a folder without a pair.
 
     Raises:
         FileNotFoundError: a folder holds no evaluation.
-        ValueError: a record cannot be read, a folder is given twice, or problems differ between systems.
+        ValueError: a record cannot be read, a folder is given twice, or systems were asked different problems.
     """
     found: list[Evaluated] = []
     for label, folder in named:
@@ -76,7 +74,7 @@ def read_evaluations(named: Iterable[tuple[str, Path]]) -> list[Evaluated]:
             found.append(Evaluated(system=system, folder=folder, records=read_records(path), seed=seed))
     asked = [_asked(one.records) for one in found]
     for one, problems in zip(found, asked, strict=True):
-        # Samples may differ in number; where both have one, it is of the same problem.
+        # Numbers of samples may differ.
         same = {key[:2] for key in problems} == {key[:2] for key in asked[0]}
         if not same or any(asked[0].get(key, text) != text for key, text in problems.items()):
             raise ValueError(
@@ -96,7 +94,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     """The records of one file.
 
     Raises:
-        ValueError: a line is no record, a reply is there twice, or there is none.
+        ValueError: a line is not a record, a reply occurs twice, or the file is empty.
     """
     rows = []
     for number, row in read_jsonl(path):
@@ -140,7 +138,7 @@ def write_evaluation(
 
 
 def answer_text(record: Record) -> str:
-    """What was graded: the whole reply of a model by itself, the body of a pair's last turn; empty where it was cut."""
+    """The graded text: a single model's whole reply, or the body of a pair's last turn; empty if truncated."""
     if record["stop_reason"] != StopReason.ANSWERED.value:
         return ""
     if "turns" in record:
@@ -149,7 +147,7 @@ def answer_text(record: Record) -> str:
 
 
 def grade_again(record: Record, grade: Grader) -> dict[str, Any]:
-    """The record with the grade that the kept reply gets now."""
+    """The record with a new grade of its reply."""
     stop = StopReason(record["stop_reason"])
     return {**record, **grade_record(grade(answer_text(record), record["gold"]), stop)}
 
@@ -160,20 +158,19 @@ def has_rethink(record: Record) -> bool:
 
 
 def is_cut_off(record: Record) -> bool:
-    """Whether a limit on tokens ended it."""
+    """Whether a token limit ended the reply."""
     return record["stop_reason"] in CUT_OFF
 
 
 def is_unparseable(record: Record) -> bool:
-    """Whether a reply that ended by itself holds no answer that could be read."""
+    """Whether a reply that ended by itself holds no readable answer."""
     return record["stop_reason"] == StopReason.ANSWERED.value and bool(record.get("fault"))
 
 
 def summarize(records: Sequence[Record]) -> dict[str, float]:
-    """Means over all records; what an engine failed on counts as wrong, and ``engine_error`` says how many.
+    """Means over all records. Replies lost to an engine count as wrong; ``engine_error`` is their share.
 
-    ``accuracy``, ``num_tokens`` (and by role, and of prompts), ``num_turns``, ``num_rethinks``, and of each role
-    ``well_formed_<role>``, the share of its turns that follow the protocol.
+    ``well_formed_<role>`` is the share of a role's turns that follow the protocol.
     """
     found = {
         "num_problems": float(len({(record["index"], record.get("set")) for record in records})),
@@ -205,7 +202,7 @@ def summarize(records: Sequence[Record]) -> dict[str, float]:
 
 
 def accuracy_by_letter(records: Sequence[Record]) -> dict[str, float]:
-    """Of multiple choice: accuracy by the letter of the right choice. Far apart, they show a taste for a letter."""
+    """Accuracy by the letter of the right choice; large differences show a bias for a letter."""
     found: dict[str, list[bool]] = {}
     for record in records:
         found.setdefault(record["gold"], []).append(record["correct"])
@@ -213,7 +210,7 @@ def accuracy_by_letter(records: Sequence[Record]) -> dict[str, float]:
 
 
 def accuracy_within(records: Sequence[Record], budgets: Sequence[int]) -> dict[int, float]:
-    """Accuracy under hard caps on a reply's tokens."""
+    """Accuracy under hard caps on the tokens of a reply."""
     return {
         budget: fmean(record["correct"] and record["num_tokens"] <= budget for record in records) for budget in budgets
     }

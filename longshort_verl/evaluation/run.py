@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""The pair, or one model by itself, on sets of problems: what it answers, in how many tokens.
+"""Runs the pair, or a single model, on problems and records each reply with its grade and tokens.
 
-Every reply is kept as it was written, so that it can be graded again, and kept at once, so that a run that is killed
-goes on where it was. A hard cap on tokens needs no run of its own: what a model writes under a cap is the beginning of
-what the same seed makes it write without, so accuracy under a cap is that of the replies which end within it.
+Each reply is journaled as it was generated, so that it can be graded again and a killed run resumes. A hard cap on
+tokens needs no run of its own: a reply under a cap is the beginning of the reply of the same seed without one, so the
+accuracy under a cap is that of the replies that end within it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from longshort_verl.generation.base import Generator
 from longshort_verl.types import Dialogue, FinishReason, Generation, Grade, Message, Problem, Role, Sampling, StopReason
 
 Grader = Callable[[str, str], Grade]
-"""Answer text and gold answer to a grade."""
+"""Grades an answer text against a gold answer."""
 
 
 @settings_class(frozen=True, kw_only=True)
@@ -78,22 +78,20 @@ class EarlyExit:
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """One reply that is to be had."""
+    """One reply to generate."""
 
     problem_set: str
-    """Name of the set."""
     problem: Problem
-    """What is asked."""
     sample: int
-    """Which of the problem's replies, from 0."""
+    """Number of the reply among those to the problem, from 0."""
 
     @property
     def key(self) -> str:
-        """Its own among all attempts of a system."""
+        """A key that is unique among the attempts of a system."""
         return f"{self.problem_set}/{self.problem.index}/{self.sample}"
 
     def seed(self, seed: int) -> int:
-        """Of its first request, from the run's; the same for all systems and in whatever order they run."""
+        """Seed of the first request, from the run's seed; the same for all systems, in any order."""
         sample = f"/{self.sample}" if self.sample else ""
         return random.Random(f"{seed}/{self.problem.index}{sample}").randrange(2**30)
 
@@ -110,13 +108,13 @@ async def run_pair(
     max_requests: int,
     on_done: Callable[[], None],
 ) -> list[dict[str, Any]]:
-    """A record an attempt, in their order: its answer, grade, tokens and turns.
+    """One record per attempt, in their order: answer, grade, tokens and turns.
 
-    What the journal has is not asked again; what an engine failed on is not written to it.
+    Attempts in the journal are skipped. Replies lost to an engine are not journaled.
     """
 
-    async def one(attempt: Attempt) -> dict[str, Any]:
-        found = await run_dialogue(
+    async def ask(attempt: Attempt) -> dict[str, Any]:
+        result = await run_dialogue(
             attempt.problem,
             generators,
             dialogue,
@@ -125,28 +123,28 @@ async def run_pair(
             seed=attempt.seed(sampling.seed),
             forbidden=forbidden,
         )
-        graded = await _graded(attempt, found.answer_text, found.stop_reason, found.detail, grade)
-        return graded | dialogue_record(found)
+        graded = await _graded(attempt, result.answer_text, result.stop_reason, result.detail, grade)
+        return graded | dialogue_record(result)
 
-    return await _all(attempts, one, journal=journal, max_requests=max_requests, on_done=on_done)
+    return await _all(attempts, ask, journal=journal, max_requests=max_requests, on_done=on_done)
 
 
 def dialogue_record(dialogue: Dialogue) -> dict[str, Any]:
-    """Tokens, by role and as prompts, and turns, as JSON values.
+    """Tokens (generated, by role, and of prompts) and turns, as JSON values.
 
-    ``num_tokens_reprefilled`` are the prompt tokens that the role's own engine had read or written in an earlier turn:
-    what prefix caches save, and what is read again without them.
+    ``num_tokens_reprefilled`` counts the prompt tokens that the role's engine read or generated in an earlier turn: the
+    tokens that a prefix cache saves.
     """
     seen: dict[Role, int] = dict.fromkeys(Role, 0)
-    again = 0
+    reprefilled = 0
     for turn in dialogue.turns:
-        again += min(turn.num_prompt_tokens, seen[turn.role])
+        reprefilled += min(turn.num_prompt_tokens, seen[turn.role])
         seen[turn.role] = turn.num_prompt_tokens + turn.num_tokens
     return {
         "num_tokens": dialogue.num_tokens(),
         **{f"num_tokens_{role.value}": dialogue.num_tokens(role) for role in Role},
         "num_tokens_prompts": sum(turn.num_prompt_tokens for turn in dialogue.turns),
-        "num_tokens_reprefilled": again,
+        "num_tokens_reprefilled": reprefilled,
         "turns": [
             {
                 "role": turn.role.value,
@@ -172,13 +170,13 @@ async def run_solo(
     exit_after: int | None = None,
     early_exit: EarlyExit | None = None,
 ) -> list[dict[str, Any]]:
-    """A record an attempt, in their order, of one model by itself; the journal as in :func:`run_pair`.
+    """One record per attempt of a single model, in their order; the journal as in :func:`run_pair`.
 
-    With ``exit_after`` it is made to answer after so many tokens of thinking, where it has not ended before; what it is
-    made to say is none of its tokens.
+    With ``exit_after`` the model must answer after that many tokens of thinking, unless it ended before. The forcing
+    text does not count as its tokens.
     """
 
-    async def one(attempt: Attempt) -> dict[str, Any]:
+    async def ask(attempt: Attempt) -> dict[str, Any]:
         request = Sampling(
             max_tokens=sampling.solo_max_tokens if exit_after is None else max(1, exit_after),
             temperature=sampling.temperature,
@@ -203,12 +201,12 @@ async def run_solo(
             "text": reply.text,
         }
 
-    return await _all(attempts, one, journal=journal, max_requests=max_requests, on_done=on_done)
+    return await _all(attempts, ask, journal=journal, max_requests=max_requests, on_done=on_done)
 
 
 async def _all(
     attempts: Sequence[Attempt],
-    one: Callable[[Attempt], Awaitable[dict[str, Any]]],
+    ask: Callable[[Attempt], Awaitable[dict[str, Any]]],
     *,
     journal: Journal,
     max_requests: int,
@@ -216,17 +214,17 @@ async def _all(
 ) -> list[dict[str, Any]]:
     slots = asyncio.Semaphore(max_requests)
 
-    async def kept(attempt: Attempt) -> dict[str, Any]:
+    async def from_journal(attempt: Attempt) -> dict[str, Any]:
         record = journal.get(attempt.key)
         if record is None:
             async with slots:
-                record = await one(attempt)
+                record = await ask(attempt)
             if record["stop_reason"] != StopReason.ENGINE_ERROR.value:
                 journal.add(attempt.key, record)
         on_done()
         return record
 
-    return list(await asyncio.gather(*map(kept, attempts)))
+    return list(await asyncio.gather(*map(from_journal, attempts)))
 
 
 async def _graded(attempt: Attempt, text: str, stop: StopReason, detail: str, grade: Grader) -> dict[str, Any]:
@@ -244,7 +242,7 @@ async def _graded(attempt: Attempt, text: str, stop: StopReason, detail: str, gr
 
 
 def grade_record(verdict: Grade, stop: StopReason) -> dict[str, Any]:
-    """A grade as JSON values; ``fault`` says what is the matter with the answer of a reply that ended by itself."""
+    """A grade as JSON values; ``fault`` is the grader's reason for a reply that ended by itself."""
     return {
         "correct": verdict.correct,
         "extracted": verdict.extracted,
@@ -260,9 +258,9 @@ async def _answer_early(
         thoughts = await generator.generate(question, request)
         if thoughts.finish is not FinishReason.LENGTH:
             return thoughts
-    said = thoughts.text + settings.forcing_text
+    forced = thoughts.text + settings.forcing_text
     answer = await generator.generate(
-        [*question, Message(role="assistant", content=said)],
+        [*question, Message(role="assistant", content=forced)],
         replace(request, max_tokens=settings.answer_tokens, stop=settings.stop),
     )
-    return replace(answer, text=said + answer.text, num_tokens=thoughts.num_tokens + answer.num_tokens)
+    return replace(answer, text=forced + answer.text, num_tokens=thoughts.num_tokens + answer.num_tokens)

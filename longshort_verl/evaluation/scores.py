@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Single numbers for accuracy and tokens together, and how sure they are. Plain functions on arrays.
+"""Scores of accuracy and tokens together, and bootstrap intervals, as functions of arrays.
 
-Problem sets weigh alike: a value is the mean of the sets' means. Intervals come from resampling the problems within
-each set; resamples are the same for all that is given in the same shape, so that differences of resamples are paired.
+Every problem set has the same weight: a value is the mean of the sets' means. Intervals come from resampling the
+problems within each set. Arrays of the same shape get the same resamples, so that differences of resamples are paired.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 AES_WEIGHTS = (1.0, 3.0, 5.0)
-"""Of tokens saved, of accuracy won, of accuracy lost (O1-Pruner, arXiv 2501.12570, as recomputed by DOT's table)."""
+"""Weights of tokens saved, accuracy won and accuracy lost (O1-Pruner, arXiv 2501.12570, as in DOT's table)."""
 AES_NAME = "/".join(f"{weight:g}" for weight in AES_WEIGHTS)
 """The weights as tables print them."""
 FRONTIER: Mapping[str, Mapping[int, float]] = {
@@ -22,23 +22,23 @@ FRONTIER: Mapping[str, Mapping[int, float]] = {
     "amc_2023": {1024: 0.719, 2048: 0.825, 4096: 0.882, 8192: 0.919, 16384: 0.944, 32768: 0.945},
 }
 """Best public accuracy of models from DeepSeek-R1-Distill-Qwen-7B under a hard cap on tokens, by problem set (REO-RL,
-arXiv 2506.07104, samjia2000/Optimal-Reasoning-Efficiency, data/frontiers). It says nothing of other base models."""
+arXiv 2506.07104, samjia2000/Optimal-Reasoning-Efficiency, data/frontiers). Not comparable with other base models."""
 
 _RESAMPLES = 10_000
 _LEVEL = 0.95
 
 
 def resampled_mean(values: Sequence[np.ndarray]) -> np.ndarray:
-    """Of each of 10,000 resamples, the mean over sets of the mean over problems.
+    """The mean over sets of the mean over problems, for each of 10,000 resamples.
 
     Args:
-        values: an array for each set, a value a problem.
+        values: one array per set, with one value per problem.
     """
     from scipy.stats import bootstrap
 
     found = np.zeros(_RESAMPLES)
     for number, one in enumerate(values):
-        if np.ptp(one) == 0:  # scipy warns of it
+        if np.ptp(one) == 0:  # scipy would warn
             found += one[0]
             continue
         resampled = bootstrap(
@@ -47,7 +47,7 @@ def resampled_mean(values: Sequence[np.ndarray]) -> np.ndarray:
             n_resamples=_RESAMPLES,
             batch=500,
             method="percentile",
-            # Not the same for all sets, whose problems have nothing to do with each other.
+            # Sets are resampled independently.
             rng=np.random.default_rng(number),
         )
         found += resampled.bootstrap_distribution
@@ -55,13 +55,13 @@ def resampled_mean(values: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def interval(resampled: np.ndarray) -> tuple[float, float]:
-    """95 % interval by percentiles; resamples that are NaN stay out."""
+    """95 % interval by percentiles; NaN is ignored."""
     low, high = np.nanpercentile(resampled, [50 * (1 - _LEVEL), 50 * (1 + _LEVEL)])
     return float(low), float(high)
 
 
 def verdict(found: tuple[float, float]) -> str:
-    """What the interval of a difference allows to say of it."""
+    """``higher``, ``lower`` or ``no difference``, by the interval of a difference."""
     low, high = found
     return "higher" if low > 0 else "lower" if high < 0 else "no difference"
 
@@ -70,15 +70,15 @@ def aes(accuracy: float, base_accuracy: float, saved: float) -> float:
     """Accuracy-efficiency score (O1-Pruner, arXiv 2501.12570): relative tokens saved, and accuracy won or lost.
 
     Args:
-        accuracy: of the system, in [0, 1].
-        base_accuracy: of the reference, above 0.
-        saved: share of the reference's tokens that it does not need.
+        accuracy: accuracy of the system, in [0, 1].
+        base_accuracy: accuracy of the reference, above 0.
+        saved: share of the reference's tokens that the system saves.
 
     Raises:
-        ValueError: the reference is never right, so that nothing is relative to it.
+        ValueError: the reference is never right.
     """
     if not base_accuracy > 0:
-        raise ValueError("the reference answers nothing right: AES is relative to its accuracy")
+        raise ValueError("the reference has accuracy 0; AES is relative to it")
     return float(aes_of(np.array(accuracy), np.array(base_accuracy), np.array(saved)))
 
 
@@ -92,20 +92,20 @@ def aes_of(accuracy: np.ndarray, base_accuracy: np.ndarray, saved: np.ndarray) -
 def area_under_budget_curve(right: np.ndarray, num_tokens: np.ndarray, longest: float) -> float:
     """Mean accuracy over all hard caps from 0 to ``longest`` tokens, in [0, 1] (after AUC_OAA of OptimalThinkingBench).
 
-    Exact: an answer counts from its own length on.
+    Exact: a right reply counts under every cap from its own length on.
 
     Args:
-        right: 0 or 1 for each reply.
-        num_tokens: of each reply.
+        right: 0 or 1 per reply.
+        num_tokens: tokens of each reply.
         longest: the largest cap, above 0.
     """
     return float(np.mean(right * np.clip(1 - num_tokens / longest, 0, None)))
 
 
 def frontier_gap(problem_set: str, right: np.ndarray, num_tokens: np.ndarray) -> float | None:
-    """Mean over the caps of :data:`FRONTIER` of its accuracy less the one here; negative is beyond the public frontier.
+    """Mean over the caps of :data:`FRONTIER` of the frontier's accuracy minus this one; negative beats the frontier.
 
-    The sum over caps of the same is REG (REO-RL). None for a set that has no frontier.
+    REG of REO-RL is the sum over the caps. None for a set without a frontier.
     """
     frontier = FRONTIER.get(problem_set)
     if frontier is None:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Which systems an evaluation has, with their engines and journals: the config's side of :mod:`.run`."""
+"""Runs the systems of a config with their engines and journals, and writes the evaluation; regrades a stored one."""
 
 from __future__ import annotations
 
