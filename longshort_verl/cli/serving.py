@@ -56,7 +56,7 @@ def serve(
         config, key = read_serve(recipe, overrides or [])
         models = (config.long, config.short)
         forbidden = control_tokens([load_tokenizer(model.tokenizer or model.path or "") for model in models])
-        # Now, so that a port that is taken is known before models load.
+        # Before models load, so that an occupied port is reported at once.
         listening = bind(config.server)
         host, port = listening.getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"

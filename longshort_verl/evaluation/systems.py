@@ -30,7 +30,7 @@ from longshort_verl.types import Grade
 def evaluate(
     sets: Sequence[str], config: EvaluateConfig, out: Path, bar: Callable[[str, int], Callable[[], None]]
 ) -> dict[str, dict[str, Any]] | None:
-    """Run what is missing of an evaluation and write it; its results by system, None where it was finished.
+    """Run an evaluation, or what is missing of it, and write it. Returns results by system; None if it was finished.
 
     An evaluation that lost replies to an engine is not finished: the next run asks for them again.
 
@@ -63,12 +63,12 @@ def evaluate(
 def score(
     folder: Path, out: Path | None, track: Callable[[Sequence[Any], str], Any]
 ) -> tuple[dict[str, dict[str, Any]], Counter[tuple[bool, bool]]]:
-    """Grade the replies of an evaluation again; its new results, and how many grades (old, new) changed.
+    """Grade stored replies again. Returns the new results, and the number of changed grades by (old, new).
 
     Args:
-        folder: of the evaluation.
+        folder: folder of the evaluation.
         out: folder for the new records; None writes nothing.
-        track: shows the progress over a sequence.
+        track: shows the progress over a sequence, under a name.
 
     Raises:
         ValueError: the folder holds no evaluation, or ``out`` holds another one.
@@ -93,7 +93,7 @@ def score(
 
 
 def read_attempts(sets: Sequence[ProblemSet], sampling: EvaluationSampling) -> list[Attempt]:
-    """Everything that is asked, set by set, sample by sample.
+    """All attempts, set by set and sample by sample.
 
     Raises:
         ValueError: two sets have the same name, or an answer cannot be graded.
@@ -113,35 +113,33 @@ def read_attempts(sets: Sequence[ProblemSet], sampling: EvaluationSampling) -> l
 async def run_systems(
     config: EvaluateConfig, attempts: Sequence[Attempt], out: Path, bar: Callable[[str], Callable[[], None]]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Records of each system; no engine starts for what the journals in ``out`` hold whole.
+    """Records by system. No engine starts for a system whose journal is complete.
 
     Args:
         config: the systems are those whose models it names.
-        attempts: of all sets.
+        attempts: attempts on all sets.
         out: folder of the journals.
-        bar: makes a progress bar of a name, and what advances it.
+        bar: starts a progress bar of a name, and returns what advances it.
     """
     first = [(a.problem_set, a.problem.prompt, a.problem.answer) for a in attempts if a.sample == 0]
     problems = hashlib.sha256(repr(first).encode()).hexdigest()
     with ExitStack() as stack:
 
         def journal_of(system: str) -> Journal:
-            # Not .jsonl, which is for what is whole.
-            path = out / f"{system}.journal"
-            return stack.enter_context(Journal(path, {"problems": problems}))
+            return stack.enter_context(Journal(out / f"{system}.journal", {"problems": problems}))
 
         def graded(text: str, gold: str) -> Grade:
             return grade(text, gold, config.grading)
 
-        found: dict[str, list[dict[str, Any]]] = {}
+        by_system: dict[str, list[dict[str, Any]]] = {}
         if config.solo.path:
             exits: dict[str, int | None] = {"solo": None, **{f"exit_{n}": n for n in config.early_exit.max_tokens}}
             journals = {system: journal_of(system) for system in exits}
-            kept = {system: _kept(attempts, journal) for system, journal in journals.items()}
-            if any(records is None for records in kept.values()):
+            records_of = {system: _from_journal(attempts, journal) for system, journal in journals.items()}
+            if any(records is None for records in records_of.values()):
                 async with open_generator(config.solo) as generator:
                     for system, exit_after in exits.items():
-                        kept[system] = await run_solo(
+                        records_of[system] = await run_solo(
                             attempts,
                             generator,
                             config.sampling,
@@ -152,10 +150,10 @@ async def run_systems(
                             exit_after=exit_after,
                             early_exit=config.early_exit,
                         )
-            found |= {system: records for system, records in kept.items() if records is not None}
+            by_system |= {system: records for system, records in records_of.items() if records is not None}
         if config.long.path and config.short.path:
             journal = journal_of("pair")
-            records = _kept(attempts, journal)
+            records = _from_journal(attempts, journal)
             if records is None:
                 models = (config.long, config.short)
                 tokenizers = [load_tokenizer(model.tokenizer or model.path or "") for model in models]
@@ -171,11 +169,11 @@ async def run_systems(
                         max_requests=config.max_requests,
                         on_done=bar("pair"),
                     )
-            found["pair"] = records
-        return found
+            by_system["pair"] = records
+        return by_system
 
 
-def _kept(attempts: Sequence[Attempt], journal: Journal) -> list[dict[str, Any]] | None:
+def _from_journal(attempts: Sequence[Attempt], journal: Journal) -> list[dict[str, Any]] | None:
     records = [journal.get(attempt.key) for attempt in attempts]
-    whole = [record for record in records if record is not None]
-    return whole if len(whole) == len(records) else None
+    complete = [record for record in records if record is not None]
+    return complete if len(complete) == len(records) else None

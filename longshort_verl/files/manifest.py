@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""The manifest of an artefact: what made it, from what, with which settings, and whether it is finished.
+"""The manifest of an artefact: its command, inputs, settings and cost, and whether it is finished.
 
 Every command opens an :class:`Artefact` for what it writes. That one object decides whether the command resumes, has
 nothing to do, or must refuse because a setting or an input is not the one that the output was begun with.
@@ -85,15 +85,15 @@ class Artefact:
         self._may_change = tuple(may_change)
         self._anew, self._read_only = anew, read_only
         self.manifest: dict[str, Any] = {}
-        """What the file holds, from entry on."""
+        """The content of the manifest, from entry on."""
 
     @property
     def nothing_to_do(self) -> str:
-        """What a command prints where the artefact is finished."""
+        """The line that a command prints if the artefact is finished."""
         return f"{self._out} is finished: nothing to do"
 
     def __enter__(self) -> Artefact:
-        """Raises: ManifestError: a setting or an input differs; the message names each with both values."""
+        """Raise ManifestError if a setting or an input differs; the message names each with both values."""
         inputs = {name: {"path": _shown(str(path)), "sha256": _hash(path)} for name, path in self._inputs.items()}
         old = read_manifest(self._out) if self.path.is_file() and not self._anew else None
         seconds, self._is_new = 0.0, old is None
@@ -158,7 +158,7 @@ class Artefact:
             self.path.unlink()  # nothing was done yet: the next run may have other settings
 
     def _has_records(self) -> bool:
-        """Whether there is anything to resume from: a JSONL file, or a journal, of more than its first line."""
+        """Whether there is anything to resume: a JSONL file or a journal with more than one line."""
         files = (
             self._out.parent.glob(f"{self._out.name}*") if self._out.suffix in _FILE_SUFFIXES else self._out.rglob("*")
         )
@@ -227,7 +227,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _two_values(old: str | None, new: str | None) -> tuple[str, str]:
-    """Both for a message; of long ones the part where they begin to differ."""
+    """Both values for a message; long values from where they begin to differ."""
     if old is None or new is None:
         return ("not set" if old is None else _short(old)), ("not set" if new is None else _short(new))
     same = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), 0)
@@ -272,7 +272,7 @@ def _hash(path: str | Path) -> str | None:
 
 
 def _lineage(inputs: Iterable[str | Path], own: Path) -> list[dict[str, Any]]:
-    """Everything that the inputs were made from, and they themselves, each once, the oldest first."""
+    """The stages that made the inputs, with all earlier stages; each once, the oldest first."""
     stages: dict[str, dict[str, Any]] = {}
     for source in inputs:
         path = _manifest_of(Path(source).expanduser().resolve(), own.resolve())
@@ -312,7 +312,7 @@ def _command() -> str:
 
 
 def commit() -> str | None:
-    """Commit of the checkout around the working folder, marked where something in it was changed; None without one."""
+    """Commit of the checkout around the working folder, with ``-dirty`` after changes; None without a checkout."""
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=7"], capture_output=True, text=True, check=False
@@ -330,7 +330,7 @@ def machine() -> str:
 
 
 def _accelerators() -> str:
-    # Not torch, which would claim memory of a device that engines are going to use.
+    # Not torch, which would take memory of a device that engines use later.
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader", *([f"--id={visible}"] if visible else [])]
     try:

@@ -200,7 +200,7 @@ class RoleSFTTrainer(SFTTrainer):
         self._cases = turn_cases(checked.val, checked.settings.turns.max_turns)
         super().__init__(config)
         if self._cases:
-            # FSDP2 gathers parameters for forward alone, and an adapter's generate goes past the root's forward.
+            # FSDP2 gathers parameters for forward only, and an adapter's generate bypasses the root's forward.
             register_fsdp_forward_method(self.engine.module, "generate")
         if self.rank == 0:
             whose = "both roles" if checked.settings.only is None else f"the {checked.settings.role} role"
@@ -213,7 +213,7 @@ class RoleSFTTrainer(SFTTrainer):
     def _build_dataset(self) -> None:
         super()._build_dataset()
         if self.val_dataset is not None and len(self.val_dataset) < self.config.data.train_batch_size:
-            # verl drops a batch that is not full, and the mean over none is no number.
+            # verl drops a batch that is not full; without any batch the mean is NaN.
             logger.warning(
                 "%s held-out rows are fewer than data.train_batch_size (%s): no validation loss is computed",
                 len(self.val_dataset),
@@ -248,7 +248,7 @@ class RoleSFTTrainer(SFTTrainer):
         with self.engine.eval_mode(), torch.no_grad():
             for role in Role:
                 places = [i for i, case in enumerate(self._cases) if case.role is role]
-                # All ranks must run as many steps as each other: each generates its share, some of them a turn twice.
+                # All ranks must run the same number of steps, so some generate a turn twice.
                 share = -(-len(places) // world)
                 own = [places[(rank * share + i) % len(places)] for i in range(share)]
                 replies = generate_turns(
