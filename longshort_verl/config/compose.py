@@ -13,7 +13,7 @@ import dataclasses
 import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -100,10 +100,9 @@ def read_recipe(recipe: Path | None, overrides: Sequence[str], cls: type[_Settin
         raise ConfigError(f"there is no recipe {path}")
     config = compose_config(path.parent, path.name, overrides)
     try:
-        section = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        section = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
     except OmegaConfBaseException as error:
         raise ConfigError(f"{path}: {error}") from error
-    assert isinstance(section, dict)
     section.pop(FAMILY, None)
     return read_settings(section, cls, "", base=base)
 
