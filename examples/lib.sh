@@ -37,6 +37,6 @@ rl() { # the run's folder, the recipe's folder and config, overrides
   trap 'wait $job' INT
   trap 'kill -INT $job; wait $job' TERM
   longshort report rl "$1" --out "$1/curves.png" --title "$(basename "$2"), $3" --follow "$job" --log "$1/run-$start.log"
-  wait $job
+  wait $job || { tail -n 40 "$1/run-$start.log"; exit 1; }
   trap - INT TERM
 }
