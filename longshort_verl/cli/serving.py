@@ -32,34 +32,15 @@ def serve(
     recipe: Annotated[Path | None, typer.Option(help="YAML that inherits longshort_serve.")] = None,
 ) -> None:
     """Serve the pair as one chat model with OpenAI's chat completions API."""
-    import asyncio
     import importlib.util
 
     if any(importlib.util.find_spec(name) is None for name in ("fastapi", "uvicorn", "prometheus_client")):
         raise failure(ValueError("serving needs more packages: pip install 'longshort-verl[serve]'"))
 
-    from longshort_verl.chat_template import control_tokens
-    from longshort_verl.generation.base import load_tokenizer
-    from longshort_verl.generation.open import open_pair
-    from longshort_verl.serving.app import Pair, build_app
+    from longshort_verl.serving.app import serve_pair
     from longshort_verl.serving.config import read_serve
-    from longshort_verl.serving.server import bind, run_app
-
-    async def run() -> None:
-        async with open_pair(*models) as generators:
-            pair = Pair(generators=generators, forbidden=forbidden)
-            app = build_app(pair, config.dialogue, config.sampling, config.server, api_key=key)
-            typer.echo(f"{config.server.name} answers at {address}/v1 (metrics: {address}/metrics)")
-            await run_app(app, config.server, listening)
 
     try:
-        config, key = read_serve(recipe, overrides or [])
-        models = (config.long, config.short)
-        forbidden = control_tokens([load_tokenizer(model.tokenizer or model.path or "") for model in models])
-        # Before models load, so that an occupied port is reported at once.
-        listening = bind(config.server)
-        host, port = listening.getsockname()[:2]
-        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        asyncio.run(run())
+        serve_pair(*read_serve(recipe, overrides or []), announce=typer.echo)
     except ValueError as error:
         raise failure(error) from error

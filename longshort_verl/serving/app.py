@@ -15,8 +15,8 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -24,17 +24,17 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
+from longshort_verl.chat_template import control_tokens
 from longshort_verl.dialogue import DialogueSettings, run_dialogue
-from longshort_verl.generation.base import Generator
-from longshort_verl.serving.config import ServerSampling, ServerSettings
+from longshort_verl.generation.base import Generator, load_tokenizer
+from longshort_verl.generation.open import open_pair
+from longshort_verl.serving.config import ServeConfig, ServerSampling, ServerSettings
 from longshort_verl.serving.metrics import Metrics
 from longshort_verl.serving.protocol import ChatRequest, Envelope, Reply, RequestError, cut
-from longshort_verl.serving.server import ClientGone, Gate, unless_client_leaves
+from longshort_verl.serving.server import ClientGone, Gate, bind, run_app, unless_client_leaves
 from longshort_verl.types import Problem, Role, StopReason
 
 logger = logging.getLogger(__name__)
-
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +47,30 @@ class Pair:
     """Control tokens of their templates (:func:`longshort_verl.dialogue.read_turn`)."""
 
 
+def serve_pair(config: ServeConfig, api_key: str | None, *, announce: Callable[[str], None]) -> None:
+    """Load the models and serve them until SIGINT or SIGTERM; ``announce`` gets one line once they answer.
+
+    Raises:
+        ValueError: a model cannot be loaded, or the address cannot be listened on.
+    """
+    models = (config.long, config.short)
+    forbidden = control_tokens([load_tokenizer(model.tokenizer or model.path or "") for model in models])
+    listening = bind(config.server)  # before models load, so that an occupied port is reported at once
+    host, port = listening.getsockname()[:2]
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+    async def run() -> None:
+        async with open_pair(*models) as generators:
+            pair = Pair(generators=generators, forbidden=forbidden)
+            app = build_app(pair, config.dialogue, config.sampling, config.server, api_key=api_key)
+            announce(f"{config.server.name} answers at {address}/v1 (metrics: {address}/metrics)")
+            await run_app(app, config.server, listening)
+
+    asyncio.run(run())
+
+
 def build_app(
-    pair: Pair,
-    dialogue: DialogueSettings,
-    sampling: ServerSampling,
-    settings: ServerSettings,
-    *,
-    api_key: str | None,
+    pair: Pair, dialogue: DialogueSettings, sampling: ServerSampling, settings: ServerSettings, *, api_key: str | None
 ) -> FastAPI:
     """The endpoint as an ASGI application, over the pair's open generators."""
     server = _Server(pair, dialogue, sampling, settings, api_key)
@@ -71,23 +88,16 @@ def build_app(
     return app
 
 
+@dataclass(eq=False)
 class _Server:
-    def __init__(
-        self,
-        pair: Pair,
-        dialogue: DialogueSettings,
-        sampling: ServerSampling,
-        settings: ServerSettings,
-        api_key: str | None,
-    ) -> None:
-        self._pair = pair
-        self._dialogue = dialogue
-        self._sampling = sampling
-        self._settings = settings
-        self._api_key = api_key
-        self.metrics = Metrics()
-        self._num_running = 0
-        self._created = int(time.time())
+    _pair: Pair
+    _dialogue: DialogueSettings
+    _sampling: ServerSampling
+    _settings: ServerSettings
+    _api_key: str | None
+    _num_running: int = 0
+    _created: int = field(default_factory=lambda: int(time.time()))
+    metrics: Metrics = field(default_factory=Metrics)
 
     # Endpoints -------------------------------------------------------------------------------------------------------
 
@@ -102,7 +112,6 @@ class _Server:
             raise RequestError(
                 f"{self._num_running} dialogues are running; this server allows {self._settings.max_requests}; retry",
                 status=429,
-                type_="rate_limit_error",
                 code="rate_limit_exceeded",
             )
         # Reserved before anything is awaited, so that simultaneous requests cannot exceed the limit.
@@ -111,9 +120,7 @@ class _Server:
             if body.stream:
                 return await self._stream(body, limit, request)
             try:
-                replies = await unless_client_leaves(
-                    request, self._all(body, limit, lambda number, role, turn, text: None)
-                )
+                replies = await unless_client_leaves(request, self._all(body, limit, lambda *text: None))
             finally:
                 self._num_running -= body.n
         except ClientGone:
@@ -132,17 +139,10 @@ class _Server:
 
     async def health(self, request: Request) -> Response:
         """200 if both engines work, else 503 and which one fails. Only a client with the key also reads why."""
-        try:
-            self._authorize(request)
-            has_key = True
-        except RequestError:
-            has_key = False
-        states = {}
-        for role, generator in self._pair.generators.items():
-            trouble = await generator.check()
-            states[role.value] = (trouble if has_key else "failed") if trouble else "ok"
-        healthy = all(state == "ok" for state in states.values())
-        return JSONResponse(states, status_code=200 if healthy else 503)
+        faults = {role.value: await generator.check() for role, generator in self._pair.generators.items()}
+        has_key = self._has_key(request)
+        states = {role: (fault if has_key else "failed") if fault else "ok" for role, fault in faults.items()}
+        return JSONResponse(states, status_code=503 if any(faults.values()) else 200)
 
     async def metrics_page(self) -> Response:
         return Response(generate_latest(self.metrics.registry), media_type=CONTENT_TYPE_LATEST)
@@ -150,17 +150,16 @@ class _Server:
     def _card(self) -> dict[str, Any]:
         return {"id": self._settings.name, "object": "model", "created": self._created, "owned_by": "longshort"}
 
-    def _authorize(self, request: Request) -> None:
+    def _has_key(self, request: Request) -> bool:
         if self._api_key is None:
-            return
+            return True
         kind, _, key = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer" or not hmac.compare_digest(key.encode(), self._api_key.encode()):
-            raise RequestError(
-                "the API key is missing or wrong; send it as Authorization: Bearer <key>",
-                status=401,
-                type_="authentication_error",
-                code="invalid_api_key",
-            )
+        return kind.lower() == "bearer" and hmac.compare_digest(key.encode(), self._api_key.encode())
+
+    def _authorize(self, request: Request) -> None:
+        if not self._has_key(request):
+            message = "the API key is missing or wrong; send it as Authorization: Bearer <key>"
+            raise RequestError(message, status=401, code="invalid_api_key")
 
     # Dialogues -------------------------------------------------------------------------------------------------------
 
@@ -179,13 +178,9 @@ class _Server:
     async def _one(
         self, body: ChatRequest, limit: int, number: int, on_text: Callable[[Role, int, str], None]
     ) -> Reply:
-        prompts = {
-            role: "\n\n".join(filter(None, (prompt, body.system)))
-            for role, prompt in self._dialogue.system_prompt.items()
-        }
-        settings = dataclasses.replace(
-            self._dialogue, max_dialogue_tokens=min(limit, self._dialogue.max_dialogue_tokens), system_prompt=prompts
-        )
+        own_prompts = self._dialogue.system_prompt.items()
+        prompts = {role: "\n\n".join(filter(None, (prompt, body.system))) for role, prompt in own_prompts}
+        settings = dataclasses.replace(self._dialogue, max_dialogue_tokens=limit, system_prompt=prompts)
         start = time.monotonic()
         self.metrics.running.inc()
         try:
@@ -209,18 +204,12 @@ class _Server:
         self.metrics.add_dialogue(result, time.monotonic() - start)
         if result.stop_reason is StopReason.ENGINE_ERROR:
             logger.error("a dialogue failed: %s", result.detail)
-            raise RequestError(
-                f"the engine of the {result.detail.partition(':')[0]} role failed; see the server's log",
-                status=502,
-                type_="server_error",
-                code="engine_error",
-            )
+            role = result.detail.partition(":")[0]
+            message = f"the engine of the {role} role failed; see the server's log"
+            raise RequestError(message, status=502, code="engine_error")
         if result.stop_reason is StopReason.TOKEN_BUDGET and result.num_tokens() == 0:
-            raise RequestError(
-                "the messages fill the model's context; shorten them",
-                param="messages",
-                code="context_length_exceeded",
-            )
+            message = "the messages fill the model's context; shorten them"
+            raise RequestError(message, param="messages", code="context_length_exceeded")
         content = cut(result.answer_text, body.stops)
         if result.stop_reason is not StopReason.ANSWERED:
             content = self._settings.no_answer.replace("{stop_reason}", result.stop_reason.value)
@@ -319,8 +308,7 @@ class _Server:
     async def fail(self, request: Request, error: Exception) -> Response:
         """An error of the server: its details go to the log only."""
         logger.error("a request failed", exc_info=error)
-        body = RequestError("the server failed", status=500, type_="server_error").body
-        return JSONResponse(body, status_code=500)
+        return await self.refuse(request, RequestError("the server failed", status=500))
 
 
 def _event(data: Mapping[str, Any]) -> str:
@@ -328,9 +316,5 @@ def _event(data: Mapping[str, Any]) -> str:
 
 
 def _no_model(asked: str, name: str) -> RequestError:
-    return RequestError(
-        f"there is no model {asked[:100]!r}; this server has {name!r}",
-        status=404,
-        param="model",
-        code="model_not_found",
-    )
+    message = f"there is no model {asked[:100]!r}; this server has {name!r}"
+    return RequestError(message, status=404, param="model", code="model_not_found")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""The config of ``longshort serve``; its base is ``longshort_serve.yaml``."""
+"""The config of ``longshort serve``; its base ``longshort_serve.yaml`` describes every setting."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ class ServerSampling:
     """Sampling of a request that does not set its own."""
 
     temperature: Annotated[float, Field(ge=0, le=2)]
-    """0 is greedy."""
     top_p: Annotated[float, Field(gt=0, le=1)]
-    """Nucleus mass."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,40 +33,25 @@ class ServerSettings:
     """Name and limits of the endpoint."""
 
     name: Annotated[str, Field(min_length=1)]
-    """Model name in the API."""
     host: str
-    """Address to listen on."""
     port: Annotated[int, Field(ge=0, lt=2**16)]
-    """Port to listen on; 0 for any free port."""
     api_key_variable: str
-    """Environment variable with the key that clients must send; without a key only a loopback address is allowed."""
     max_body_bytes: Annotated[int, Field(ge=1)]
-    """Largest body of a request."""
     max_requests: Annotated[int, Field(ge=1)]
-    """Most dialogues at once; further requests get status 429."""
     max_choices: Annotated[int, Field(ge=1)]
-    """Most replies to one request (``n``)."""
     shutdown_s: Annotated[int, Field(ge=1)]
-    """Seconds that running dialogues have to end after the server was asked to stop."""
     no_answer: str
-    """Content of a reply without an answer; ``{stop_reason}`` is replaced by the reason. Some harnesses retry a request
-    whose reply is empty, which would give a failed dialogue a second chance."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServeConfig:
-    """The config of ``longshort serve``."""
+    """The config of ``longshort serve``; two roles with the same model settings share one engine."""
 
     long: ModelSettings
-    """The long role."""
     short: ModelSettings
-    """The short role; the same settings as ``long`` for one engine that plays both."""
     dialogue: DialogueSettings
-    """Limits and wording, as in RL."""
     sampling: ServerSampling
-    """Sampling of a request that does not set its own."""
     server: ServerSettings
-    """Name and limits of the endpoint."""
 
     def __post_init__(self) -> None:
         for role in ("long", "short"):

@@ -26,21 +26,18 @@ _FINISH: Mapping[StopReason, Literal["stop", "length"]] = {
 """All other stop reasons are "stop"; the reply's ``longshort.stop_reason`` names them."""
 
 
+_ERROR_TYPES = {401: "authentication_error", 429: "rate_limit_error", 500: "server_error", 502: "server_error"}
+"""OpenAI's error types by HTTP status; that of all others is "invalid_request_error"."""
+
+
 class RequestError(Exception):
     """A request that is refused, with its HTTP status and its body in OpenAI's error shape."""
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int = 400,
-        type_: str = "invalid_request_error",
-        param: str | None = None,
-        code: str | None = None,
-    ) -> None:
+    def __init__(self, message: str, *, status: int = 400, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
         self.status = status
-        self.body = {"error": {"message": message, "type": type_, "param": param, "code": code}}
+        kind = _ERROR_TYPES.get(status, "invalid_request_error")
+        self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 class _Strict(BaseModel):
@@ -48,8 +45,6 @@ class _Strict(BaseModel):
 
 
 class TextPart(_Strict):
-    """A part of a message."""
-
     type: Literal["text"]
     text: str
 
@@ -69,17 +64,18 @@ class ChatMessage(_Strict):
         """All parts joined."""
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
+    @property
+    def is_system(self) -> bool:
+        """Whether it is part of the system prompt."""
+        return self.role in ("system", "developer")
+
 
 class StreamOptions(_Strict):
-    """What a stream adds."""
-
     include_usage: bool = False
     include_obfuscation: bool = False
 
 
 class TextFormat(BaseModel):
-    """The only format of replies."""
-
     type: Literal["text"]
 
 
@@ -134,12 +130,11 @@ class ChatRequest(_Strict):
 
     @model_validator(mode="after")
     def _roles_alternate(self) -> ChatRequest:
-        roles = [message.role for message in self.messages if message.role not in ("system", "developer")]
-        systems = [message.role in ("system", "developer") for message in self.messages]
+        roles = [message.role for message in self.messages if not message.is_system]
+        systems = [message.is_system for message in self.messages]
         if any(systems[sum(systems) :]):
             raise ValueError("messages: a system message stands after others; put it first")
-        expected = ["user" if number % 2 == 0 else "assistant" for number in range(len(roles))]
-        if roles != expected or roles[-1:] != ["user"]:
+        if roles != ["user", *["assistant", "user"] * (len(roles) // 2)]:
             raise ValueError(
                 f"messages: roles are {', '.join(roles) or 'none'}; after the system message they must alternate, user "
                 "first and user last"
@@ -151,13 +146,12 @@ class ChatRequest(_Strict):
     @property
     def system(self) -> str:
         """The client's system prompt; empty without one."""
-        texts = [message.text for message in self.messages if message.role in ("system", "developer")]
-        return "\n\n".join(filter(None, texts))
+        return "\n\n".join(message.text for message in self.messages if message.is_system and message.text)
 
     @property
     def history(self) -> list[Message]:
         """Earlier messages of user and assistant."""
-        chat = [message for message in self.messages if message.role in ("user", "assistant")]
+        chat = [message for message in self.messages if not message.is_system]
         return [Message(role=message.role, content=message.text) for message in chat[:-1]]  # pyright: ignore
 
     @property
@@ -193,9 +187,8 @@ class Reply:
     """One finished dialogue as a choice."""
 
     content: str
-    """Body of the answering turn, which is what evaluation grades; without an answer, a text that says so."""
+    """Body of the answering turn, which evaluation grades; ``server.no_answer`` without an answer."""
     dialogue: Dialogue
-    """The whole dialogue."""
 
     @property
     def finish(self) -> Literal["stop", "length"]:
@@ -214,16 +207,8 @@ def cut(text: str, stops: Sequence[str]) -> str:
     return text[: min(places)] if places else text
 
 
-def reasoning(dialogue: Dialogue) -> str:
-    """All turns with their tags."""
-    return "\n\n".join(turn.raw for turn in dialogue.turns)
-
-
 def usage(dialogues: Sequence[Dialogue]) -> CompletionUsage:
-    """Prompt and generated tokens of all turns, in total and per role.
-
-    ``reasoning_tokens`` counts the generated tokens outside of the answering turns.
-    """
+    """Tokens of all turns, in total and per role; reasoning tokens are those outside of the answering turns."""
     turns = [turn for dialogue in dialogues for turn in dialogue.turns]
     answers = sum(
         dialogue.turns[-1].num_tokens for dialogue in dialogues if dialogue.stop_reason is StopReason.ANSWERED
@@ -262,7 +247,8 @@ class Envelope:
                 "message": {
                     "role": "assistant",
                     "content": reply.content,
-                    **({"reasoning": reasoning(reply.dialogue)} if with_reasoning else {}),
+                    # All turns with their tags.
+                    **({"reasoning": "\n\n".join(turn.raw for turn in reply.dialogue.turns)} if with_reasoning else {}),
                 },
                 "finish_reason": reply.finish,
                 "longshort": reply.extension,
