@@ -49,7 +49,6 @@ MADE_AT_RUN_TIME = {"longshort_verl.adapters.cpu_platform.cpu", "longshort_verl.
 PENDING = {
     "test_the_package_is_small",
     "test_the_operators_part_is_small",
-    "test_the_command_line_holds_arguments_only",
 }
 
 

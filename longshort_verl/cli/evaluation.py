@@ -12,16 +12,18 @@ from rich.console import Console
 
 from longshort_verl.cli.common import failure
 
+_PROBLEMS = Annotated[
+    list[str],
+    typer.Argument(
+        help="Sets by name (math500, aime_2024, aime_2025, amc_2023, gpqa_diamond, gsm8k), NAME=COPY for a local copy, "
+        "or files of problems: JSON, JSONL or Parquet, plain or in verl's schema. Settings as key=value are allowed "
+        "among them."
+    ),
+]
+
 
 def evaluate(
-    problems: Annotated[
-        list[str],
-        typer.Argument(
-            help="Sets by name (math500, aime_2024, aime_2025, amc_2023, gpqa_diamond, gsm8k), NAME=COPY for a local "
-            "copy, or files of problems: JSON, JSONL or Parquet, plain or in verl's schema. Settings as key=value "
-            "are allowed among them."
-        ),
-    ],
+    problems: _PROBLEMS,
     out: Annotated[Path, typer.Option(help="Folder to write. An interrupted evaluation resumes.")],
     recipe: Annotated[Path | None, typer.Option(help="YAML that inherits longshort_evaluate.")] = None,
 ) -> None:

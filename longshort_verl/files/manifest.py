@@ -101,7 +101,7 @@ class Artefact:
             self._refuse_changes(old, inputs)
             complete = old["finished"] and self._out.exists()
             self.finished = complete and not _changes(old["config"], self._config)
-            seconds = old["seconds"]
+            seconds = old["seconds"] + (0.0 if old["finished"] else self._seconds_before_kill())
         self._began = time.monotonic() - seconds
         if old is not None and self.finished:
             self.manifest = old
@@ -159,10 +159,17 @@ class Artefact:
 
     def _has_records(self) -> bool:
         """Whether there is anything to resume: a JSONL file or a journal with more than one line."""
-        files = (
-            self._out.parent.glob(f"{self._out.name}*") if self._out.suffix in _FILE_SUFFIXES else self._out.rglob("*")
-        )
-        return any(file.read_bytes().count(b"\n") > 1 for file in files if file.suffix in (".jsonl", ".journal"))
+        return any(file.read_bytes().count(b"\n") > 1 for file in self._journals())
+
+    def _seconds_before_kill(self) -> float:
+        """Seconds of a run that was killed: from its manifest, written on entry, to its last record."""
+        written = max((file.stat().st_mtime for file in self._journals()), default=0.0)
+        return max(0.0, written - self.path.stat().st_mtime)
+
+    def _journals(self) -> list[Path]:
+        is_file = self._out.suffix in _FILE_SUFFIXES
+        files = self._out.parent.glob(f"{self._out.name}*") if is_file else self._out.rglob("*")
+        return [file for file in files if file.suffix in (".jsonl", ".journal")]
 
     def _write(self) -> None:
         if not self._read_only:

@@ -188,6 +188,21 @@ def test_seconds_of_interrupted_runs_are_summed(tmp_path):
     assert read_manifest(out)["seconds"] >= spent
 
 
+def test_a_killed_run_counts_up_to_its_last_record(tmp_path):
+    out = tmp_path / "out"
+    process = subprocess.Popen([sys.executable, "-c", INTERRUPTED, str(out)], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"ready\n"
+    time.sleep(0.7)
+    (out / "journal.jsonl").write_text("{}\n")
+    process.kill()
+    process.communicate()
+    time.sleep(1.0)
+    assert read_manifest(out)["seconds"] == 0
+    begin = time.monotonic()
+    make(out, {})
+    assert 0.6 <= read_manifest(out)["seconds"] < 1.6 + time.monotonic() - begin
+
+
 @pytest.mark.parametrize("name", ["traces.jsonl", "importance"])
 @pytest.mark.parametrize("num_records", [0, 1])
 def test_a_run_that_fails_before_its_first_record_binds_nobody(tmp_path, name, num_records):

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -85,7 +85,7 @@ def token_scores(mask: torch.Tensor, reward: Reward | None) -> torch.Tensor:
 
 def credit_turns(
     scores: Mapping[str, Sequence[float]],
-    groups: Mapping[str, Hashable],
+    groups: Mapping[str, str],
     masks: Mapping[str, torch.Tensor],
     *,
     weight: float,
