@@ -196,3 +196,16 @@ def test_following_a_job(tmp_path, capsys, last, code, fine):
     assert "validation at step 0: accuracy 50.0%" in output
     assert ("the very last words" in output) is not fine
     assert ("validation at step 2: accuracy 75.0%" in output) is fine
+
+
+def test_a_folder_holds_one_log_per_start_and_the_later_one_counts(tmp_path):
+    def log(start, **losses):
+        lines = [json.dumps({"step": int(step[1:]), "data": {"loss": loss}}) + "\n" for step, loss in losses.items()]
+        (tmp_path / f"metrics-{start}.jsonl").write_text("".join(lines))
+
+    log("20260101T000000", s1=1.0, s2=2.0, s3=3.0)
+    with (tmp_path / "metrics-20260101T000000.jsonl").open("a") as file:
+        file.write('{"step": 4, "da')  # killed
+    log("20260101T010000", s3=30.0, s4=40.0)
+    steps = read_run(tmp_path)
+    assert [(step.step, step.metrics["loss"]) for step in steps] == [(1, 1.0), (2, 2.0), (3, 30.0), (4, 40.0)]
