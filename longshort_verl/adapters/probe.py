@@ -33,6 +33,11 @@ def probe() -> dict[str, Any]:
 
         return {"cuda": torch.version.cuda, "devices": torch.cuda.device_count()}
 
+    def node() -> dict[str, Any]:
+        import ray
+
+        return {"address": ray.util.get_node_ip_address()}
+
     def platform() -> dict[str, Any]:
         from verl.plugin.platform import get_platform
 
@@ -63,7 +68,7 @@ def probe() -> dict[str, Any]:
             if entry.value.startswith("longshort_verl")
         ],
         # verl first: where it does not load the plugin, nothing below may load it.
-        **{ask.__name__: answer(ask) for ask in (verl, torch, platform, trainer, agent_loop)},
+        **{ask.__name__: answer(ask) for ask in (verl, torch, node, platform, trainer, agent_loop)},
     }
 
 

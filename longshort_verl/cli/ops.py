@@ -85,14 +85,19 @@ def doctor(
     """
     import os
 
-    from longshort_verl.ops.doctor.findings import Status, print_findings, verdict
-    from longshort_verl.ops.doctor.job import JobConfig, examine, next_step
+    from longshort_verl.config.compose import compose_config
+    from longshort_verl.ops.doctor.job import Job, examine, next_step, print_findings, verdict
 
-    try:
-        job = JobConfig.of(config_dir, config_name, overrides or [])
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+    job = None
+    if config_dir is not None and config_name is not None:
+        arguments = ("--config-dir", str(config_dir), "--config-name", config_name, *(overrides or []))
+        try:
+            job = Job(arguments=arguments, config=compose_config(config_dir, config_name, overrides or []))
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+    elif config_dir is not None or config_name is not None or overrides:
+        raise typer.BadParameter("a job's config needs both --config-dir and --config-name")
     with Console(stderr=True).status("checking; most of the time is the import of verl"):
         findings = examine(job, os.environ)
     print_findings(findings, next_step(job, findings), as_json=as_json)
-    raise typer.Exit(1 if verdict(findings) is Status.FAILURE else 0)
+    raise typer.Exit(1 if verdict(findings) == "failure" else 0)

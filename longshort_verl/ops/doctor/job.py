@@ -1,131 +1,163 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""All checks of ``longshort doctor``, those of a job's config included: the job's own, one by one."""
+"""Runs and prints all checks of ``longshort doctor``; a job's config is checked by the job's own checks."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shlex
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.filesize import decimal
+from rich.markup import escape
+from rich.table import Table
 
-from longshort_verl.config.compose import compose_config
-from longshort_verl.ops.doctor.findings import Finding, Status, failure, isolated, ok, warning
-from longshort_verl.ops.doctor.machine import (
-    GPU,
-    check_devices,
-    check_flash_attention,
-    check_ray_address,
-    machine_findings,
-    ray_address,
-    run_nvidia_smi,
-)
-from longshort_verl.ops.doctor.plugin import last_line, plugin_findings, run_probe
-from longshort_verl.ops.doctor.versions import installed_version, version_findings
+import longshort_verl
+from longshort_verl.adapters.probe import PLUGIN
+from longshort_verl.ops.doctor.machine import Finding, check_cluster, is_cpu, machine_findings, ray_address, run_checks
+from longshort_verl.ops.doctor.versions import DISTRIBUTION, version_findings
 from longshort_verl.types import Role
+
+_STYLES = {"ok": "green", "warning": "yellow", "failure": "bold red", "n/a": "dim"}
+_PROGRAMS = {
+    "long_short": "python -m verl.trainer.main_ppo",
+    "cold_start": "torchrun --standalone --nproc-per-node=1 -m longshort_verl.adapters.sft.trainer",
+}
+"""Program of a job, by the section that its config has."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobConfig:
-    """A job's config, as on the command line of ``python -m verl.trainer.main_ppo``."""
+class Job:
+    """A job's config."""
 
-    folder: Path
-    """``--config-dir``."""
-    name: str
-    """``--config-name``."""
-    overrides: tuple[str, ...] = ()
-    """Settings as ``key=value``."""
+    arguments: tuple[str, ...]
+    """``--config-dir``, ``--config-name`` and settings, as on the command line of verl's main."""
+    config: Any
+    """The composed config."""
 
-    @classmethod
-    def of(cls, folder: Path | None, name: str | None, overrides: Sequence[str]) -> JobConfig | None:
-        """The config of these options; None without any.
-
-        Raises:
-            ValueError: the options are incomplete, or there is no such file.
-        """
-        if folder is None or name is None:
-            if folder is not None or name is not None:
-                raise ValueError("--config-dir and --config-name come together")
-            if overrides:
-                raise ValueError(f"{overrides[0]!r} is a setting of a job: give --config-dir and --config-name too")
-            return None
-        name = name.removesuffix(".yaml")
-        if not (folder / f"{name}.yaml").is_file():
-            raise ValueError(f"there is no {folder / name}.yaml")
-        if wrong := [override for override in overrides if "=" not in override]:
-            raise ValueError(f"{wrong[0]!r} is not key=value")
-        return cls(folder=folder, name=name, overrides=tuple(overrides))
-
-    def command_line(self, program: str) -> str:
-        """The command that runs a program on this config."""
-        arguments = ["--config-dir", str(self.folder), "--config-name", self.name, *self.overrides]
-        return f"{program} {shlex.join(arguments)}"
+    @property
+    def section(self) -> str | None:
+        """Our own section of the config, a key of the programs; None in a config that is not ours."""
+        return next((name for name in _PROGRAMS if name in self.config and "trainer" in self.config), None)
 
 
-def examine(job: JobConfig | None, environment: Mapping[str, str]) -> list[Finding]:
-    """All findings: versions, the plugin, devices, the machine, and a job's config where one is given."""
-    gpus: list[GPU] = []
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        probing = pool.submit(run_probe, environment)
-        findings = isolated("versions", version_findings)
-        findings += isolated("nvidia-smi", lambda: gpus.extend(run_nvidia_smi()) or [])
-        facts, stderr = probing.result()
+def examine(job: Job | None, environment: Mapping[str, str]) -> list[Finding]:
+    """All findings: versions, the plugin, the machine, and a job's config where one is given."""
+    facts, stderr = run_probe(environment)
     torch = {"devices": 0, "cuda": None, **facts.get("torch", {})}
-    on_gpu = torch["devices"] > 0 and environment.get("VERL_PLATFORM", "").strip().lower() != "cpu"
-    findings.append(check_flash_attention(installed_version("flash-attn"), on_gpu=on_gpu))
-    findings += isolated("plugin", lambda: plugin_findings(facts, stderr, environment))
-    findings += isolated("GPUs", lambda: check_devices(gpus, torch["devices"], torch["cuda"], environment))
-    findings += machine_findings(environment, on_gpu=on_gpu)
-    return findings + (config_findings(job, environment, num_devices=torch["devices"]) if job else [])
+    on_gpu = torch["devices"] > 0 and not is_cpu(environment)
+    findings = run_checks(
+        {
+            "versions": lambda: version_findings(on_gpu=on_gpu),
+            "plugin": lambda: plugin_findings(facts, stderr, environment),
+            "machine": lambda: machine_findings(environment, torch, facts.get("node", {}).get("address", "localhost")),
+        }
+    )
+    return findings + (job_findings(job, environment, torch["devices"]) if job else [])
 
 
-def next_step(job: JobConfig | None, findings: Sequence[Finding]) -> str:
+def next_step(job: Job | None, findings: Sequence[Finding]) -> str:
     """The command to run next."""
-    if any(finding.status is Status.FAILURE for finding in findings):
+    statuses = {finding.name: finding.status for finding in findings}
+    if "failure" in statuses.values():
         return "fix the failures and run this again"
-    devices = next((finding.status for finding in findings if finding.name == "GPUs"), None)
-    if job is not None and devices is Status.NOT_APPLICABLE:
-        return job.command_line("VERL_PLATFORM=cpu python -m verl.trainer.main_ppo")
-    if job is not None:
-        return f"{job.command_line('longshort plan')}\nthen: {job.command_line('python -m verl.trainer.main_ppo')}"
-    if devices is Status.OK:
+    if job is None and statuses.get("GPUs") == "ok":
         return "longshort plan --config-dir recipes/<name> --config-name rl"
-    return "make quickstart (in a checkout; needs no GPU)"
+    if job is None or job.section is None:
+        return "make quickstart (in a checkout; needs no GPU)"
+    run, arguments = _PROGRAMS[job.section], shlex.join(job.arguments)
+    if statuses.get("GPUs") == "n/a":
+        return f"VERL_PLATFORM=cpu {run} {arguments}"
+    return f"longshort plan {arguments}\nthen: {run} {arguments}"
 
 
-# ------------------------------------------------------------------------------------------ a job's config
+def run_probe(environment: Mapping[str, str], *arguments: str, timeout: float = 180) -> tuple[dict[str, Any], str]:
+    """Facts of :mod:`longshort_verl.adapters.probe` in a fresh process, {} where it failed, and its stderr."""
+    command = [sys.executable, "-m", "longshort_verl.adapters.probe", *arguments]
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            done = subprocess.run(
+                command, cwd=folder, env=dict(environment), capture_output=True, text=True, timeout=timeout, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return {}, f"it did not end within {timeout:.0f} s"
+    try:
+        return json.loads(done.stdout.strip().splitlines()[-1]), done.stderr
+    except (IndexError, ValueError):
+        return {}, done.stderr or f"it ended with status {done.returncode}"
 
 
-def config_findings(job: JobConfig, environment: Mapping[str, str], *, num_devices: int) -> list[Finding]:
-    """What a job's config asks for, against what is here.
+def plugin_findings(facts: Mapping[str, Any], stderr: str, environment: Mapping[str, str]) -> list[Finding]:
+    """The facts of :func:`run_probe`, which ran with this environment, as findings."""
+    if not facts:
+        cure = f"install it where jobs run: {sys.executable} -m pip install {DISTRIBUTION} (in a checkout: .)"
+        return [Finding("other processes", "failure", f"cannot use longshort_verl: {_last_line(stderr)}", cure)]
+    here, there = Path(longshort_verl.__file__).parent, Path(facts["package"])
+    findings = [Finding("other processes", "ok", f"use the same longshort_verl ({there})")]
+    if here != there:
+        cure = "start from another folder, or install the one that you want: pip install ."
+        findings = [Finding("other processes", "warning", f"use longshort_verl of {there}; this one is {here}", cure)]
+    if "error" in facts["verl"]:
+        cure = "python -c 'import verl' prints the whole error"
+        return [*findings, Finding("import verl", "failure", f"cannot be imported: {facts['verl']['error']}", cure)]
+    findings.append(_check_plugin(facts, stderr, environment))
+    for name in ("trainer", "agent loop", "platform"):
+        fact = facts[name.replace(" ", "_")]
+        cure = "see the plugin above; platform: VERL_PLATFORM=cpu without a GPU" if "error" in fact else ""
+        findings.append(Finding(name, "failure" if cure else "ok", fact.get("error") or fact["module"], cure))
+    return findings
 
-    Args:
-        job: the config.
-        environment: environment variables; VERL_PLATFORM is read from this process's own.
-        num_devices: GPUs that torch sees on this machine.
-    """
+
+def _check_plugin(facts: Mapping[str, Any], stderr: str, environment: Mapping[str, str]) -> Finding:
+    if facts["verl"]["plugin"]:
+        return Finding("plugin", "ok", "verl loads it at import, in every process")
+    allowed = environment.get("VERL_USE_EXTERNAL_PLUGINS", "auto").strip().lower()
+    if not facts["entry_points"]:
+        reason = "no entry point of verl.plugins loads longshort_verl"
+        cure = f"pip install --force-reinstall --no-deps {DISTRIBUTION}"
+    elif allowed != "auto" and "longshort" not in [entry.strip() for entry in allowed.split(",")]:
+        reason = f"VERL_USE_EXTERNAL_PLUGINS is {allowed!r}"
+        cure = "unset VERL_USE_EXTERNAL_PLUGINS, or add longshort to it"
+    else:  # plugin.py logs its own traceback; verl logs nothing
+        errors = [line for line in stderr.splitlines() if line[:1].strip() and "Error" in line.split(":")[0]]
+        reason, cure = ["verl does not log why", *errors][-1], f"python -c 'import {PLUGIN}'"
+    return Finding("plugin", "failure", f"not loaded: {reason}", cure)
+
+
+def _last_line(stderr: str) -> str:
+    """The last line of a process's stderr, without Python's own path before it."""
+    lines = stderr.strip().splitlines() or ["it printed nothing"]
+    return lines[-1].removeprefix(f"{sys.executable}: ")
+
+
+def job_findings(job: Job, environment: Mapping[str, str], num_devices: int) -> list[Finding]:
+    """The job's own checks of its config, on this machine; VERL_PLATFORM is read from this process's environment."""
+    if job.section == "long_short":
+        checks = _rl_checks(job.config, environment, num_devices)
+    elif job.section == "cold_start":
+        checks = _sft_checks(job.config)
+    else:
+        found = f"not a job of longshort-verl: it has no section {' or '.join(_PROGRAMS)}"
+        cure = "inherit longshort_rl or longshort_sft from pkg://longshort_verl.config; nothing in it was checked"
+        return [Finding("config", "failure", found, cure)]
+    return [Finding("config", "ok", f"composes, with the section {job.section}"), *run_checks(checks)]
+
+
+def _rl_checks(config: Any, environment: Mapping[str, str], num_devices: int) -> dict[str, Callable[[], str | Finding]]:
     from longshort_verl.adapters.rl import check
 
-    composed: list[Any] = []
-
-    def compose() -> Finding:
-        composed.append(compose_config(job.folder, job.name, job.overrides))
-        return ok("config", f"{job.folder / job.name}.yaml composes")
-
-    findings = isolated("config", compose)
-    if not composed:
-        return findings
-    config = composed[0]
-
-    def settings() -> Finding:
-        read = check.check_config(config)
-        return ok("settings", f"schedule {read.schedule.value}, {read.policies.value} policies, {read.placement.value}")
+    def settings() -> str:
+        settings = check.check_config(config)
+        return f"schedule {settings.schedule.value}, {settings.policies.value} policies, {settings.placement.value}"
 
     def model(role: Role) -> Finding:
         return check_model(f"{role.value} model", str(check.role_config(config, role).model.path))
@@ -133,20 +165,25 @@ def config_findings(job: JobConfig, environment: Mapping[str, str], *, num_devic
     def tokenizers() -> list[Any]:
         return [check.load_tokenizer(check.role_config(config, role)) for role in Role]
 
-    def templates() -> Finding:
-        check.check_templates(config, *tokenizers())
-        return ok("chat templates", "both keep a dialogue unchanged")
+    return {
+        "settings": settings,
+        **{f"{role.value} model": lambda role=role: model(role) for role in Role},
+        "chat templates": lambda: check.check_templates(config, *tokenizers()) or "both keep a dialogue unchanged",
+        "problems": lambda: check.check_problem_files(config, *tokenizers()) or "all files and rows are valid",
+        "job's size": lambda: _check_size(config, environment, num_devices),
+    }
 
-    def problems() -> Finding:
-        check.check_problem_files(config, *tokenizers())
-        return ok("problems", "all files and rows are valid")
 
-    findings += isolated("settings", settings)
-    for role in Role:
-        findings += isolated(f"{role.value} model", lambda role=role: model(role))
-    findings += isolated("chat templates", templates)
-    findings += isolated("problems", problems)
-    return findings + isolated("job's size", lambda: _check_size(config, environment, num_devices))
+def _sft_checks(config: Any) -> dict[str, Callable[[], str | Finding]]:
+    from longshort_verl.adapters.sft.trainer import check_sft
+
+    def settings() -> str:
+        checked = check_sft(config)
+        return (
+            f"role {checked.settings.role}, {len(checked.train)} transcripts to train on, {len(checked.val)} held out"
+        )
+
+    return {"model": lambda: check_model("model", str(config.model.path)), "settings": settings}
 
 
 def check_model(name: str, path: str) -> Finding:
@@ -157,45 +194,67 @@ def check_model(name: str, path: str) -> Finding:
         parts = {"config.json": (folder / "config.json").is_file(), "weights": bool(weights)}
         if missing := [part for part, present in parts.items() if not present]:
             cure = "give the folder of a Hugging Face model, such as `longshort export` writes"
-            return failure(name, f"{path} has no {' and no '.join(missing)}", cure)
-        return ok(name, f"{path}, {decimal(sum(file.stat().st_size for file in weights))} of weights")
-    if path.startswith(("/", ".", "~")) or path.count("/") > 1:
-        cure = "set model.path to a folder that exists on every node, or to a name of the hub"
-        return failure(name, f"there is no folder {path}", cure)
+            return Finding(name, "failure", f"{path} has no {' and no '.join(missing)}", cure)
+        return Finding(name, "ok", f"{path}, {decimal(sum(file.stat().st_size for file in weights))} of weights")
     from huggingface_hub import constants, try_to_load_from_cache
 
-    if isinstance(try_to_load_from_cache(path, "config.json"), str):
-        return ok(name, f"{path}, in the hub's cache")
-    found, cure = f"{path} is neither a folder nor in the hub's cache", f"hf download {path}, on every node"
-    if constants.HF_HUB_OFFLINE:
-        return failure(name, f"{found}, and HF_HUB_OFFLINE is set", cure)
-    return warning(name, found, cure)
+    local = path.startswith(("/", ".", "~")) or path.count("/") > 1
+    if not local and isinstance(try_to_load_from_cache(path, "config.json"), str):
+        return Finding(name, "ok", f"{path}, in the hub's cache")
+    found = f"there is no folder {path}" if local else f"{path} is neither a folder nor in the hub's cache"
+    cure = "set model.path to a folder that exists on every node" if local else f"hf download {path}, on every node"
+    return Finding(name, "failure" if local or constants.HF_HUB_OFFLINE else "warning", found, cure)
 
 
-def _check_size(config: Any, environment: Mapping[str, str], num_devices: int) -> Finding:
+def _check_size(config: Any, environment: Mapping[str, str], num_devices: int) -> str | Finding:
     """The job's own check of its size, against this machine or the running Ray cluster."""
     from longshort_verl.adapters import compat
     from longshort_verl.adapters.rl.check import check_config, required_cpus, required_gpus
 
-    name, init = "job's size", config.ray_kwargs.ray_init
-    found = f"the job needs {required_gpus(config)} devices and {required_cpus(config)} of Ray's CPUs"
-    joined = ray_address(environment)
-    if joined is None and init.get("address"):
+    init, joined = config.ray_kwargs.ray_init, ray_address(environment)
+    if joined is None and init.get("address") not in (None, "auto", "local"):
         joined = (init.address, "ray_kwargs.ray_init.address")
-    if joined is not None and joined[0] not in ("auto", "local"):
-        answer = check_ray_address(*joined)
-        if answer.status is not Status.OK:
-            return dataclasses.replace(answer, name=name)
-        if sized := [f"ray_kwargs.ray_init.{key}" for key in ("num_cpus", "num_gpus") if init.get(key) is not None]:
-            conflict = f"{' and '.join(sized)} would size the cluster {joined[0]} ({joined[1]}), which runs already"
-            return failure(name, conflict, f"{' '.join(f'{key}=null' for key in sized)}, or unset RAY_ADDRESS")
+    if joined is not None:
+        cluster = check_cluster(*joined)
+        if cluster.status != "ok":
+            return dataclasses.replace(cluster, name="job's size")
         resources, stderr = run_probe(environment, joined[0], timeout=60)
         if not resources:
-            raise ValueError(f"the cluster {joined[0]} does not report its resources: {last_line(stderr)}")
-        where = f"the cluster {joined[0]}"
-    elif compat.on_cpu():
-        return ok(name, f"{found}, both logical on a CPU")
+            raise ValueError(f"the cluster {joined[0]} does not report its resources: {_last_line(stderr)}")
     else:
-        resources, where = {"CPU": init.num_cpus or os.cpu_count() or 1, "GPU": num_devices}, "this machine"
+        resources = {"CPU": init.num_cpus or os.cpu_count() or 1, "GPU": num_devices}
+    found = f"the job needs devices: {required_gpus(config)}, Ray's CPUs: {required_cpus(config)}"
+    if joined is None and compat.on_cpu():
+        return f"{found}; both are logical on a CPU"
     check_config(config, resources)
-    return ok(name, f"{found}; {where} has {resources.get('GPU', 0):g} and {resources['CPU']:g}")
+    where = f"the cluster {joined[0]}" if joined else "this machine"
+    return f"{found}; {where} has {resources.get('GPU', 0):g} and {resources['CPU']:g}"
+
+
+def verdict(findings: Sequence[Finding]) -> str:
+    """The worst status; ok where there is neither failure nor warning."""
+    statuses = {finding.status for finding in findings}
+    return "failure" if "failure" in statuses else "warning" if "warning" in statuses else "ok"
+
+
+def print_findings(findings: Sequence[Finding], next_step: str, *, as_json: bool) -> None:
+    """Print JSON; or a table with each cure below its finding, a summary and the next command."""
+    console = Console()
+    if as_json:
+        rows = [dataclasses.asdict(finding) for finding in findings]
+        report = {"verdict": verdict(findings), "next": next_step, "findings": rows}
+        text = json.dumps(report, indent=2, ensure_ascii=False)
+    else:
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+        table.add_column(no_wrap=True)
+        table.add_column(max_width=16)
+        table.add_column(overflow="fold")
+        for finding in findings:
+            style = _STYLES[finding.status]
+            table.add_row(f"[{style}]{finding.status}[/]", escape(finding.name), escape(finding.found))
+            if finding.cure:
+                table.add_row("", "", f"[{style}]→[/] {escape(finding.cure)}")
+        console.print(table)
+        counts = [sum(finding.status == status for finding in findings) for status in ("failure", "warning")]
+        text = f"\nfailures: {counts[0]}, warnings: {counts[1]}\nnext: {next_step}"
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
