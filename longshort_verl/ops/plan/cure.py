@@ -4,18 +4,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from longshort_verl.ops.plan.hardware import GIB
-from longshort_verl.ops.plan.job import Engine, Job, Policy
+from longshort_verl.ops.plan.job import Job, Policy, Pool
 from longshort_verl.ops.plan.memory import Kind, Phase, phases
 
 _STEP_TOKENS = 1024
 _MAX_NODES = 64
 _MAX_CHANGES = 60
-_ENGINE = {field.name for field in fields(Engine)}
+_LIMITS = {"update": "max_update_tokens", "log-prob": "max_log_prob_tokens", "reference": "ref_tokens"}
+"""Phase → the policy's limit in tokens there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,17 +26,11 @@ class Change:
     key: str
     """The whole key."""
     value: Any
-    apply: Callable[[Job], Job] = field(repr=False, compare=False)
-    """The job with this setting."""
 
     def __str__(self) -> str:
         value = str(self.value).lower() if isinstance(self.value, bool) else self.value
-        # The base has hardly any key below long_short.short, and Hydra adds one only where told to.
+        # The base has hardly any key below long_short.short, and Hydra adds a key only with "++".
         return f"{'++' if self.key.startswith('long_short.short.') else ''}{self.key}={value}"
-
-
-_Option = tuple[Change, ...]
-"""Settings that change together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +45,7 @@ class Finding:
         phase = self.phase
         return (
             f'{phase.name}: no room for part "{phase.first_missing.name}"; needs '
-            f"{phase.total / GIB:.1f} GiB of {phase.limit / GIB:.1f} GiB ({phase.limit_name}), "
-            f"{phase.missing / GIB:.1f} GiB too much"
+            f"{phase.total / GIB:.1f} GiB of {phase.limit / GIB:.1f} GiB, {phase.missing / GIB:.1f} GiB too much"
         )
 
 
@@ -67,143 +61,116 @@ def check_fit(job: Job) -> Finding | None:
 
 
 def _find_cures(job: Job) -> tuple[Change, ...]:
-    """Changes until everything fits, mildest first, then without those that turned out superfluous."""
-    changes: dict[str, Change] = {}
-    changed = job
-    while (phase := first_misfit(changed)) is not None:
-        option = _best_option(changed, phase)
-        if option is None or len(changes) > _MAX_CHANGES:
+    """Changes until everything fits, mildest first, then without the superfluous ones."""
+    cured = job
+    for _ in range(_MAX_CHANGES):
+        misfit = first_misfit(cured)
+        if misfit is None:
+            break
+        better = _best_option(cured, misfit)
+        if better is None:
             return ()
-        changed = _apply(option, changed)
-        changes |= {change.key: change for change in option}
-    for key in [*changes]:
-        rest = {other: change for other, change in changes.items() if other != key}
-        if first_misfit(_apply(rest.values(), job)) is None:
-            changes = rest
-    return tuple(changes.values())
+        cured = better
+    else:
+        return ()
+    for name in ("pool", *job.policies[0].keys):
+        olds = [getattr(policy, name) for policy in job.policies]
+        policies = [replace(policy, **{name: old}) for policy, old in zip(cured.policies, olds, strict=True)]
+        without = replace(cured, policies=tuple(policies))
+        cured = without if first_misfit(without) is None else cured
+    return _changes(job, cured)
 
 
-def _apply(changes: Iterable[Change], job: Job) -> Job:
-    for change in changes:
-        job = change.apply(job)
-    return job
+def _changes(job: Job, cured: Job) -> tuple[Change, ...]:
+    """The settings in which two jobs differ."""
+    values = {}
+    for old, new in zip(job.policies, cured.policies, strict=True):
+        values |= {
+            key: getattr(new, name) for name, key in old.keys.items() if getattr(new, name) != getattr(old, name)
+        }
+        for name, value in (("n_gpus_per_node", "gpus_per_node"), ("nnodes", "nnodes")):
+            if getattr(new.pool, value) != getattr(old.pool, value):
+                values[f"{old.pool.key}.{name}"] = getattr(new.pool, value)
+    return tuple(Change(key=key, value=value) for key, value in values.items())
+
+
+def _best_option(job: Job, misfit: Phase) -> Job | None:
+    """The mildest option that gets past a phase; else the best one of the mildest kind that helps."""
+    start = _position(job)
+    for options in _options(job, misfit):
+        positions = [(_position(option), option) for option in options]
+        for position, option in positions:
+            if position[0] > start[0]:
+                return option
+        position, option = max(positions, key=lambda pair: pair[0], default=(start, job))
+        if position > start:
+            return option
+    return None
 
 
 def _position(job: Job) -> tuple[int, float]:
     """How far a job gets (more is better): phases before the first misfit, and minus the bytes missing there."""
-    found = phases(job)
-    return next(((i, -phase.missing) for i, phase in enumerate(found) if phase.missing > 0), (len(found), 0.0))
+    all_phases = phases(job)
+    misfits = ((i, -phase.missing) for i, phase in enumerate(all_phases) if phase.missing > 0)
+    return next(misfits, (len(all_phases), 0.0))
 
 
-def _best_option(job: Job, misfit: Phase) -> _Option | None:
-    """The mildest option that gets past a phase; else the best one of the mildest kind that helps."""
-    start = _position(job)
-    for options in _options(job, misfit):
-        best, furthest = None, start
-        for option in options:
-            position = _position(_apply(option, job))
-            if position[0] > start[0]:
-                return option
-            if position > furthest:
-                best, furthest = option, position
-        if best is not None:
-            return best
-    return None
-
-
-def _options(job: Job, misfit: Phase) -> Iterator[list[_Option]]:
-    """What may help at a phase, kind by kind, mildest first."""
+def _options(job: Job, misfit: Phase) -> Iterator[list[Job]]:
+    """Jobs with one more setting changed in all policies, kind by kind, mildest first."""
     policies = [policy for policy in job.policies if policy.pool.name == misfit.pool]
-    acting = [policy for policy in policies if policy.name == misfit.policy] or policies
     stage = misfit.name.split()[0]
+    percents = [round(policy.utilization * 100) for policy in policies]
     if stage == "cache":
-        (policy,) = acting
-        row, share = policy.served.row_tokens, round(policy.served.utilization * 100)
-        others = sum(round(other.served.utilization * 100) for other in policies if other is not policy)
-        yield [(_set(policy, "max_model_len", row),)] if policy.served.max_model_len > row else []
-        yield [_shares(job, {policy.name: percent}) for percent in range(share + 1, 96 - others)]
-        yield _wider_engine(policy)
+        yield [_set(job, "max_model_len", policies[0].row_tokens, min)]
+        raised = [_set(job, "utilization", percent / 100) for percent in range(min(percents) + 1, 96)]
+        yield [option for option in raised if _total_share(option, misfit.pool) <= 0.95]
     else:
-        for name in ("optimizer_offload", "param_offload"):
-            yield [(_set(policy, name, True),) for policy in policies if not getattr(policy.training, name)]
-        yield [(_set(policy, "sleeps", True),) for policy in policies if policy.engine and not policy.engine.sleeps]
-        for policy in acting:
-            yield from _smaller_work(policy, misfit, stage)
+        for name in ("optimizer_offload", "param_offload", "sleeps"):
+            yield [_set(job, name, True)]
+        if stage == "push":
+            yield [_set(job, "bucket_mb", megabytes, min) for megabytes in (1024, 512, 256)]
+        if stage == "update":
+            yield [_set(job, "checkpointing", True)]
+        if stage in _LIMITS:
+            name, least = _LIMITS[stage], max(policy.least_tokens for policy in job.policies)
+            most = max(getattr(policy, name) for policy in policies)
+            limits = [*(tokens for tokens in range(0, most, _STEP_TOKENS) if tokens > least), least]
+            yield [_set(job, name, tokens, min) for tokens in sorted(limits, reverse=True)]
+        if misfit.of(Kind.LOGITS):
+            yield [_set(job, "fused_head", True)]
         if stage in ("rollout", "push"):
-            highest = max(round(policy.served.utilization * 100) for policy in policies)
-            names = [policy.name for policy in policies]
-            yield [_shares(job, dict.fromkeys(names, percent)) for percent in range(highest - 1, 4, -1)]
-            for policy in acting:
-                yield _wider_engine(policy)
-    yield _more_devices(policies[0])
+            yield [_set(job, "utilization", percent / 100, min) for percent in range(max(percents) - 1, 4, -1)]
+    if stage in ("cache", "rollout", "push"):
+        sizes = range(2, policies[0].pool.gpus_per_node + 1)
+        yield [_set(job, "devices", size) for size in sizes if all(_divisible(policy, size) for policy in job.policies)]
+    yield _more_devices(job, policies[0].pool)
 
 
-def _smaller_work(policy: Policy, misfit: Phase, stage: str) -> Iterator[list[_Option]]:
-    """What makes an actor's own work smaller."""
-    training = policy.training
-    if stage == "push":
-        yield [(_set(policy, "bucket_mb", mb),) for mb in (1024, 512, 256) if policy.served.bucket_mb > mb]
-    if stage == "update" and not training.checkpointing:
-        yield [(_set(policy, "checkpointing", True),)]
-    name = {"update": "max_update_tokens", "log-prob": "max_log_prob_tokens", "reference": "ref_tokens"}.get(stage, "")
-    if name in policy.keys:
-        least, most = training.least_tokens, getattr(training, name)
-        steps = [tokens for tokens in range(0, most, _STEP_TOKENS) if tokens > least][::-1]
-        yield [(_set(policy, name, tokens),) for tokens in [*steps, least] if least < most]
-    if stage == "held-out":
-        yield [(_set(policy, "held_out_turns", n),) for n in (16, 8, 4, 2, 1) if n < training.held_out_turns]
-    if misfit.of(Kind.LOGITS) and not training.fused_head:
-        yield [(_set(policy, "fused_head", True),)]
+def _set(job: Job, name: str, value: Any, choose: Callable[[Any, Any], Any] = max) -> Job:
+    """A job with at least this value, or with ``choose=min`` at most this value, in every policy that has the key."""
+    policies = (
+        replace(policy, **{name: choose(getattr(policy, name), value)}) if name in policy.keys else policy
+        for policy in job.policies
+    )
+    return replace(job, policies=tuple(policies))
 
 
-def _wider_engine(policy: Policy) -> list[_Option]:
-    """More devices for each layer of an engine, as vLLM can divide its heads."""
-    shape, devices = policy.shape, policy.pool.gpus_per_node
-    return [
-        (_set(policy, "devices", size),)
-        for size in range(policy.served.devices + 1, devices + 1)
-        if devices % size == 0 and shape.heads % size == 0
-        if shape.kv_heads % size == 0 or size % shape.kv_heads == 0
-    ]
+def _total_share(job: Job, pool: str) -> float:
+    return sum(policy.utilization for policy in job.policies if policy.pool.name == pool)
 
 
-def _more_devices(policy: Policy) -> list[_Option]:
-    old = policy.pool
+def _divisible(policy: Policy, size: int) -> bool:
+    """Whether vLLM can divide the heads of a policy onto this many devices."""
+    heads, kv_heads = policy.shape.heads, policy.shape.kv_heads
+    return policy.pool.gpus_per_node % size == heads % size == 0 and 0 in (kv_heads % size, size % kv_heads)
+
+
+def _more_devices(job: Job, old: Pool) -> list[Job]:
     if old.gpus_per_node < 8:
-        new, key, value = replace(old, gpus_per_node=2 * old.gpus_per_node), "n_gpus_per_node", 2 * old.gpus_per_node
+        new = replace(old, gpus_per_node=2 * old.gpus_per_node)
     elif old.nnodes < _MAX_NODES:
-        new, key, value = replace(old, nnodes=2 * old.nnodes), "nnodes", 2 * old.nnodes
+        new = replace(old, nnodes=2 * old.nnodes)
     else:
         return []
-
-    def apply(job: Job) -> Job:
-        moved = (replace(p, pool=new) if p.pool.name == old.name else p for p in job.policies)
-        return replace(job, policies=tuple(moved))
-
-    return [(Change(key=f"{old.key}.{key}", value=value, apply=apply),)]
-
-
-# ------------------------------------------------------------------------------------------ changes
-
-
-def _set(policy: Policy, name: str, value: Any) -> Change:
-    """One field of a policy, and of those that inherit it."""
-
-    def changed(other: Policy) -> Policy:
-        if other.name != policy.name and not (name in other.inherits and policy.name == "long"):
-            return other
-        part = "engine" if name in _ENGINE else "training"
-        # A setting of its own is no longer inherited.
-        inherits = other.inherits - {name} if other.name == policy.name else other.inherits
-        return replace(other, inherits=inherits, **{part: replace(getattr(other, part), **{name: value})})
-
-    def apply(job: Job) -> Job:
-        return replace(job, policies=tuple(changed(other) for other in job.policies))
-
-    return Change(key=policy.keys[name], value=value, apply=apply)
-
-
-def _shares(job: Job, percents: dict[str, int]) -> _Option:
-    """Engines' shares of the memory, at most; set for every policy, whatever it inherits."""
-    shares = {p: percents.get(p.name, round(p.served.utilization * 100)) / 100 for p in job.policies}
-    return tuple(_set(policy, "utilization", share) for policy, share in shares.items())
+    policies = (replace(policy, pool=new) if policy.pool == old else policy for policy in job.policies)
+    return [replace(job, policies=tuple(policies))]

@@ -11,9 +11,9 @@ GIB = 1 << 30
 """Bytes."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Gpu:
-    """One device."""
+    """One device. Rates are in 10^9 bytes per second, of links in each direction."""
 
     name: str
     memory_gib: float
@@ -21,11 +21,11 @@ class Gpu:
     tflops: float
     """Dense bfloat16 with float32 accumulation, 10^12 operations per second."""
     bandwidth: float
-    """Of the device's memory, 10^9 bytes per second."""
+    """Of the device's memory."""
     link: float
-    """To the other devices of the node, each way, 10^9 bytes per second."""
+    """To the other devices of the node."""
     host_link: float
-    """To the node's main memory, each way, 10^9 bytes per second."""
+    """To the node's main memory."""
 
     @property
     def memory(self) -> float:
@@ -33,35 +33,34 @@ class Gpu:
         return self.memory_gib * GIB
 
 
-# Memory: totals in PyTorch's out-of-memory messages; where cards of one name differ, the lower one. Everything else:
+# Memory: totals in PyTorch's out-of-memory messages; where cards of one name differ, the lower total. Everything else:
 # NVIDIA's data sheets and white papers, without sparsity. Cards without NVLink communicate over PCI Express.
 GPUS = (
-    Gpu(name="RTX-3090-24GB", memory_gib=23.5, tflops=71, bandwidth=936, link=32, host_link=32),
-    Gpu(name="RTX-4090-24GB", memory_gib=23.5, tflops=165, bandwidth=1008, link=32, host_link=32),
-    Gpu(name="L4-24GB", memory_gib=22.0, tflops=121, bandwidth=300, link=32, host_link=32),
-    Gpu(name="A10G-24GB", memory_gib=22.0, tflops=70, bandwidth=600, link=32, host_link=32),
-    Gpu(name="A100-40GB", memory_gib=39.4, tflops=312, bandwidth=1555, link=300, host_link=32),
-    Gpu(name="A100-80GB", memory_gib=79.1, tflops=312, bandwidth=2039, link=300, host_link=32),
-    Gpu(name="H100-80GB", memory_gib=79.1, tflops=989, bandwidth=3350, link=450, host_link=64),
-    Gpu(name="H200-141GB", memory_gib=139.7, tflops=989, bandwidth=4800, link=450, host_link=64),
-    Gpu(name="B200-180GB", memory_gib=178.3, tflops=2250, bandwidth=8000, link=900, host_link=64),
+    Gpu("RTX-3090-24GB", memory_gib=23.5, tflops=71, bandwidth=936, link=32, host_link=32),
+    Gpu("RTX-4090-24GB", memory_gib=23.5, tflops=165, bandwidth=1008, link=32, host_link=32),
+    Gpu("L4-24GB", memory_gib=22.0, tflops=121, bandwidth=300, link=32, host_link=32),
+    Gpu("A10G-24GB", memory_gib=22.0, tflops=70, bandwidth=600, link=32, host_link=32),
+    Gpu("A100-40GB", memory_gib=39.4, tflops=312, bandwidth=1555, link=300, host_link=32),
+    Gpu("A100-80GB", memory_gib=79.1, tflops=312, bandwidth=2039, link=300, host_link=32),
+    Gpu("H100-80GB", memory_gib=79.1, tflops=989, bandwidth=3350, link=450, host_link=64),
+    Gpu("H200-141GB", memory_gib=139.7, tflops=989, bandwidth=4800, link=450, host_link=64),
+    Gpu("B200-180GB", memory_gib=178.3, tflops=2250, bandwidth=8000, link=900, host_link=64),
 )
 
 
 def find_gpu(name: str) -> Gpu:
-    """The GPU with a name that begins so; "4090" and "a100 80gb" are understood too.
+    """The GPU whose name starts with ``name``; "4090" and "a100 80gb" match too.
 
     Raises:
         ValueError: no GPU or several GPUs match.
     """
 
     def plain(text: str) -> str:
-        return "".join(char for char in text.lower() if char.isalnum())
+        return "".join(char for char in text.lower() if char.isalnum()).removeprefix("rtx")
 
-    matches = [gpu for gpu in GPUS if plain(gpu.name).removeprefix("rtx").startswith(plain(name).removeprefix("rtx"))]
-    exact = [gpu for gpu in matches if plain(gpu.name) == plain(name)]
-    if len(exact or matches) == 1:
-        return (exact or matches)[0]
+    matches = [gpu for gpu in GPUS if plain(gpu.name).startswith(plain(name))]
+    if len(matches) == 1:
+        return matches[0]
     known = ", ".join(gpu.name for gpu in (matches or GPUS))
     raise ValueError(f"{name!r} matches {len(matches)} GPUs; give one of {known}")
 

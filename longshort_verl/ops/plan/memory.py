@@ -10,8 +10,8 @@ device.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 
 from longshort_verl.ops.plan.hardware import ASSUMED, GIB, Gpu
@@ -20,25 +20,24 @@ from longshort_verl.ops.plan.shape import ModelShape
 
 FUSED_CHUNK = 512
 """Tokens at once in verl's fused head (``FusedLinearForPPO``)."""
+COMPUTE_BYTES = 2
+"""Per activation and gathered parameter (bfloat16)."""
+REDUCE_BYTES = 4
+"""Per gradient while it is summed over devices (float32)."""
 
 
 class Kind(str, Enum):
     """What memory is used for, in the order in which a phase allocates it."""
 
-    OVERHEAD = "overhead"
-    """CUDA contexts, what sleeping engines keep, and what allocators lose."""
-    ENGINES = "engines"
-    """vLLM's weights, KV caches and buffers."""
-    STATES = "states"
-    """Shards of parameters, gradients and optimizer."""
-    GATHERED = "gathered"
-    """Whole layers and tensors, gathered from their shards."""
+    OVERHEAD = "overhead"  # CUDA contexts, what sleeping engines keep, and what allocators lose
+    ENGINES = "engines"  # vLLM's weights, KV caches and buffers
+    STATES = "states"  # shards of parameters, gradients and optimizer
+    GATHERED = "gathered"  # whole layers and tensors, gathered from their shards
     ACTIVATIONS = "activations"
-    LOGITS = "logits"
-    """Scores over the vocabulary, and what is computed from them."""
+    LOGITS = "logits"  # scores over the vocabulary, and what is computed from them
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Part:
     """Something that uses memory."""
 
@@ -53,12 +52,9 @@ class Phase:
 
     name: str
     pool: str
-    policy: str | None
-    """The policy that works; None for all."""
     parts: tuple[Part, ...]
     limit: float
-    """Bytes available."""
-    limit_name: str = "the device's memory"
+    """Bytes available: the device's memory, or the engine's share of it."""
 
     @property
     def total(self) -> float:
@@ -85,40 +81,35 @@ class Phase:
         return self.parts[-1]
 
 
-# ------------------------------------------------------------------------------------------ sizes
-
-
-def graph_bytes(policy: Policy) -> float:
-    """CUDA graphs of its engine."""
-    return 0.0 if policy.served.eager else ASSUMED.cuda_graphs_gib * GIB
-
-
 def engine_weights(policy: Policy) -> float:
     """Weights of its engine, on one device."""
-    return policy.shape.params * policy.served.weight_bytes / policy.served.devices
+    return policy.shape.params * policy.weight_bytes / policy.devices
 
 
 def engine_buffers(policy: Policy) -> float:
-    """What vLLM needs beside weights and cache in its fullest forward pass, which it measures by a trial run."""
-    engine, shape = policy.served, policy.shape
-    shared = ((shape.heads + 2 * shape.kv_heads) * shape.head_dim + 3 * shape.intermediate) / engine.devices
+    """What vLLM needs beside weights and cache: its fullest forward pass (measured by a trial run) and CUDA graphs."""
+    shape = policy.shape
+    shared = ((shape.heads + 2 * shape.kv_heads) * shape.head_dim + 3 * shape.intermediate) / policy.devices
     # The sampler's logits, their softmax and their sorted copy, in float32.
-    logits = 3 * 4 * engine.max_num_seqs * shape.vocab
-    return engine.max_batched_tokens * (4 * shape.hidden + shared) * engine.weight_bytes + logits
+    logits = 3 * 4 * policy.max_num_seqs * shape.vocab
+    forward = policy.max_batched_tokens * (4 * shape.hidden + shared) * policy.weight_bytes
+    return forward + logits + _graph_bytes(policy)
+
+
+def _graph_bytes(policy: Policy) -> float:
+    return 0.0 if policy.eager or not policy.utilization else ASSUMED.cuda_graphs_gib * GIB
 
 
 def kv_bytes_per_token(policy: Policy) -> float:
     """Keys and values of one token, on one device."""
-    engine, shape = policy.served, policy.shape
     # With more devices than heads, each device still has a whole head.
-    heads = max(1.0, shape.kv_heads / engine.devices)
-    return 2 * shape.layers * heads * shape.head_dim * engine.weight_bytes
+    heads = max(1.0, policy.shape.kv_heads / policy.devices)
+    return 2 * policy.shape.layers * heads * policy.shape.head_dim * policy.weight_bytes
 
 
 def kv_bytes(policy: Policy, gpu: Gpu) -> float:
     """The engine's cache, on one device; negative where its share does not hold the weights."""
-    share = policy.served.utilization * gpu.memory
-    return share - engine_weights(policy) - engine_buffers(policy) - graph_bytes(policy)
+    return policy.utilization * gpu.memory - engine_weights(policy) - engine_buffers(policy)
 
 
 def layer_bytes(shape: ModelShape, num_bytes: int) -> float:
@@ -134,86 +125,61 @@ def layer_bytes(shape: ModelShape, num_bytes: int) -> float:
 
 
 def _activations(policy: Policy, tokens: int, *, backward: bool) -> float:
-    shape, training = policy.shape, policy.training
+    shape, num_bytes = policy.shape, COMPUTE_BYTES
     # At once within a layer: products of the feed-forward part (or their gradients), and a few copies of its input.
-    at_once = tokens * training.compute_bytes * (3 * shape.intermediate + 4 * shape.hidden)
+    at_once = tokens * num_bytes * (3 * shape.intermediate + 4 * shape.hidden)
     if not backward:
         return at_once
-    of_layer = tokens * layer_bytes(shape, training.compute_bytes)
-    if not training.checkpointing:
+    of_layer = tokens * layer_bytes(shape, num_bytes)
+    if not policy.checkpointing:
         return shape.layers * of_layer + at_once
-    return shape.layers * tokens * shape.hidden * training.compute_bytes + of_layer + at_once
+    return shape.layers * tokens * shape.hidden * num_bytes + of_layer + at_once
 
 
 def _logits(policy: Policy, tokens: int, *, backward: bool, entropy: bool) -> float:
-    training, vocab = policy.training, policy.shape.vocab
-    if training.fused_head:
+    vocab = policy.shape.vocab
+    if policy.fused_head:
         return 3 * 4 * min(tokens, FUSED_CHUNK) * vocab
-    copies = 1 + training.scaled_logits
+    copies = 1 + policy.scaled_logits
     if backward and entropy:
         copies += 2  # gradients of log-probability and entropy; without entropy they replace the logits
-    elif backward and training.scaled_logits:
+    elif backward and policy.scaled_logits:
         copies += 1
-    # autocast's float32 copy, its softmax, their product
-    in_float32 = 3 * 4 * min(tokens, training.entropy_tokens) * vocab if entropy else 0
-    return copies * tokens * vocab * training.compute_bytes + in_float32
+    return copies * tokens * vocab * COMPUTE_BYTES
 
 
 def _gathered(policy: Policy, *, backward: bool) -> float:
-    shape, training = policy.shape, policy.training
+    shape = policy.shape
     # Embedding and head are units of their own, or one root unit where they are tied.
-    unit = max(shape.embedding, shape.head)
-    total = training.compute_bytes * (unit + 2 * shape.layer)
+    total = COMPUTE_BYTES * (shape.embedding + 2 * shape.layer)
     if backward:
-        learnt = policy.trainable / shape.layers if training.lora_rank else max(unit, shape.layer)
-        total += (training.compute_bytes + training.reduce_bytes) * learnt
+        trained = policy.trainable / shape.layers if policy.lora_rank else max(shape.embedding, shape.layer)
+        total += (COMPUTE_BYTES + REDUCE_BYTES) * trained
     return total
 
 
-# ------------------------------------------------------------------------------------------ parts of phases
+def _parts(policy: Policy, kind: Kind, sizes: Mapping[str, float]) -> list[Part]:
+    return [Part(f"{policy.name}: {name}", kind, size) for name, size in sizes.items() if size]
 
 
-def _part(policy: Policy, name: str, kind: Kind, num_bytes: float) -> Part:
-    return Part(name=f"{policy.name}: {name}", kind=kind, num_bytes=num_bytes)
-
-
-def _sleepers(policies: Iterable[Policy]) -> list[Policy]:
-    return [policy for policy in policies if policy.engine and policy.engine.sleeps]
-
-
-def _overhead(gpu: Gpu, policies: Sequence[Policy], asleep: Sequence[Policy]) -> list[Part]:
-    processes = sum(2 if policy.engine else 1 for policy in policies)
-    sizes = {
-        "CUDA contexts": processes * ASSUMED.context_gib * GIB,
-        "fragmentation": ASSUMED.fragmentation * gpu.memory,
-        "CUDA graphs of sleeping engines": sum(graph_bytes(policy) for policy in asleep),
-    }
-    return [Part(name=name, kind=Kind.OVERHEAD, num_bytes=size) for name, size in sizes.items() if size]
-
-
-def _awake(gpu: Gpu, policies: Iterable[Policy]) -> list[Part]:
-    return [_part(policy, "engine", Kind.ENGINES, policy.served.utilization * gpu.memory) for policy in policies]
-
-
-def _resting(policy: Policy, *, params: bool = True) -> list[Part]:
-    """What a policy's actor keeps on the device while it is idle."""
-    training, parts = policy.training, []
-    if params and not training.param_offload:
-        parts.append(_part(policy, "parameters", Kind.STATES, policy.parameters))
-    if policy.learns and not training.optimizer_offload:
-        parts.append(_part(policy, "optimizer", Kind.STATES, policy.optimizer))
-    return parts
-
-
-def _around(gpu: Gpu, policies: Sequence[Policy], acting: Policy, *, loaded: bool = True) -> list[Part]:
-    """Everything on the device beside what the acting policy's actor computes."""
-    asleep = _sleepers(policies)
-    parts = _overhead(gpu, policies, asleep)
+def _background(
+    gpu: Gpu, policies: Sequence[Policy], acting: Policy | None, awake: Sequence[Policy], *, loaded: bool = True
+) -> list[Part]:
+    """Everything on the device beside what the acting policy computes; ``loaded``: its parameters are on the device."""
+    contexts = sum(2 if policy.utilization else 1 for policy in policies) * ASSUMED.context_gib * GIB
+    parts = [Part("CUDA contexts", Kind.OVERHEAD, contexts)]
+    parts.append(Part("fragmentation", Kind.OVERHEAD, ASSUMED.fragmentation * gpu.memory))
     for policy in policies:
-        parts += _resting(policy, params=policy is not acting)
-    parts += _awake(gpu, (policy for policy in policies if policy.engine and policy not in asleep))
-    if loaded:
-        parts.append(_part(acting, "parameters", Kind.STATES, acting.parameters))
+        states = {}
+        if loaded if policy is acting else not policy.param_offload:
+            states["parameters"] = policy.parameters
+        if policy.learns and not policy.optimizer_offload:
+            states["optimizer"] = policy.optimizer
+        parts += _parts(policy, Kind.STATES, states)
+        if policy in awake:
+            parts += _parts(policy, Kind.ENGINES, {"engine": policy.utilization * gpu.memory})
+        else:
+            parts += _parts(policy, Kind.OVERHEAD, {"CUDA graphs of the sleeping engine": _graph_bytes(policy)})
     return parts
 
 
@@ -222,13 +188,10 @@ def _passes(policy: Policy, tokens: int, *, backward: bool, entropy: bool) -> li
     activations = _activations(policy, tokens, backward=backward)
     logits = _logits(policy, tokens, backward=backward, entropy=entropy)
     return [
-        _part(policy, "gathered layers", Kind.GATHERED, _gathered(policy, backward=backward)),
-        _part(policy, f"activations of {tokens} tokens", Kind.ACTIVATIONS, activations),
-        _part(policy, f"logits of {tokens} tokens", Kind.LOGITS, logits),
+        *_parts(policy, Kind.GATHERED, {"gathered layers": _gathered(policy, backward=backward)}),
+        *_parts(policy, Kind.ACTIVATIONS, {f"activations of {tokens} tokens": activations}),
+        *_parts(policy, Kind.LOGITS, {f"logits of {tokens} tokens": logits}),
     ]
-
-
-# ------------------------------------------------------------------------------------------ phases
 
 
 def phases(job: Job) -> list[Phase]:
@@ -238,102 +201,55 @@ def phases(job: Job) -> list[Phase]:
 
 
 def _pool_phases(job: Job, policies: Sequence[Policy]) -> list[Phase]:
-    gpu, pool, served = job.gpu, policies[0].pool.name, policies[0].engine is not None
-    found = []
+    gpu, pool = job.gpu, policies[0].pool.name
+    engines = [policy for policy in policies if policy.utilization]
+    sleepless = [policy for policy in engines if not policy.sleeps]
+    of_pool = []
 
-    def add(stage: str, policy: Policy | None, parts: Sequence[Part]) -> None:
+    def add(stage: str, policy: Policy | None, parts: Sequence[Part], share: float = 1.0) -> None:
         name = f"{stage} {policy.name}" if policy and len(job.policies) > 1 else stage
-        whose = policy.name if policy else None
-        found.append(Phase(name=name, pool=pool, policy=whose, parts=tuple(parts), limit=gpu.memory))
+        of_pool.append(Phase(name=name, pool=pool, parts=tuple(parts), limit=share * gpu.memory))
 
+    for policy in engines:
+        # vLLM refuses to start where its cache does not hold one sequence of max_model_len.
+        length = policy.max_model_len
+        sizes = {"engine's weights": engine_weights(policy), "engine's buffers": engine_buffers(policy)}
+        sizes[f"cache of one sequence of {length} tokens"] = kv_bytes_per_token(policy) * length
+        add("cache", policy, _parts(policy, Kind.ENGINES, sizes), policy.utilization)
+    if engines:
+        add("rollout", None, _background(gpu, policies, None, engines))
     for policy in policies:
-        if served:
-            add("cache", policy, _cache(policy))
-            share = policy.served.utilization
-            limit_name = f"the engine's share, {policy.keys['utilization']}={share:g}"
-            found[-1] = replace(found[-1], limit=share * gpu.memory, limit_name=limit_name)
-    if served:
-        resting = [part for policy in policies for part in _resting(policy)]
-        add("rollout", None, [*_overhead(gpu, policies, ()), *resting, *_awake(gpu, policies)])
-    for policy in policies:
-        training = policy.training
-        if served:
-            forward = _passes(policy, training.max_log_prob_tokens, backward=False, entropy=True)
-            add("log-prob", policy, [*_around(gpu, policies, policy), *forward])
-        if training.ref_param_bytes:
+        around = _background(gpu, policies, policy, sleepless)
+        if policy in engines:
+            add(
+                "log-prob",
+                policy,
+                [*around, *_passes(policy, policy.max_log_prob_tokens, backward=False, entropy=True)],
+            )
+        if policy.has_reference:
             # The reference's own parameters stay in main memory, whatever the settings are (verl forces it).
-            forward = _passes(policy, training.ref_tokens, backward=False, entropy=False)
-            around = _around(gpu, policies, policy, loaded=not training.param_offload)
-            add("reference", policy, [*around, *forward])
+            resting = _background(gpu, policies, policy, sleepless, loaded=not policy.param_offload)
+            add("reference", policy, [*resting, *_passes(policy, policy.ref_tokens, backward=False, entropy=False)])
         if policy.learns:
-            add("update", policy, _update(gpu, policies, policy))
-    if served:
-        for i, policy in enumerate(policies):
-            add("push", policy, _push(gpu, policies, i))
-    if policies[0].training.held_out_turns:
-        add("held-out turns", policies[0], _held_out(gpu, policies[0]))
-    return found
+            states = {"gradients": policy.gradients, "optimizer": policy.optimizer if policy.optimizer_offload else 0}
+            passes = _passes(policy, policy.max_update_tokens, backward=True, entropy=policy.update_entropy)
+            add("update", policy, [*around, *_parts(policy, Kind.STATES, states), *passes])
+    for i, policy in enumerate(engines):
+        awake = [other for j, other in enumerate(engines) if j < i or not other.sleeps]
+        add("push", policy, _push(gpu, policies, policy, awake))
+    return of_pool
 
 
-def _cache(policy: Policy) -> list[Part]:
-    """vLLM refuses to start where its cache does not hold one sequence of max_model_len."""
-    length = policy.served.max_model_len
-    sizes = {
-        "engine's weights": engine_weights(policy),
-        "engine's buffers": engine_buffers(policy) + graph_bytes(policy),
-        f"cache of one sequence of {length} tokens": kv_bytes_per_token(policy) * length,
-    }
-    return [_part(policy, name, Kind.ENGINES, size) for name, size in sizes.items()]
-
-
-def _update(gpu: Gpu, policies: Sequence[Policy], policy: Policy) -> list[Part]:
-    training = policy.training
-    parts = [*_around(gpu, policies, policy), _part(policy, "gradients", Kind.STATES, policy.gradients)]
-    if training.optimizer_offload:
-        parts.append(_part(policy, "optimizer", Kind.STATES, policy.optimizer))
-    backward = _passes(policy, training.max_update_tokens, backward=True, entropy=training.update_entropy)
-    # Adam takes the square root of all second moments at once, after activations are freed.
-    if policy.gradients > sum(part.num_bytes for part in backward):
-        backward = [_part(policy, "Adam's square roots", Kind.GATHERED, policy.gradients)]
-    return [*parts, *backward]
-
-
-def _push(gpu: Gpu, policies: Sequence[Policy], number: int) -> list[Part]:
+def _push(gpu: Gpu, policies: Sequence[Policy], policy: Policy, awake: Sequence[Policy]) -> list[Part]:
     """Weights go from actor to engine tensor by tensor; engines before it are awake by then, those after it asleep."""
-    policy = policies[number]
-    training, engine = policy.training, policy.served
-    parts = _overhead(gpu, policies, _sleepers(policies[number + 1 :]))
-    parts += _awake(gpu, (other for i, other in enumerate(policies) if i < number or not other.served.sleeps))
-    for other in policies:
-        parts += _resting(other, params=other is not policy)
-    if engine.sleeps:
-        parts.append(_part(policy, "engine's weights", Kind.ENGINES, engine_weights(policy) + graph_bytes(policy)))
     # Shards are sent from where they are; an adapter is collected from parameters on the device.
-    if training.lora_rank or not training.param_offload:
-        parts.append(_part(policy, "parameters", Kind.STATES, policy.parameters))
-    parts.append(_part(policy, "bucket", Kind.GATHERED, engine.bucket_mb << 20))
-    if not engine.adapter:
-        parts.append(_part(policy, "largest tensor", Kind.GATHERED, training.param_bytes * policy.shape.largest))
-    return parts
-
-
-def _held_out(gpu: Gpu, policy: Policy) -> list[Part]:
-    """Held-out turns in transformers' own loop, with a cache of whole sequences on every device."""
-    turns, turn_tokens = policy.training.held_out_turns, policy.training.held_out_tokens
-    shape, tokens = policy.shape, turns * turn_tokens
-    activations = _activations(policy, tokens, backward=False)
-    cache = tokens * 2 * shape.layers * shape.kv_heads * shape.head_dim * policy.training.compute_bytes
-    # A growing cache is copied at each growth, layer by layer.
-    cache *= 1 + 1 / shape.layers
-    return [
-        *_around(gpu, [policy], policy),
-        _part(policy, "gathered layers", Kind.GATHERED, _gathered(policy, backward=False)),
-        _part(policy, f"activations of {tokens} tokens", Kind.ACTIVATIONS, activations),
-        _part(policy, f"cache of {turns} turns of {turn_tokens} tokens", Kind.ACTIVATIONS, cache),
-    ]
-
-
-# ------------------------------------------------------------------------------------------ main memory
+    loaded = bool(policy.lora_rank) or not policy.param_offload
+    weights = {"engine's weights": engine_weights(policy) if policy.sleeps else 0}
+    buffers = {"bucket": policy.bucket_mb << 20}
+    if not policy.adapter:
+        buffers["largest tensor"] = policy.param_bytes * policy.shape.embedding
+    background = _background(gpu, policies, policy, awake, loaded=loaded)
+    return [*background, *_parts(policy, Kind.ENGINES, weights), *_parts(policy, Kind.GATHERED, buffers)]
 
 
 def host_memory(job: Job) -> list[Part]:
@@ -345,20 +261,17 @@ def host_memory(job: Job) -> list[Part]:
 def _node_memory(policies: Sequence[Policy]) -> list[Part]:
     devices = policies[0].pool.gpus_per_node
     processes = (devices * len(policies) * ASSUMED.host_gib_per_worker + ASSUMED.host_gib_per_job) * GIB
-    parts, loading = [Part(name="processes", kind=Kind.OVERHEAD, num_bytes=processes)], 0.0
+    parts, loading = [Part("processes", Kind.OVERHEAD, processes)], 0.0
     for policy in policies:
-        training, engine = policy.training, policy.engine
-        sizes = {}
-        if training.param_offload:
-            sizes["parameters"] = policy.parameters
-        if policy.learns and training.optimizer_offload:
-            sizes["optimizer"] = policy.optimizer
-        if training.ref_param_bytes:
-            sizes["reference"] = training.ref_param_bytes * policy.shape.params / policy.shards
-        if engine and engine.sleeps and engine.adapter:
-            sizes["sleeping engine's weights"] = engine_weights(policy)
-        parts += [_part(policy, name, Kind.STATES, devices * size * ASSUMED.pinned) for name, size in sizes.items()]
+        sizes = {
+            "parameters": policy.parameters if policy.param_offload else 0,
+            "optimizer": policy.optimizer if policy.learns and policy.optimizer_offload else 0,
+            "reference": policy.param_bytes * policy.shape.params / policy.shards if policy.has_reference else 0,
+            "sleeping engine's weights": engine_weights(policy) if policy.sleeps and policy.adapter else 0,
+        }
+        on_node = {name: devices * size * ASSUMED.pinned for name, size in sizes.items()}
+        parts += _parts(policy, Kind.STATES, on_node)
         # One device of each group of shards loads the whole model; with tied weights, every device does.
         loaders = devices if policy.shape.tied else max(1, devices // policy.shards)
-        loading = max(loading, loaders * training.param_bytes * policy.shape.params)
-    return [*parts, Part(name="loading, or an export", kind=Kind.GATHERED, num_bytes=loading)]
+        loading = max(loading, loaders * policy.param_bytes * policy.shape.params)
+    return [*parts, Part("loading, or an export", Kind.GATHERED, loading)]

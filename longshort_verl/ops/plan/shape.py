@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
 from dataclasses import dataclass
 from typing import Any
 
 
 class ShapeError(ValueError):
-    """A model's config cannot be read, or is not of a causal language model."""
+    """A model's config cannot be read, or does not describe a dense causal language model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,16 +20,10 @@ class ModelShape:
     name: str
     """Path or hub name of the config."""
     params: int
-    active: int
-    """Parameters that a token is multiplied by; without the untied embedding and the experts that it skips."""
     embedding: int
-    """Parameters of the input embedding."""
-    head: int
-    """Parameters of the output projection; equal to ``embedding`` where tied."""
+    """Parameters of the input embedding, and of the output projection. No tensor is larger."""
     layer: int
     """Parameters of the largest layer."""
-    largest: int
-    """Parameters of the largest tensor."""
     adapter_width: int
     """Inputs and outputs of all linear maps in the layers, summed; times the rank, the size of a LoRA adapter."""
     layers: int
@@ -38,15 +32,20 @@ class ModelShape:
     kv_heads: int
     head_dim: int
     intermediate: int
-    """Width of the feed-forward part, summed over the experts of a token."""
     vocab: int
     max_positions: int
-    """Longest context that the model was made for, in tokens."""
+    """Longest context that the model supports, in tokens."""
     tied: bool
     """Embedding and output projection are one tensor."""
 
+    @property
+    def active(self) -> int:
+        """Parameters that a token is multiplied by. An untied embedding is only looked up."""
+        return self.params - (0 if self.tied else self.embedding)
 
-def read_shape(path: str, *, trust_remote_code: bool = False, override: Mapping[str, Any] | None = None) -> ModelShape:
+
+@functools.lru_cache(maxsize=8)
+def read_shape(path: str, *, trust_remote_code: bool = False, override: tuple[tuple[str, Any], ...] = ()) -> ModelShape:
     """The shape of the model in a folder or of a hub name. Only config.json is read.
 
     Args:
@@ -55,7 +54,7 @@ def read_shape(path: str, *, trust_remote_code: bool = False, override: Mapping[
         override: settings that replace the config's.
 
     Raises:
-        ShapeError: there is no readable config, or it is not of a causal language model.
+        ShapeError: there is no readable config, or it does not describe a dense causal language model.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -64,7 +63,7 @@ def read_shape(path: str, *, trust_remote_code: bool = False, override: Mapping[
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise ShapeError(f"no config.json could be read for the model {path!r} ({_reason(error)})") from error
-    for key, value in (override or {}).items():
+    for key, value in override:
         setattr(config, key, value)
     try:
         # No kernel runs, so an attention that this machine lacks does not matter.
@@ -72,36 +71,28 @@ def read_shape(path: str, *, trust_remote_code: bool = False, override: Mapping[
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     except (ValueError, ImportError, AttributeError) as error:
-        raise ShapeError(f"the config of {path!r} is of no causal language model ({_reason(error)})") from error
+        raise ShapeError(f"the config of {path!r} is not of a causal language model ({_reason(error)})") from error
     layers = [module for module in model.modules() if type(module).__name__ in set(model._no_split_modules or ())]
     if not layers:
         raise ShapeError(f"the model of {path!r} names no layers (_no_split_modules), by which verl shards it")
-    text = config.get_text_config()
     weights = dict(model.named_parameters())  # a tied weight appears once
-    params = sum(weight.numel() for weight in weights.values())
-    experts = sum(weight.numel() for key, weight in weights.items() if ".experts." in key)
-    num_experts = getattr(text, "num_experts", None) or getattr(text, "num_local_experts", None) or 1
-    per_token = getattr(text, "num_experts_per_tok", None) or num_experts
-    embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
-    intermediate = text.intermediate_size
-    if num_experts > 1:
-        intermediate = (getattr(text, "moe_intermediate_size", None) or intermediate) * per_token
+    if any(".experts." in key for key in weights):
+        raise ShapeError(f"the model of {path!r} is a mixture of experts; only dense models are planned")
     linear = [module for layer in layers for module in layer.modules() if isinstance(module, torch.nn.Linear)]
+    text = config.get_text_config()
+    embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     return ModelShape(
         name=path,
-        params=params,
-        active=params - experts + experts * per_token // num_experts - (0 if head is embedding else embedding.numel()),
+        params=sum(weight.numel() for weight in weights.values()),
         embedding=embedding.numel(),
-        head=head.numel(),
         layer=max(sum(weight.numel() for weight in layer.parameters()) for layer in layers),
-        largest=max(weight.numel() for weight in weights.values()),
         adapter_width=sum(module.in_features + module.out_features for module in linear),
         layers=len(layers),
         hidden=text.hidden_size,
         heads=text.num_attention_heads,
         kv_heads=getattr(text, "num_key_value_heads", None) or text.num_attention_heads,
         head_dim=getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
-        intermediate=intermediate,
+        intermediate=text.intermediate_size,
         vocab=head.shape[0],
         max_positions=text.max_position_embeddings,
         tied=head is embedding,

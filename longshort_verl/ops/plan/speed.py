@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from longshort_verl.ops.plan.hardware import ASSUMED, Gpu
 from longshort_verl.ops.plan.job import Job, Policy, Work
-from longshort_verl.ops.plan.memory import engine_weights, kv_bytes, kv_bytes_per_token
+from longshort_verl.ops.plan.memory import COMPUTE_BYTES, REDUCE_BYTES, engine_weights, kv_bytes, kv_bytes_per_token
 from longshort_verl.ops.plan.shape import ModelShape
 
 
@@ -17,40 +17,19 @@ from longshort_verl.ops.plan.shape import ModelShape
 class Capacity:
     """How many dialogues an engine holds at once."""
 
-    replicas: int
-    """Engines."""
-    asked: float
-    """Dialogues per engine."""
-    fit: int
-    """Dialogues of full length that its cache holds."""
-    at_once: int
-    """Dialogues that it works on: limited by cache, max_num_seqs and demand."""
-    cache: float
-    """Bytes of the cache, on one device."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepTime:
-    """One kind of step."""
-
-    name: str
-    """Who learns."""
-    stages: tuple[tuple[str, float], ...]
-    """Stage and seconds, in the trainer's order."""
-
-    @property
-    def seconds(self) -> float:
-        """All stages."""
-        return sum(seconds for _, seconds in self.stages)
+    replicas: int  # engines
+    asked: float  # dialogues per engine
+    fit: int  # dialogues of full length that its cache holds
+    at_once: int  # dialogues that it works on: limited by cache, max_num_seqs and demand
+    cache: float  # bytes of the cache, on one device
 
 
 def capacity(job: Job, policy: Policy, work: Work) -> Capacity:
     """What a policy's engines hold."""
-    engine, cache = policy.served, kv_bytes(policy, job.gpu)
-    replicas = max(1, policy.pool.size // engine.devices)
+    cache, replicas = kv_bytes(policy, job.gpu), max(1, policy.pool.size // policy.devices)
     asked = work.dialogues / replicas
     fit = max(0, math.floor(cache / (kv_bytes_per_token(policy) * work.loads[policy.name].context)))
-    at_once = max(1, min(fit, engine.max_num_seqs, math.ceil(asked)))
+    at_once = max(1, min(fit, policy.max_num_seqs, math.ceil(asked)))
     return Capacity(replicas=replicas, asked=asked, fit=fit, at_once=at_once, cache=cache)
 
 
@@ -59,33 +38,32 @@ def flops_per_token(shape: ModelShape, context: float) -> float:
     return 2 * shape.active + 2 * context * shape.heads * shape.head_dim * shape.layers
 
 
-def step_times(job: Job, work: Work) -> list[StepTime]:
-    """Each kind of step, stage by stage, in seconds."""
+def step_times(job: Job, work: Work) -> dict[str, dict[str, float]]:
+    """Kind of step → stage, in the trainer's order → seconds."""
     generation = [_generation_s(job, policy, work) for policy in job.policies]
     # Engines take turns on shared devices, and work at the same time on devices of their own.
     rollout = sum(generation) if len(job.pools) == 1 else max(generation)
     labels = {policy.name: f" {policy.name}" if len(job.policies) > 1 else "" for policy in job.policies}
-    steps = []
-    for name, learning in work.steps:
-        stages = [("rollout", rollout)]
+    steps = {}
+    for name, learning in work.steps.items():
+        stages = {"rollout": rollout}
         for policy in job.policies:
-            training, label = policy.training, labels[policy.name]
             if policy.name in learning:
-                forward = _training_s(job.gpu, policy, work, passes=1)
-                stages.append((f"log-prob{label}", forward))
-                if training.ref_param_bytes:
-                    stages.append((f"reference{label}", forward))
-                passes = 4 if training.checkpointing else 3
-                stages.append((f"update{label}", _training_s(job.gpu, policy, work, passes=passes)))
+                label, forward = labels[policy.name], _training_s(job.gpu, policy, work, passes=1)
+                stages[f"log-prob{label}"] = forward
+                if policy.has_reference:
+                    stages[f"reference{label}"] = forward
+                passes = 4 if policy.checkpointing else 3
+                stages[f"update{label}"] = _training_s(job.gpu, policy, work, passes=passes)
         for policy in job.policies:
-            if policy.name in learning or policy.served.sleeps:
-                stages.append((f"push{labels[policy.name]}", _push_s(job.gpu, policy)))
-        steps.append(StepTime(name=name, stages=tuple(stages)))
+            if policy.name in learning or policy.sleeps:
+                stages[f"push{labels[policy.name]}"] = _push_s(job.gpu, policy)
+        steps[name] = stages
     return steps
 
 
 def _generation_s(job: Job, policy: Policy, work: Work) -> float:
-    gpu, devices, load = job.gpu, policy.served.devices, work.loads[policy.name]
+    gpu, devices, load = job.gpu, policy.devices, work.loads[policy.name]
     held = capacity(job, policy, work)
     # Continuous batching keeps the batch full until the last dialogues; a dialogue's tokens follow one another.
     steps = max(load.generated, held.asked * load.generated / held.at_once)
@@ -106,25 +84,24 @@ def _link(gpu: Gpu, policy: Policy) -> float:
 
 def _training_s(gpu: Gpu, policy: Policy, work: Work, *, passes: int) -> float:
     """Log-probabilities (1 forward pass) or an update (3, or 4 where activations are recomputed)."""
-    training, load, shards = policy.training, work.loads[policy.name], policy.shards
+    load, shards, update = work.loads[policy.name], policy.shards, passes > 1
     tokens = work.dialogues * load.rows * load.context / policy.pool.size
-    efficiency = ASSUMED.forward_efficiency if passes == 1 else ASSUMED.train_efficiency
+    efficiency = ASSUMED.train_efficiency if update else ASSUMED.forward_efficiency
     compute = tokens * passes * flops_per_token(policy.shape, load.context / 2) / (gpu.tflops * 1e12 * efficiency)
-    limit = training.max_log_prob_tokens if passes == 1 else training.max_update_tokens
-    gathers = training.compute_bytes * policy.shape.params * (1 if passes == 1 else 2)
-    reduced = 0 if passes == 1 else training.reduce_bytes * policy.trainable
+    limit = policy.max_update_tokens if update else policy.max_log_prob_tokens
+    gathers = COMPUTE_BYTES * policy.shape.params * (2 if update else 1)
+    reduced = REDUCE_BYTES * policy.trainable if update else 0
     traffic = math.ceil(tokens / limit) * (gathers + reduced) * (shards - 1) / shards / _link(gpu, policy)
-    moved = policy.parameters if training.param_offload else 0.0
-    if passes > 1 and training.optimizer_offload:
+    moved = policy.parameters if policy.param_offload else 0.0
+    if update and policy.optimizer_offload:
         moved += policy.optimizer
-    host = 2 * moved / (gpu.host_link * 1e9 * ASSUMED.link_efficiency)
-    # Communication overlaps with arithmetic.
-    return max(compute, traffic) + host
+    # Communication overlaps with arithmetic; moving states from and to main memory does not.
+    return max(compute, traffic) + 2 * moved / (gpu.host_link * 1e9 * ASSUMED.link_efficiency)
 
 
 def _push_s(gpu: Gpu, policy: Policy) -> float:
-    sent = policy.training.param_bytes * (policy.trainable if policy.served.adapter else policy.shape.params)
+    sent = policy.param_bytes * (policy.trainable if policy.adapter else policy.shape.params)
     link = gpu.host_link * 1e9 * ASSUMED.link_efficiency
-    loaded = sent / policy.shards / link if policy.training.param_offload else 0.0
+    loaded = sent / policy.shards / link if policy.param_offload else 0.0
     gathered = sent * (policy.shards - 1) / policy.shards / _link(gpu, policy)
     return loaded + gathered + sent / (gpu.bandwidth * 1e9)
