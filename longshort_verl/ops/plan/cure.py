@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,23 +14,8 @@ from longshort_verl.ops.plan.memory import Kind, Phase, phases
 
 _STEP_TOKENS = 1024
 _MAX_NODES = 64
-_MAX_CHANGES = 60
 _LIMITS = {"update": "max_update_tokens", "log-prob": "max_log_prob_tokens", "reference": "ref_tokens"}
 """Phase → the policy's limit in tokens there."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """A setting with its new value."""
-
-    key: str
-    """The whole key."""
-    value: Any
-
-    def __str__(self) -> str:
-        value = str(self.value).lower() if isinstance(self.value, bool) else self.value
-        # The base has hardly any key below long_short.short, and Hydra adds a key only with "++".
-        return f"{'++' if self.key.startswith('long_short.short.') else ''}{self.key}={value}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +23,14 @@ class Finding:
     """The first thing that does not fit."""
 
     phase: Phase
-    cures: tuple[Change, ...]
-    """Settings with which the whole job fits; empty where none were found."""
+    cures: Mapping[str, Any]
+    """Setting → value with which the whole job fits; empty where no cure was found."""
+
+    @property
+    def overrides(self) -> list[str]:
+        """The cures as Hydra overrides. The base lacks most keys of long_short.short; Hydra adds them with "++"."""
+        shown = {key: str(value).lower() if isinstance(value, bool) else value for key, value in self.cures.items()}
+        return [f"{'++' if key.startswith('long_short.short.') else ''}{key}={value}" for key, value in shown.items()]
 
     def __str__(self) -> str:
         phase = self.phase
@@ -60,51 +51,43 @@ def check_fit(job: Job) -> Finding | None:
     return None if phase is None else Finding(phase=phase, cures=_find_cures(job))
 
 
-def _find_cures(job: Job) -> tuple[Change, ...]:
+def _find_cures(job: Job) -> dict[str, Any]:
     """Changes until everything fits, mildest first, then without the superfluous ones."""
     cured = job
-    for _ in range(_MAX_CHANGES):
-        misfit = first_misfit(cured)
-        if misfit is None:
-            break
+    while (misfit := first_misfit(cured)) is not None:
         better = _best_option(cured, misfit)
         if better is None:
-            return ()
+            return {}
         cured = better
-    else:
-        return ()
     for name in ("pool", *job.policies[0].keys):
-        olds = [getattr(policy, name) for policy in job.policies]
-        policies = [replace(policy, **{name: old}) for policy, old in zip(cured.policies, olds, strict=True)]
+        pairs = zip(cured.policies, job.policies, strict=True)
+        policies = (replace(policy, **{name: getattr(old, name)}) for policy, old in pairs)
         without = replace(cured, policies=tuple(policies))
         cured = without if first_misfit(without) is None else cured
-    return _changes(job, cured)
-
-
-def _changes(job: Job, cured: Job) -> tuple[Change, ...]:
-    """The settings in which two jobs differ."""
-    values = {}
+    changes = {}
     for old, new in zip(job.policies, cured.policies, strict=True):
-        values |= {
+        changes |= {
             key: getattr(new, name) for name, key in old.keys.items() if getattr(new, name) != getattr(old, name)
         }
-        for name, value in (("n_gpus_per_node", "gpus_per_node"), ("nnodes", "nnodes")):
-            if getattr(new.pool, value) != getattr(old.pool, value):
-                values[f"{old.pool.key}.{name}"] = getattr(new.pool, value)
-    return tuple(Change(key=key, value=value) for key, value in values.items())
+        for name in ("n_gpus_per_node", "nnodes"):
+            if getattr(new.pool, name) != getattr(old.pool, name):
+                changes[f"{old.pool.key}.{name}"] = getattr(new.pool, name)
+    return changes
 
 
 def _best_option(job: Job, misfit: Phase) -> Job | None:
-    """The mildest option that gets past a phase; else the best one of the mildest kind that helps."""
+    """The mildest option that gets past a phase; else the best option of the mildest kind that helps."""
     start = _position(job)
     for options in _options(job, misfit):
-        positions = [(_position(option), option) for option in options]
-        for position, option in positions:
+        best, furthest = None, start
+        for option in options:
+            position = _position(option)
             if position[0] > start[0]:
                 return option
-        position, option = max(positions, key=lambda pair: pair[0], default=(start, job))
-        if position > start:
-            return option
+            if position > furthest:
+                best, furthest = option, position
+        if best is not None:
+            return best
     return None
 
 
@@ -118,30 +101,27 @@ def _position(job: Job) -> tuple[int, float]:
 def _options(job: Job, misfit: Phase) -> Iterator[list[Job]]:
     """Jobs with one more setting changed in all policies, kind by kind, mildest first."""
     policies = [policy for policy in job.policies if policy.pool.name == misfit.pool]
-    stage = misfit.name.split()[0]
-    percents = [round(policy.utilization * 100) for policy in policies]
+    stage, shares = misfit.name.split()[0], [round(policy.utilization * 100) for policy in policies]
     if stage == "cache":
         yield [_set(job, "max_model_len", policies[0].row_tokens, min)]
-        raised = [_set(job, "utilization", percent / 100) for percent in range(min(percents) + 1, 96)]
-        yield [option for option in raised if _total_share(option, misfit.pool) <= 0.95]
+        percents = range(min(shares) + 1, 96)
+        percents = [percent for percent in percents if sum(max(share, percent) for share in shares) <= 95]
+        yield [_set(job, "utilization", percent / 100) for percent in percents]
     else:
         for name in ("optimizer_offload", "param_offload", "sleeps"):
             yield [_set(job, name, True)]
-        if stage == "push":
-            yield [_set(job, "bucket_mb", megabytes, min) for megabytes in (1024, 512, 256)]
         if stage == "update":
             yield [_set(job, "checkpointing", True)]
         if stage in _LIMITS:
             name, least = _LIMITS[stage], max(policy.least_tokens for policy in job.policies)
-            most = max(getattr(policy, name) for policy in policies)
-            limits = [*(tokens for tokens in range(0, most, _STEP_TOKENS) if tokens > least), least]
-            yield [_set(job, name, tokens, min) for tokens in sorted(limits, reverse=True)]
+            limits = [least, *range(0, max(getattr(policy, name) for policy in policies), _STEP_TOKENS)]
+            yield [_set(job, name, tokens, min) for tokens in sorted(limits, reverse=True) if tokens >= least]
         if misfit.of(Kind.LOGITS):
             yield [_set(job, "fused_head", True)]
         if stage in ("rollout", "push"):
-            yield [_set(job, "utilization", percent / 100, min) for percent in range(max(percents) - 1, 4, -1)]
+            yield [_set(job, "utilization", percent / 100, min) for percent in range(max(shares) - 1, 4, -1)]
     if stage in ("cache", "rollout", "push"):
-        sizes = range(2, policies[0].pool.gpus_per_node + 1)
+        sizes = range(2, policies[0].pool.n_gpus_per_node + 1)
         yield [_set(job, "devices", size) for size in sizes if all(_divisible(policy, size) for policy in job.policies)]
     yield _more_devices(job, policies[0].pool)
 
@@ -155,22 +135,16 @@ def _set(job: Job, name: str, value: Any, choose: Callable[[Any, Any], Any] = ma
     return replace(job, policies=tuple(policies))
 
 
-def _total_share(job: Job, pool: str) -> float:
-    return sum(policy.utilization for policy in job.policies if policy.pool.name == pool)
-
-
 def _divisible(policy: Policy, size: int) -> bool:
-    """Whether vLLM can divide the heads of a policy onto this many devices."""
+    """Whether vLLM can divide the heads of a policy onto this many devices of a node."""
     heads, kv_heads = policy.shape.heads, policy.shape.kv_heads
-    return policy.pool.gpus_per_node % size == heads % size == 0 and 0 in (kv_heads % size, size % kv_heads)
+    return policy.pool.n_gpus_per_node % size == heads % size == 0 and 0 in (kv_heads % size, size % kv_heads)
 
 
 def _more_devices(job: Job, old: Pool) -> list[Job]:
-    if old.gpus_per_node < 8:
-        new = replace(old, gpus_per_node=2 * old.gpus_per_node)
-    elif old.nnodes < _MAX_NODES:
-        new = replace(old, nnodes=2 * old.nnodes)
-    else:
+    if old.n_gpus_per_node >= 8 and old.nnodes >= _MAX_NODES:
         return []
+    name = "n_gpus_per_node" if old.n_gpus_per_node < 8 else "nnodes"
+    new = replace(old, **{name: 2 * getattr(old, name)})
     policies = (replace(policy, pool=new) if policy.pool == old else policy for policy in job.policies)
     return [replace(job, policies=tuple(policies))]

@@ -16,16 +16,11 @@ class Gpu:
     """One device. Rates are in 10^9 bytes per second, of links in each direction."""
 
     name: str
-    memory_gib: float
-    """Total that CUDA reports, which is slightly less than the data sheet's."""
-    tflops: float
-    """Dense bfloat16 with float32 accumulation, 10^12 operations per second."""
-    bandwidth: float
-    """Of the device's memory."""
-    link: float
-    """To the other devices of the node."""
-    host_link: float
-    """To the node's main memory."""
+    memory_gib: float  # total that CUDA reports, which is slightly less than the data sheet's
+    tflops: float  # dense bfloat16 with float32 accumulation, 10^12 operations per second
+    bandwidth: float  # of the device's memory
+    link: float  # to the other devices of the node
+    host_link: float  # to the node's main memory
 
     @property
     def memory(self) -> float:

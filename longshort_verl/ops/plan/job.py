@@ -8,7 +8,7 @@ Covers RL of two policies, RL of one, and supervised fine-tuning. No model is lo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,38 +18,11 @@ from longshort_verl.adapters.rl.check import check_pool, check_settings
 from longshort_verl.adapters.rl.settings import SECTION, LongShortConfig, Placement, Policies, has_lora, role_config
 from longshort_verl.config.compose import ConfigError
 from longshort_verl.ops.plan.hardware import Gpu
-from longshort_verl.ops.plan.shape import ModelShape, ShapeError, read_shape
+from longshort_verl.ops.plan.shape import ModelShape, read_shape
 from longshort_verl.types import Role
 
 _LONG, _SHORT = "actor_rollout_ref", f"{SECTION}.short"
 _BYTES = {"fp32": 4, "float32": 4, "bf16": 2, "bfloat16": 2, "fp16": 2, "float16": 2, "half": 2, "auto": 2}
-_RL_KEYS = {
-    "fsdp_size": "actor.fsdp_config.fsdp_size",
-    "param_offload": "actor.fsdp_config.param_offload",
-    "optimizer_offload": "actor.fsdp_config.optimizer_offload",
-    "checkpointing": "model.enable_gradient_checkpointing",
-    "fused_head": "model.use_fused_kernels",
-    "max_update_tokens": "actor.ppo_max_token_len_per_gpu",
-    "max_log_prob_tokens": "rollout.log_prob_max_token_len_per_gpu",
-    "ref_tokens": "ref.log_prob_max_token_len_per_gpu",
-    "sleeps": "rollout.free_cache_engine",
-    "eager": "rollout.enforce_eager",
-    "max_num_seqs": "rollout.max_num_seqs",
-    "max_batched_tokens": "rollout.max_num_batched_tokens",
-    "max_model_len": "rollout.max_model_len",
-    "utilization": "rollout.gpu_memory_utilization",
-    "devices": "rollout.tensor_model_parallel_size",
-    "bucket_mb": "rollout.checkpoint_engine.update_weights_bucket_megabytes",
-}
-"""Field of a policy → its key below ``actor_rollout_ref`` or ``long_short.short``."""
-_SFT_KEYS = {
-    "fsdp_size": "engine.fsdp_size",
-    "param_offload": "engine.param_offload",
-    "optimizer_offload": "engine.optimizer_offload",
-    "checkpointing": "model.enable_gradient_checkpointing",
-    "fused_head": "model.use_fused_kernels",
-    "max_update_tokens": "data.max_token_len_per_gpu",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +31,18 @@ class Pool:
 
     name: str
     nnodes: int
-    gpus_per_node: int
-    key: str = "trainer"
-    """Section of the config that sets both counts."""
+    n_gpus_per_node: int
+    key: str  # section of the config that sets both counts
 
     @property
     def size(self) -> int:
         """Devices."""
-        return self.nnodes * self.gpus_per_node
+        return self.nnodes * self.n_gpus_per_node
+
+
+def _setting(rl: str, sft: str = "") -> Any:
+    """A field that is read from a key below ``actor_rollout_ref`` (RL), or from a key of the SFT trainer."""
+    return field(default=0, metadata={"rl": rl, "sft": sft})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,55 +52,37 @@ class Policy:
     Activations and gathered parameters are bfloat16, sums of gradients float32 (verl's defaults).
     """
 
-    name: str
-    """long, short, shared or model."""
+    name: str  # long, short, shared or model
     pool: Pool
     shape: ModelShape
-    learns: bool = True
-    """Some step updates it."""
-    keys: Mapping[str, str] = field(default_factory=dict, hash=False)
+    learns: bool = True  # some step updates it
+    keys: Mapping[str, str] = field(default_factory=dict)
     """Field → the whole key of its setting; the long policy's where the short inherits it."""
 
-    fsdp_size: int = -1
-    """Devices that share one copy; -1 for all."""
-    param_bytes: int = 4
-    """Per stored parameter, gradient and optimizer state."""
-    param_offload: bool
-    optimizer_offload: bool
-    checkpointing: bool
-    """The backward pass recomputes activations."""
-    fused_head: bool
-    """The logits of the whole vocabulary are never stored."""
-    lora_rank: int = 0
-    """0 where all parameters are trained."""
-    max_update_tokens: int
-    least_tokens: int
-    """Smallest limit of a micro-batch that verl accepts: a whole context."""
-    max_log_prob_tokens: int = 0
-    ref_tokens: int = 0
+    fsdp_size: int = _setting("actor.fsdp_config.fsdp_size", "engine.fsdp_size")  # devices per copy; -1: all
+    param_bytes: int = 4  # per stored parameter, gradient and optimizer state
+    param_offload: bool = _setting("actor.fsdp_config.param_offload", "engine.param_offload")
+    optimizer_offload: bool = _setting("actor.fsdp_config.optimizer_offload", "engine.optimizer_offload")
+    checkpointing: bool = _setting("model.enable_gradient_checkpointing", "model.enable_gradient_checkpointing")
+    fused_head: bool = _setting("model.use_fused_kernels", "model.use_fused_kernels")
+    lora_rank: int = 0  # 0 where all parameters are trained
+    max_update_tokens: int = _setting("actor.ppo_max_token_len_per_gpu", "data.max_token_len_per_gpu")
+    least_tokens: int  # smallest limit of a micro-batch that verl accepts: a whole context
+    max_log_prob_tokens: int = _setting("rollout.log_prob_max_token_len_per_gpu")
+    ref_tokens: int = _setting("ref.log_prob_max_token_len_per_gpu")
     has_reference: bool = False
-    update_entropy: bool = False
-    """Updates compute the entropy."""
-    scaled_logits: bool = False
-    """The sampling temperature makes another copy of the logits."""
+    logit_copies: int = 1  # logits and their gradients that a pass without the fused head stores
 
-    utilization: float = 0.0
-    """The engine's share of the device's memory; 0 without an engine."""
-    devices: int = 1
-    """Devices that share the layers of an engine."""
-    weight_bytes: int = 2
-    """Per parameter and cached value of the engine."""
-    sleeps: bool = False
-    """The engine frees its memory while the actors work."""
-    eager: bool = False
-    """No CUDA graphs."""
-    max_num_seqs: int = 0
-    max_batched_tokens: int = 0
-    max_model_len: int = 0
-    row_tokens: int = 0
-    """Longest sequence that training needs."""
-    bucket_mb: int = 0
-    """MiB of the buffer through which weights arrive."""
+    utilization: float = _setting("rollout.gpu_memory_utilization")  # share of the device's memory; 0 without an engine
+    devices: int = _setting("rollout.tensor_model_parallel_size")  # devices that share the layers of an engine
+    weight_bytes: int = 2  # per parameter and cached value of the engine
+    sleeps: bool = _setting("rollout.free_cache_engine")  # the engine frees its memory while the actors work
+    eager: bool = _setting("rollout.enforce_eager")  # no CUDA graphs
+    max_num_seqs: int = _setting("rollout.max_num_seqs")
+    max_batched_tokens: int = _setting("rollout.max_num_batched_tokens")
+    max_model_len: int = _setting("rollout.max_model_len")
+    row_tokens: int = 0  # longest sequence that training needs
+    bucket_mb: int = _setting("rollout.checkpoint_engine.update_weights_bucket_megabytes")  # weights arrive through it
     adapter: bool = False
     """Only a LoRA adapter is pushed. The base weights wait in main memory while the engine sleeps."""
 
@@ -158,26 +117,19 @@ class Load:
     """Mean tokens of one policy in one dialogue."""
 
     generated: float
-    prefill: float
-    """Tokens that it reads: the problem and its peer's turns, once each."""
-    context: float
-    """Length of its sequence at the end of the dialogue."""
-    rows: int = 1
-    """Sequences that it learns from."""
+    prefill: float  # tokens that it reads: the problem and its peer's turns, once each
+    context: float  # length of its sequence at the end of the dialogue
+    rows: int = 1  # sequences that it learns from
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
     """A training step."""
 
-    dialogues: int
-    """All rollouts of all prompts."""
-    loads: Mapping[str, Load]
-    """By policy."""
-    steps: Mapping[str, frozenset[str]]
-    """Kind of step → the policies that learn."""
-    bound: bool
-    """Tokens are the dialogue's limits, not expected values."""
+    dialogues: int  # all rollouts of all prompts
+    loads: Mapping[str, Load]  # by policy
+    steps: Mapping[str, frozenset[str]]  # kind of step → the policies that learn
+    bound: bool  # tokens are the dialogue's limits, not expected values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,12 +137,9 @@ class Job:
     """What is planned."""
 
     gpu: Gpu
-    policies: tuple[Policy, ...]
-    """In the trainer's order."""
-    work: Work | None = None
-    """None for supervised fine-tuning, whose number of rows is unknown."""
-    notes: tuple[str, ...] = ()
-    """What the estimate leaves out."""
+    policies: tuple[Policy, ...]  # in the trainer's order
+    work: Work | None = None  # none for supervised fine-tuning, whose number of rows is unknown
+    notes: tuple[str, ...] = ()  # what the estimate leaves out
 
     @property
     def pools(self) -> list[Pool]:
@@ -218,15 +167,13 @@ def read_job(
         ConfigError: the job's own checks refuse the config, or its memory cannot be estimated.
     """
     paths, means = dict(model_configs or {}), dict(means or {})
-    pool = _pool("devices", config.trainer, "trainer")
     if SECTION in config:
         job = _read_two_agents(config, gpu, paths, means)
     elif _LONG in config:
-        work = _one_model_work(config, means)
-        policy = _rl_policy(config, config.actor_rollout_ref, paths, name="model", pool=pool)
-        job = Job(gpu=gpu, policies=(policy,), work=work)
+        policy = _rl_policy(config, Role.LONG, _pool("devices", config.trainer), paths, name="model")
+        job = Job(gpu=gpu, policies=(policy,), work=_one_model_work(config, means))
     elif "engine" in config and "optim" in config:
-        job = _read_sft(config, gpu, pool, paths)
+        job = _read_sft(config, gpu, paths)
     else:
         raise ConfigError("the config is neither of verl's main_ppo nor of its SFT trainer")
     names = [policy.name for policy in job.policies]
@@ -239,21 +186,13 @@ def read_job(
 def _read_two_agents(config: DictConfig, gpu: Gpu, paths: Mapping[str, Path], means: Mapping[str, float]) -> Job:
     settings = check_settings(config)
     shared, split = settings.policies is Policies.SHARED, settings.placement is Placement.SPLIT
-    pools = dict.fromkeys(Role, _pool("long" if split else "devices", config.trainer, "trainer"))
+    pools = dict.fromkeys(Role, _pool("long" if split else "devices", config.trainer))
     if split:
         pools[Role.SHORT] = _pool("short", config[SECTION].short_pool, f"{SECTION}.short_pool")
-    policies = [
-        _rl_policy(
-            config,
-            role_config(config, role),
-            paths,
-            name=Policies.SHARED.value if shared else role.value,
-            pool=pools[role],
-            learns=shared or role in settings.trained,
-            short=config[SECTION].short if role is Role.SHORT else None,
-        )
-        for role in ([Role.LONG] if shared else Role)
-    ]
+    policies = []
+    for role in [Role.LONG] if shared else Role:
+        name, learns = Policies.SHARED.value if shared else role.value, shared or role in settings.trained
+        policies.append(_rl_policy(config, role, pools[role], paths, name=name, learns=learns))
     return Job(gpu=gpu, policies=tuple(policies), work=_dialogues(config, settings, means, shared=shared))
 
 
@@ -274,8 +213,7 @@ def _dialogues(config: DictConfig, settings: LongShortConfig, means: Mapping[str
     }
     learning = dict.fromkeys([settings.learning(1), settings.learning(1 + settings.alternate.switch_every)])
     titles = ["both roles learn" if len(roles) > 1 else f"the {min(roles).value} role learns" for roles in learning]
-    learners = [frozenset(role.value for role in roles) for roles in learning]
-    steps = dict(zip(titles, learners, strict=True))
+    steps = dict(zip(titles, [frozenset(role.value for role in roles) for roles in learning], strict=True))
     if shared:
         name, both = Policies.SHARED.value, loads.values()
         generated, prefill = sum(load.generated for load in both), sum(load.prefill for load in both)
@@ -297,18 +235,18 @@ def _one_model_work(config: DictConfig, means: Mapping[str, float]) -> Work:
     )
 
 
-def _read_sft(config: DictConfig, gpu: Gpu, pool: Pool, paths: Mapping[str, Path]) -> Job:
+def _read_sft(config: DictConfig, gpu: Gpu, paths: Mapping[str, Path]) -> Job:
     data, cold_start = config.data, config.get("cold_start")
     name = cold_start.role if cold_start is not None else "model"
     if not config.model.path and name not in paths:
         raise ConfigError("model.path is null; set it to the model to train")
-    parallel = config.engine.get("ulysses_sequence_parallel_size", 1)
+    parallel, keys = config.engine.get("ulysses_sequence_parallel_size", 1), _keys("sft")
     policy = Policy(
         name=name,
-        pool=pool,
-        shape=_shape(config, name, "model.path", paths),
-        keys=_SFT_KEYS,
-        **{what: OmegaConf.select(config, key) for what, key in _SFT_KEYS.items()},
+        pool=_pool("devices", config.trainer),
+        shape=_shape(config.model, paths.get(name)),
+        keys=keys,
+        **{name: OmegaConf.select(config, key) for name, key in keys.items()},
         **_training("engine", config.engine, config.model, config.engine.strategy, dynamic=data.use_dynamic_bsz),
         least_tokens=-(-data.max_length // parallel),
     )
@@ -317,23 +255,19 @@ def _read_sft(config: DictConfig, gpu: Gpu, pool: Pool, paths: Mapping[str, Path
     return Job(gpu=gpu, policies=(policy,), notes=(note,) if tokens < data.max_length else ())
 
 
-def _pool(name: str, section: DictConfig, key: str) -> Pool:
+def _keys(trainer: str) -> dict[str, str]:
+    """Field of a policy → its key."""
+    return {field.name: field.metadata[trainer] for field in fields(Policy) if field.metadata.get(trainer)}
+
+
+def _pool(name: str, section: DictConfig, key: str = "trainer") -> Pool:
     check_pool(section, key)
-    return Pool(name=name, nnodes=section.nnodes, gpus_per_node=section.n_gpus_per_node, key=key)
+    return Pool(name=name, nnodes=section.nnodes, n_gpus_per_node=section.n_gpus_per_node, key=key)
 
 
-def _shape(section: DictConfig, name: str, key: str, paths: Mapping[str, Path]) -> ModelShape:
-    model = section.model
-    path, override = str(paths.get(name) or model.get("hf_config_path") or model.path), {}
-    if name not in paths and model.get("override_config"):
-        override = {key: value for key, value in model.override_config.items() if key != "attn_implementation"}
-    try:
-        code = bool(model.get("trust_remote_code", False))
-        return read_shape(str(Path(path).expanduser()), trust_remote_code=code, override=tuple(override.items()))
-    except ShapeError as error:
-        raise ConfigError(
-            f"{key}: {error}; give a folder with the config.json of such a model: --model-config {name}=FOLDER"
-        ) from error
+def _shape(model: DictConfig, given: Path | None) -> ModelShape:
+    path = Path(given or model.get("hf_config_path") or model.path).expanduser()
+    return read_shape(str(path), trust_remote_code=bool(model.get("trust_remote_code", False)))
 
 
 def _num_bytes(key: str, dtype: Any) -> int:
@@ -351,36 +285,28 @@ def _training(key: str, engine: DictConfig, model: DictConfig, strategy: str, *,
     return {"param_bytes": _num_bytes(f"{key}.model_dtype", engine.model_dtype or "fp32"), "lora_rank": rank}
 
 
-def _rl_policy(
-    config: DictConfig,
-    section: DictConfig,
-    paths: Mapping[str, Path],
-    *,
-    name: str,
-    pool: Pool,
-    learns: bool = True,
-    short: DictConfig | None = None,
-) -> Policy:
-    """A policy of main_ppo from its ``actor_rollout_ref``; ``short`` is what the short policy overrides of it."""
+def _rl_policy(config: DictConfig, role: Role, pool: Pool, paths: Mapping[str, Path], **facts: Any) -> Policy:
+    section = role_config(config, role) if SECTION in config else config.actor_rollout_ref
+    short = config[SECTION].short if role is Role.SHORT else None
     actor, rollout, model = section.actor, section.rollout, section.model
-    prefix = _LONG if short is None else _SHORT
-    inherited = {key for key in _RL_KEYS.values() if short is None or OmegaConf.select(short, key) is None}
-    shape = _shape(section, name, f"{prefix}.model.path", paths)
+    prefix, keys = _SHORT if role is Role.SHORT else _LONG, _keys("rl")
+    inherited = {key for key in keys.values() if short is None or OmegaConf.select(short, key) is None}
+    shape = _shape(model, paths.get(facts["name"]))
     row = rollout.prompt_length + rollout.response_length
-    values = {what: OmegaConf.select(section, key) for what, key in _RL_KEYS.items()}
+    values = {what: OmegaConf.select(section, key) for what, key in keys.items()}
+    scaled, entropy = rollout.temperature != 1.0, actor.calculate_entropy or actor.entropy_coeff != 0
     fsdp = f"{prefix}.actor.fsdp_config"
     return Policy(
-        name=name,
+        **facts,
         pool=pool,
         shape=shape,
-        learns=learns,
-        keys={what: f"{_LONG if key in inherited else prefix}.{key}" for what, key in _RL_KEYS.items()},
+        keys={what: f"{_LONG if key in inherited else prefix}.{key}" for what, key in keys.items()},
         **values | {"max_model_len": values["max_model_len"] or shape.max_positions},
         **_training(fsdp, actor.fsdp_config, model, actor.strategy, dynamic=actor.use_dynamic_bsz),
         least_tokens=max(row, values["max_model_len"] or 0),
         has_reference=(actor.use_kl_loss or config.algorithm.use_kl_in_reward) and not has_lora(section),
-        update_entropy=bool(actor.calculate_entropy or actor.entropy_coeff != 0),
-        scaled_logits=rollout.temperature != 1.0,
+        # The loss's gradient takes the logits' place, unless the entropy has another gradient or a scaled copy exists.
+        logit_copies=1 + scaled + (2 if entropy else scaled),
         weight_bytes=_num_bytes(f"{prefix}.rollout.dtype", rollout.dtype),
         row_tokens=row,
         adapter=has_lora(section) and not (model.get("lora") or {}).get("merge", False),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from longshort_verl.ops.plan.hardware import ASSUMED, GIB, Gpu
-from longshort_verl.ops.plan.job import Job, Policy
+from longshort_verl.ops.plan.job import Job, Policy, Pool
 from longshort_verl.ops.plan.shape import ModelShape
 
 FUSED_CHUNK = 512
@@ -53,8 +53,7 @@ class Phase:
     name: str
     pool: str
     parts: tuple[Part, ...]
-    limit: float
-    """Bytes available: the device's memory, or the engine's share of it."""
+    limit: float  # bytes available: the device's memory, or the engine's share of it
 
     @property
     def total(self) -> float:
@@ -136,16 +135,10 @@ def _activations(policy: Policy, tokens: int, *, backward: bool) -> float:
     return shape.layers * tokens * shape.hidden * num_bytes + of_layer + at_once
 
 
-def _logits(policy: Policy, tokens: int, *, backward: bool, entropy: bool) -> float:
-    vocab = policy.shape.vocab
+def _logits(policy: Policy, tokens: int) -> float:
     if policy.fused_head:
-        return 3 * 4 * min(tokens, FUSED_CHUNK) * vocab
-    copies = 1 + policy.scaled_logits
-    if backward and entropy:
-        copies += 2  # gradients of log-probability and entropy; without entropy they replace the logits
-    elif backward and policy.scaled_logits:
-        copies += 1
-    return copies * tokens * vocab * COMPUTE_BYTES
+        return 3 * 4 * min(tokens, FUSED_CHUNK) * policy.shape.vocab
+    return policy.logit_copies * tokens * policy.shape.vocab * COMPUTE_BYTES
 
 
 def _gathered(policy: Policy, *, backward: bool) -> float:
@@ -170,11 +163,9 @@ def _background(
     parts = [Part("CUDA contexts", Kind.OVERHEAD, contexts)]
     parts.append(Part("fragmentation", Kind.OVERHEAD, ASSUMED.fragmentation * gpu.memory))
     for policy in policies:
-        states = {}
-        if loaded if policy is acting else not policy.param_offload:
-            states["parameters"] = policy.parameters
-        if policy.learns and not policy.optimizer_offload:
-            states["optimizer"] = policy.optimizer
+        on_device = loaded if policy is acting else not policy.param_offload
+        optimizer = policy.optimizer if policy.learns and not policy.optimizer_offload else 0
+        states = {"parameters": policy.parameters if on_device else 0, "optimizer": optimizer}
         parts += _parts(policy, Kind.STATES, states)
         if policy in awake:
             parts += _parts(policy, Kind.ENGINES, {"engine": policy.utilization * gpu.memory})
@@ -183,10 +174,9 @@ def _background(
     return parts
 
 
-def _passes(policy: Policy, tokens: int, *, backward: bool, entropy: bool) -> list[Part]:
+def _passes(policy: Policy, tokens: int, *, backward: bool = False) -> list[Part]:
     """A forward pass over a micro-batch, and the backward pass."""
-    activations = _activations(policy, tokens, backward=backward)
-    logits = _logits(policy, tokens, backward=backward, entropy=entropy)
+    activations, logits = _activations(policy, tokens, backward=backward), _logits(policy, tokens)
     return [
         *_parts(policy, Kind.GATHERED, {"gathered layers": _gathered(policy, backward=backward)}),
         *_parts(policy, Kind.ACTIVATIONS, {f"activations of {tokens} tokens": activations}),
@@ -196,19 +186,17 @@ def _passes(policy: Policy, tokens: int, *, backward: bool, entropy: bool) -> li
 
 def phases(job: Job) -> list[Phase]:
     """All phases of a job in their order, pool by pool."""
-    pools = [[policy for policy in job.policies if policy.pool == pool] for pool in job.pools]
-    return [phase for policies in pools for phase in _pool_phases(job, policies)]
+    return [phase for pool in job.pools for phase in _pool_phases(job, pool)]
 
 
-def _pool_phases(job: Job, policies: Sequence[Policy]) -> list[Phase]:
-    gpu, pool = job.gpu, policies[0].pool.name
+def _pool_phases(job: Job, pool: Pool) -> list[Phase]:
+    gpu, policies, of_pool = job.gpu, [policy for policy in job.policies if policy.pool == pool], []
     engines = [policy for policy in policies if policy.utilization]
     sleepless = [policy for policy in engines if not policy.sleeps]
-    of_pool = []
 
     def add(stage: str, policy: Policy | None, parts: Sequence[Part], share: float = 1.0) -> None:
         name = f"{stage} {policy.name}" if policy and len(job.policies) > 1 else stage
-        of_pool.append(Phase(name=name, pool=pool, parts=tuple(parts), limit=share * gpu.memory))
+        of_pool.append(Phase(name=name, pool=pool.name, parts=tuple(parts), limit=share * gpu.memory))
 
     for policy in engines:
         # vLLM refuses to start where its cache does not hold one sequence of max_model_len.
@@ -221,18 +209,14 @@ def _pool_phases(job: Job, policies: Sequence[Policy]) -> list[Phase]:
     for policy in policies:
         around = _background(gpu, policies, policy, sleepless)
         if policy in engines:
-            add(
-                "log-prob",
-                policy,
-                [*around, *_passes(policy, policy.max_log_prob_tokens, backward=False, entropy=True)],
-            )
+            add("log-prob", policy, [*around, *_passes(policy, policy.max_log_prob_tokens)])
         if policy.has_reference:
             # The reference's own parameters stay in main memory, whatever the settings are (verl forces it).
             resting = _background(gpu, policies, policy, sleepless, loaded=not policy.param_offload)
-            add("reference", policy, [*resting, *_passes(policy, policy.ref_tokens, backward=False, entropy=False)])
+            add("reference", policy, [*resting, *_passes(policy, policy.ref_tokens)])
         if policy.learns:
             states = {"gradients": policy.gradients, "optimizer": policy.optimizer if policy.optimizer_offload else 0}
-            passes = _passes(policy, policy.max_update_tokens, backward=True, entropy=policy.update_entropy)
+            passes = _passes(policy, policy.max_update_tokens, backward=True)
             add("update", policy, [*around, *_parts(policy, Kind.STATES, states), *passes])
     for i, policy in enumerate(engines):
         awake = [other for j, other in enumerate(engines) if j < i or not other.sleeps]
@@ -259,7 +243,7 @@ def host_memory(job: Job) -> list[Part]:
 
 
 def _node_memory(policies: Sequence[Policy]) -> list[Part]:
-    devices = policies[0].pool.gpus_per_node
+    devices = policies[0].pool.n_gpus_per_node
     processes = (devices * len(policies) * ASSUMED.host_gib_per_worker + ASSUMED.host_gib_per_job) * GIB
     parts, loading = [Part("processes", Kind.OVERHEAD, processes)], 0.0
     for policy in policies:

@@ -6,10 +6,13 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
+
+from longshort_verl.config.compose import ConfigError
+
+_CURE = "give a folder with the config.json of such a model: --model-config ROLE=FOLDER"
 
 
-class ShapeError(ValueError):
+class ShapeError(ConfigError):
     """A model's config cannot be read, or does not describe a dense causal language model."""
 
 
@@ -17,13 +20,10 @@ class ShapeError(ValueError):
 class ModelShape:
     """What memory and time depend on. Parameter counts include a tied weight once."""
 
-    name: str
-    """Path or hub name of the config."""
+    name: str  # path or hub name of the config
     params: int
-    embedding: int
-    """Parameters of the input embedding, and of the output projection. No tensor is larger."""
-    layer: int
-    """Parameters of the largest layer."""
+    embedding: int  # parameters of the input embedding, and of the output projection. No tensor is larger
+    layer: int  # parameters of the largest layer
     adapter_width: int
     """Inputs and outputs of all linear maps in the layers, summed; times the rank, the size of a LoRA adapter."""
     layers: int
@@ -33,10 +33,8 @@ class ModelShape:
     head_dim: int
     intermediate: int
     vocab: int
-    max_positions: int
-    """Longest context that the model supports, in tokens."""
-    tied: bool
-    """Embedding and output projection are one tensor."""
+    max_positions: int  # longest context that the model supports, in tokens
+    tied: bool  # embedding and output projection are one tensor
 
     @property
     def active(self) -> int:
@@ -45,13 +43,12 @@ class ModelShape:
 
 
 @functools.lru_cache(maxsize=8)
-def read_shape(path: str, *, trust_remote_code: bool = False, override: tuple[tuple[str, Any], ...] = ()) -> ModelShape:
+def read_shape(path: str, *, trust_remote_code: bool = False) -> ModelShape:
     """The shape of the model in a folder or of a hub name. Only config.json is read.
 
     Args:
         path: folder or hub name.
         trust_remote_code: whether code beside the config may run.
-        override: settings that replace the config's.
 
     Raises:
         ShapeError: there is no readable config, or it does not describe a dense causal language model.
@@ -62,16 +59,14 @@ def read_shape(path: str, *, trust_remote_code: bool = False, override: tuple[tu
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
-        raise ShapeError(f"no config.json could be read for the model {path!r} ({_reason(error)})") from error
-    for key, value in override:
-        setattr(config, key, value)
+        raise ShapeError(f"no config.json could be read for the model {path!r}; {_CURE}") from error
     try:
         # No kernel runs, so an attention that this machine lacks does not matter.
         config._attn_implementation = "eager"
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     except (ValueError, ImportError, AttributeError) as error:
-        raise ShapeError(f"the config of {path!r} is not of a causal language model ({_reason(error)})") from error
+        raise ShapeError(f"the config of {path!r} is not of a causal language model; {_CURE}") from error
     layers = [module for module in model.modules() if type(module).__name__ in set(model._no_split_modules or ())]
     if not layers:
         raise ShapeError(f"the model of {path!r} names no layers (_no_split_modules), by which verl shards it")
@@ -97,7 +92,3 @@ def read_shape(path: str, *, trust_remote_code: bool = False, override: tuple[tu
         max_positions=text.max_position_embeddings,
         tied=head is embedding,
     )
-
-
-def _reason(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from longshort_verl.ops.plan.hardware import ASSUMED, Gpu
+from longshort_verl.ops.plan.hardware import ASSUMED, GIB, Gpu
 from longshort_verl.ops.plan.job import Job, Policy, Work
 from longshort_verl.ops.plan.memory import COMPUTE_BYTES, REDUCE_BYTES, engine_weights, kv_bytes, kv_bytes_per_token
 from longshort_verl.ops.plan.shape import ModelShape
@@ -21,7 +21,7 @@ class Capacity:
     asked: float  # dialogues per engine
     fit: int  # dialogues of full length that its cache holds
     at_once: int  # dialogues that it works on: limited by cache, max_num_seqs and demand
-    cache: float  # bytes of the cache, on one device
+    cache_gib: float  # on one device
 
 
 def capacity(job: Job, policy: Policy, work: Work) -> Capacity:
@@ -30,7 +30,7 @@ def capacity(job: Job, policy: Policy, work: Work) -> Capacity:
     asked = work.dialogues / replicas
     fit = max(0, math.floor(cache / (kv_bytes_per_token(policy) * work.loads[policy.name].context)))
     at_once = max(1, min(fit, policy.max_num_seqs, math.ceil(asked)))
-    return Capacity(replicas=replicas, asked=asked, fit=fit, at_once=at_once, cache=cache)
+    return Capacity(replicas=replicas, asked=asked, fit=fit, at_once=at_once, cache_gib=cache / GIB)
 
 
 def flops_per_token(shape: ModelShape, context: float) -> float:
@@ -78,7 +78,7 @@ def _generation_s(job: Job, policy: Policy, work: Work) -> float:
 
 def _link(gpu: Gpu, policy: Policy) -> float:
     """Bytes per second between the devices that share a model's shards."""
-    within = policy.shards <= policy.pool.gpus_per_node
+    within = policy.shards <= policy.pool.n_gpus_per_node
     return (gpu.link if within else min(gpu.link, ASSUMED.network)) * 1e9 * ASSUMED.link_efficiency
 
 

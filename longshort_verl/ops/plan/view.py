@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -16,10 +16,11 @@ from rich.text import Text
 
 from longshort_verl.ops.plan.cure import check_fit
 from longshort_verl.ops.plan.hardware import ASSUMED, GIB
-from longshort_verl.ops.plan.job import Job
+from longshort_verl.ops.plan.job import Job, Work
 from longshort_verl.ops.plan.memory import Kind, host_memory, phases
 from longshort_verl.ops.plan.speed import capacity, step_times
 
+_STAGES = ("rollout", "log-prob", "reference", "update", "push")
 ESTIMATE = "All numbers are estimates; none has been compared with a GPU yet."
 
 
@@ -49,7 +50,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "estimate": ESTIMATE,
         "fits": plan.fits,
         "gpu": asdict(job.gpu),
-        "pools": [{"name": p.name, "nnodes": p.nnodes, "gpus_per_node": p.gpus_per_node} for p in job.pools],
+        "pools": [{"name": p.name, "nnodes": p.nnodes, "gpus_per_node": p.n_gpus_per_node} for p in job.pools],
         "models": {policy.name: asdict(policy.shape) for policy in job.policies},
         "phases": [
             {
@@ -69,11 +70,12 @@ def plan_json(plan: Plan) -> dict[str, Any]:
             "phase": finding.phase.name,
             "part": finding.phase.first_missing.name,
             "missing_gib": finding.phase.missing / GIB,
-            "cures": [{"key": change.key, "value": change.value, "override": str(change)} for change in finding.cures],
+            "cures": [
+                {"key": key, "value": value, "override": override}
+                for (key, value), override in zip(finding.cures.items(), finding.overrides, strict=True)
+            ],
         },
-        "engines": {
-            name: {**asdict(held), "cache": held.cache / GIB, "unit": "GiB"} for name, held in plan.capacities.items()
-        },
+        "engines": {name: asdict(held) for name, held in plan.capacities.items()},
         "tokens": work
         and {
             "bound": work.bound,
@@ -91,9 +93,6 @@ def plan_json(plan: Plan) -> dict[str, Any]:
     }
 
 
-# ------------------------------------------------------------------------------------------ for a terminal
-
-
 def print_plan(plan: Plan, *, as_json: bool) -> None:
     """Print JSON, or tables."""
     if as_json:
@@ -104,16 +103,14 @@ def print_plan(plan: Plan, *, as_json: bool) -> None:
 
 def plan_view(plan: Plan) -> RenderableType:
     """Tables of a plan within 80 columns, and the verdict last."""
-    tables = [_models(plan), *(_devices(plan, pool.name) for pool in plan.job.pools)]
-    tables += [_engines(plan), _tokens(plan), _times(plan)] if plan.job.work else []
-    tables += [_host(plan), _assumptions(plan)]
+    tables = [item for table in _tables(plan) for item in (_table(*table), Text())]
     lines = [Text(f"note: {note}", style="yellow") for note in plan.job.notes]
     lines += [Text(ESTIMATE, style="dim"), *verdict(plan).split("\n")]
     for line in lines:
         if line.plain.startswith("  "):
             # A setting is copied from here: it stays on one line, however long.
             line.no_wrap, line.overflow = True, "ignore"
-    return Group(*(item for table in tables for item in (table, Text())), *lines)
+    return Group(*tables, *lines)
 
 
 def verdict(plan: Plan) -> Text:
@@ -122,20 +119,18 @@ def verdict(plan: Plan) -> Text:
         fullest = max(plan.phases, key=lambda phase: phase.total / phase.limit)
         summary = f"It fits. Fullest: {fullest.name}, {fullest.total / GIB:.1f} of {fullest.limit / GIB:.1f} GiB."
         return Text(summary, style="bold green")
-    paragraphs = []
+    lines = []
     if plan.finding is not None:
-        paragraphs.append(Text(f"It does not fit. {plan.finding}.", style="bold red"))
-        cures = [f"  {change}" for change in plan.finding.cures]
+        cures = [f"  {override}" for override in plan.finding.overrides]
         advice = "With these settings it fits:" if cures else "No known setting, and no more nodes, make it fit."
-        paragraphs += [Text(advice), *(Text(cure, style="bold") for cure in cures)]
+        lines += [f"It does not fit. {plan.finding}.", advice, *cures]
     if plan.host_missing:
         lack = f"A node's main memory lacks {plan.host_missing / GIB:.0f} GiB of {plan.host_gib:g}"
-        advice = "offload less (param_offload, optimizer_offload), or use more nodes."
-        paragraphs.append(Text(f"{lack}: {advice}", style="bold red"))
-    return Text("\n").join(paragraphs)
+        lines.append(f"{lack}: offload less (param_offload, optimizer_offload), or use more nodes.")
+    return Text("\n".join(lines), style="bold red")
 
 
-def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """A table of a text column and numbers. A row may end with a style; a row named total is set off."""
     table = Table(
         title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, min_width=64
@@ -153,74 +148,64 @@ def _gib(num_bytes: float) -> str:
     return f"{num_bytes / GIB:.1f}" if num_bytes >= 0.05 * GIB else "–"
 
 
-def _models(plan: Plan) -> Table:
+def _tables(plan: Plan) -> Iterator[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
+    """Title, columns and rows of each table."""
+    job, gpu = plan.job, plan.job.gpu
     rows = []
-    for policy in plan.job.policies:
+    for policy in job.policies:
         name = policy.shape.name.rstrip("/")
         name = name if len(name) <= 34 else f"…{name[-33:]}"
         trained = f"{policy.trainable / 1e9:.2f} B" if policy.learns else "–"
-        devices = f"{policy.pool.nnodes} × {policy.pool.gpus_per_node}"
+        devices = f"{policy.pool.nnodes} × {policy.pool.n_gpus_per_node}"
         rows.append((policy.name, name, f"{policy.shape.params / 1e9:.2f} B", trained, devices))
-    return _table("models", ("policy", "model", "parameters", "trained", "devices"), rows)
-
-
-def _devices(plan: Plan, pool: str) -> Table:
-    title = f"GiB on one {plan.job.gpu.name}, by phase"
-    title += f", devices of {pool}" if len(plan.job.pools) > 1 else ""
+    yield "models", ("policy", "model", "parameters", "trained", "devices"), rows
     columns = ("phase", "reserve", "engines", "states", "layers", "activ.", "logits", "total", "of")
-    rows = []
-    for phase in plan.phases:
-        if phase.pool == pool:
-            sizes = [*(phase.of(kind) for kind in Kind), phase.total, phase.limit]
-            rows.append((phase.name, *map(_gib, sizes), "bold red" if phase.missing else ""))
-    return _table(title, columns, rows)
-
-
-def _engines(plan: Plan) -> Table:
-    length = "full" if plan.job.work and plan.job.work.bound else "the expected"
-    columns = ("policy", "replicas", "cache GiB", "needed", "cache holds", "at once")
-    rows = [
-        (name, str(held.replicas), _gib(held.cache), f"{held.asked:.0f}", str(held.fit), str(held.at_once))
-        for name, held in plan.capacities.items()
-    ]
-    return _table(f"engines: dialogues of {length} length, per replica", columns, rows)
-
-
-def _host(plan: Plan) -> Table:
+    for pool in job.pools:
+        rows = [
+            (
+                phase.name,
+                *(_gib(size) for size in (*(phase.of(kind) for kind in Kind), phase.total, phase.limit)),
+                "bold red" if phase.missing else "",
+            )
+            for phase in plan.phases
+            if phase.pool == pool.name
+        ]
+        yield f"GiB on one {gpu.name}, by phase, devices of {pool.name}", columns, rows
+    rows = [(part.name, _gib(part.num_bytes)) for part in plan.host]
     limit = f" of {plan.host_gib:g}" if plan.host_gib is not None else ""
-    rows: list[Sequence[str]] = [(part.name, _gib(part.num_bytes)) for part in plan.host]
     rows.append(("total", f"{_gib(plan.host_total)}{limit}", "bold red" if plan.host_missing else "bold"))
-    return _table("GiB of main memory, fullest node", ("part", "GiB"), rows)
-
-
-def _tokens(plan: Plan) -> Table:
-    work = plan.job.work
-    assert work is not None
-    limits = "upper bound (--mean-tokens)" if work.bound else "as expected"
+    yield "GiB of main memory, fullest node", ("part", "GiB"), rows
+    if job.work:
+        yield from _work_tables(plan, job.work)
     rows = []
-    for policy in plan.job.policies:
-        load = work.loads[policy.name]
-        tokens = (load.generated, load.prefill, load.rows * load.context if policy.learns else 0)
-        rows.append((policy.name, *(f"{number * work.dialogues:,.0f}" for number in tokens)))
-    title = f"tokens of a step, {work.dialogues} dialogues, {limits}"
-    return _table(title, ("policy", "generates", "reads", "learns from"), rows)
-
-
-def _times(plan: Plan) -> Table:
-    order = ("rollout", "log-prob", "reference", "update", "push")
-    stages = {stage for seconds in plan.steps.values() for stage in seconds}
-    rows = []
-    for stage in sorted(stages, key=lambda name: (order.index(name.split()[0]), name)):
-        rows.append((stage, *(f"{step[stage]:,.1f}" if stage in step else "–" for step in plan.steps.values())))
-    rows.append(("total", *(f"{sum(step.values()):,.1f}" for step in plan.steps.values()), "bold"))
-    return _table("seconds of a step, without validation and checkpoints", ("stage", *plan.steps), rows)
-
-
-def _assumptions(plan: Plan) -> Table:
-    gpu, rows = plan.job.gpu, []
     for assumption in fields(ASSUMED):
         value, unit = getattr(ASSUMED, assumption.name), assumption.metadata["unit"]
         rows.append((assumption.metadata["meaning"], f"{value:.0%}" if unit == "%" else f"{value:g} {unit}"))
     rows.append((f"{gpu.name}: bfloat16, memory bandwidth", f"{gpu.tflops:g} TFLOP/s, {gpu.bandwidth:g} GB/s"))
     rows.append((f"{gpu.name}: links in a node, to main memory", f"{gpu.link:g}, {gpu.host_link:g} GB/s"))
-    return _table("assumptions", ("what", "value"), rows)
+    yield "assumptions", ("what", "value"), rows
+
+
+def _work_tables(plan: Plan, work: Work) -> Iterator[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
+    """Engines, tokens and seconds of a step."""
+    length, limits = ("full", "upper bound (--mean-tokens)") if work.bound else ("the expected", "as expected")
+    rows = [
+        (name, str(held.replicas), f"{held.cache_gib:.1f}", f"{held.asked:.0f}", str(held.fit), str(held.at_once))
+        for name, held in plan.capacities.items()
+    ]
+    columns = ("policy", "replicas", "cache GiB", "needed", "cache holds", "at once")
+    yield f"engines: dialogues of {length} length, per replica", columns, rows
+    rows = []
+    for policy in plan.job.policies:
+        load = work.loads[policy.name]
+        tokens = (load.generated, load.prefill, load.rows * load.context if policy.learns else 0)
+        rows.append((policy.name, *(f"{count * work.dialogues:,.0f}" for count in tokens)))
+    title = f"tokens of a step, {work.dialogues} dialogues, {limits}"
+    yield title, ("policy", "generates", "reads", "learns from"), rows
+    steps = plan.steps.values()
+    stages = sorted(
+        {stage for step in steps for stage in step}, key=lambda name: (_STAGES.index(name.split()[0]), name)
+    )
+    rows = [(stage, *(f"{step[stage]:,.1f}" if stage in step else "–" for step in steps)) for stage in stages]
+    rows.append(("total", *(f"{sum(step.values()):,.1f}" for step in steps), "bold"))
+    yield "seconds of a step, without validation and checkpoints", ("stage", *plan.steps), rows

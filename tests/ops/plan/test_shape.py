@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import pytest
+from transformers import Qwen3MoeConfig
 
 from longshort_verl.ops.plan.hardware import GPUS, find_gpu
 from longshort_verl.ops.plan.shape import ShapeError, read_shape
@@ -22,7 +23,7 @@ from tests.ops.plan.jobs import shape
 def test_published_numbers_of_parameters(name, params, embedding, tied):
     found = shape(name)
     assert found.params == params
-    assert found.embedding == found.head == found.largest == embedding
+    assert found.embedding == embedding
     assert found.tied is tied
     # A token is multiplied by all but the embedding, in which it is looked up.
     assert found.active == params - (0 if tied else embedding)
@@ -45,7 +46,13 @@ def test_no_config(tmp_path):
 
 def test_no_causal_model(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "vit"}')
-    with pytest.raises(ShapeError, match="is of no causal language model"):
+    with pytest.raises(ShapeError, match="is not of a causal language model"):
+        read_shape(str(tmp_path))
+
+
+def test_a_mixture_of_experts(tmp_path):
+    Qwen3MoeConfig(num_hidden_layers=1, num_experts=2, vocab_size=10).save_pretrained(tmp_path)
+    with pytest.raises(ShapeError, match="mixture of experts; only dense models are planned"):
         read_shape(str(tmp_path))
 
 

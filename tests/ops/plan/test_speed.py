@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import pytest
 
+from longshort_verl.ops.plan.hardware import GIB
 from longshort_verl.ops.plan.job import Load, Work
 from longshort_verl.ops.plan.speed import capacity, flops_per_token, step_times
-from tests.ops.plan.jobs import ENGINE, NODE, job, policy, shape
+from tests.ops.plan.jobs import NODE, job, policy, shape
 
 LOAD = Load(generated=1000, prefill=200, context=1200, rows=1)
 
@@ -19,7 +20,7 @@ def work(policies, dialogues=8000):
     return Work(
         dialogues=dialogues,
         loads=dict.fromkeys(policies, LOAD),
-        steps=[("the long role learns", frozenset({"long"}))],
+        steps={"the long role learns": frozenset({"long"})},
         bound=False,
     )
 
@@ -31,37 +32,40 @@ def test_arithmetic_of_a_token():
 
 def test_an_update_is_four_passes_with_checkpointing_and_three_without():
     found = job(policy("long"))
-    stages = dict(step_times(found, work(["long"]))[0].stages)
+    stages = step_times(found, work(["long"]))["the long role learns"]
     tokens = 8000 * 1200 / 8
     arithmetic = tokens * 4 * flops_per_token(shape("qwen2_5_7b"), 600) / (989e12 * 0.35)
     # Off-loaded parameters and two averages, 12 bytes, an eighth, come and go at 70 % of 64 GB/s.
     moved = 2 * 12 * 7_615_616_512 / 8 / (64e9 * 0.7)
     assert stages["update"] == pytest.approx(arithmetic + moved)
     plain = job(policy("long", checkpointing=False))
-    assert dict(step_times(plain, work(["long"]))[0].stages)["update"] == pytest.approx(arithmetic * 3 / 4 + moved)
+    assert step_times(plain, work(["long"]))["the long role learns"]["update"] == pytest.approx(
+        arithmetic * 3 / 4 + moved
+    )
 
 
 def test_decoding_reads_weights_and_caches_once_a_step():
     # One dialogue on one replica of eight: nothing to share the reading with.
-    engine = replace(ENGINE, devices=8, max_num_seqs=1)
-    alone = job(replace(policy("long"), engine=engine))
-    seconds = dict(step_times(alone, work(["long"], dialogues=1))[0].stages)["rollout"]
+    alone = job(policy("long", devices=8, max_num_seqs=1))
+    seconds = step_times(alone, work(["long"], dialogues=1))["the long role learns"]["rollout"]
     weights, cache = 7_615_616_512 * 2 / 8, (1200 - 500) * 2 * 28 * 1 * 128 * 2
     step = (weights + cache) / (3350e9 * 0.6) + 0.005
     prefill = 200 * flops_per_token(shape("qwen2_5_7b"), 600) / (8 * 989e12 * 0.45)
     assert seconds == pytest.approx(1000 * step + prefill)
     # 100 dialogues one at a time take 100 times as long.
-    assert dict(step_times(alone, work(["long"], dialogues=100))[0].stages)["rollout"] == pytest.approx(100 * seconds)
+    assert step_times(alone, work(["long"], dialogues=100))["the long role learns"]["rollout"] == pytest.approx(
+        100 * seconds
+    )
 
 
 def test_engines_take_turns_on_the_same_devices_and_work_at_once_on_their_own():
-    together = dict(step_times(job(), work(["long", "short"]))[0].stages)["rollout"]
+    together = step_times(job(), work(["long", "short"]))["the long role learns"]["rollout"]
     apart = job(*(policy(name, pool=replace(NODE, name=name)) for name in ("long", "short")))
-    assert dict(step_times(apart, work(["long", "short"]))[0].stages)["rollout"] == pytest.approx(together / 2)
+    assert step_times(apart, work(["long", "short"]))["the long role learns"]["rollout"] == pytest.approx(together / 2)
 
 
 def test_a_resting_policy_is_pushed_back_and_not_updated():
-    stages = dict(step_times(job(), work(["long", "short"]))[0].stages)
+    stages = step_times(job(), work(["long", "short"]))["the long role learns"]
     assert "update short" not in stages
     assert stages["push short"] == stages["push long"] > 0
 
@@ -70,5 +74,5 @@ def test_what_a_cache_holds():
     held = capacity(job(), job().policies[0], work(["long", "short"]))
     assert (held.replicas, held.asked) == (4, 2000)
     # Of the cache's bytes, dialogues of 1200 tokens of 28,672 bytes each.
-    assert held.fit == held.cache // (1200 * 28_672)
+    assert held.fit == held.cache_gib * GIB // (1200 * 28_672)
     assert held.at_once == 256  # max_num_seqs

@@ -64,7 +64,7 @@ def test_everything_is_readable_in_80_columns(overrides, planned):
     console.print(plan_view(plan), crop=False)
     text = console.export_text()
     # Settings stay on a line each, to be copied.
-    cures = [f"  {change}" for change in plan.finding.cures] if plan.finding else []
+    cures = [f"  {override}" for override in plan.finding.overrides] if plan.finding else []
     lines = [line.rstrip() for line in text.splitlines()]
     assert [line for line in lines if line.startswith("  ")] == cures
     assert all(len(line) <= 80 for line in lines if line not in cures)
