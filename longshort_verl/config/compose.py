@@ -37,17 +37,10 @@ class ConfigError(ValueError):
 def compose_config(folder: Path, name: str, overrides: Sequence[str] = ()) -> DictConfig:
     """A config as ``python -m verl.trainer.main_ppo --config-dir folder --config-name name overrides`` composes it.
 
-    Hydra searches verl's config folder, ``folder`` and the base YAMLs, in this order, and then the recipe's own
+    The result lacks the section ``hydra``; its interpolations are not resolved. Hydra searches verl's config folder,
+    ``folder`` (:data:`CONFIG` for a base YAML alone) and the base YAMLs, in this order, and then the recipe's own
     ``hydra.searchpath`` or an override of it. Hydra's global state stays as it is, so that a running Hydra job may
     call this. verl is not imported.
-
-    Args:
-        folder: holds the recipe; :data:`CONFIG` for a base YAML alone.
-        name: of the YAML, with or without its suffix.
-        overrides: as on Hydra's command line.
-
-    Returns:
-        The config without its section ``hydra``; interpolations are not resolved.
 
     Raises:
         ConfigError: the folder, the config, an inherited config or an overridden key does not exist, or a YAML is
@@ -81,16 +74,9 @@ def compose_config(folder: Path, name: str, overrides: Sequence[str] = ()) -> Di
 
 
 def read_recipe(recipe: Path | None, overrides: Sequence[str], cls: type[_Settings], *, base: str) -> _Settings:
-    """The config of one of our own commands as its settings class.
+    """The config of one of our own commands as its settings class; see :func:`compose_config`, :func:`read_settings`.
 
-    Args:
-        recipe: a YAML that inherits the base; None for the base itself.
-        overrides: settings as ``key=value``, as on Hydra's command line.
-        cls: the settings class.
-        base: file name of the base YAML.
-
-    Raises:
-        ConfigError: the recipe does not compose, or a setting is missing, unknown, of the wrong type or out of range.
+    ``recipe`` is a YAML that inherits ``base``, the file name of a base YAML; None for the base itself.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -108,13 +94,9 @@ def read_recipe(recipe: Path | None, overrides: Sequence[str], cls: type[_Settin
 
 
 def read_settings(section: Mapping[str, Any], cls: type[_Settings], path: str, *, base: str) -> _Settings:
-    """A resolved section as its settings class.
+    """A resolved section as its settings class, a dataclass whose nested dataclasses are nested sections.
 
-    Args:
-        section: plain values.
-        cls: a dataclass; nested dataclasses are nested sections.
-        path: name of the section, ``""`` for a whole config.
-        base: file name of the base YAML that sets every key.
+    ``path`` is the name of the section, ``""`` for a whole config; ``base`` names the base YAML that sets every key.
 
     Raises:
         ConfigError: one line per setting that is missing, unknown, of the wrong type or out of range.

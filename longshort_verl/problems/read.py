@@ -17,13 +17,12 @@ import codecs
 import json
 import logging
 import math
-import os
 import reprlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,6 +31,9 @@ from longshort_verl.grading import check_gold
 from longshort_verl.types import Problem
 
 logger = logging.getLogger(__name__)
+
+_Row = TypeVar("_Row")
+_Result = TypeVar("_Result")
 
 _SUFFIXES = (".json", ".jsonl", ".parquet")
 _PROMPT_COLUMNS = ("problem", "question")
@@ -61,7 +63,7 @@ class _Fault(ValueError):
     """One thing wrong with a row, or with the file as a whole; becomes part of a ProblemFileError."""
 
 
-def read_problems(path: str | os.PathLike[str], *, source: str | None = None) -> list[Problem]:
+def read_problems(path: str | Path, *, source: str | None = None) -> list[Problem]:
     """Read and check a problem file with plain or verl's columns.
 
     ``Problem.index`` is the row's position in this file. ``Problem.source`` is ``source``, else the row's
@@ -79,27 +81,43 @@ def read_problems(path: str | os.PathLike[str], *, source: str | None = None) ->
         columns, rows = _read_rows(path)
     except _Fault as fault:
         raise ProblemFileError(f"{path}: {fault}") from fault
-    return _read_all(columns, rows, where=path, source=source, default_source=path.stem)
+    return problems_from_rows(rows, where=path, source=source, columns=columns)
 
 
-def problems_from_rows(rows: Sequence[Mapping[str, Any]], *, where: str, source: str) -> list[Problem]:
-    """The problems of rows in memory; ``where`` names the rows in messages.
+def problems_from_rows(
+    rows: Sequence[Any], *, where: str | Path, source: str | None, columns: Sequence[str] | None = None
+) -> list[Problem]:
+    """The problems of rows in memory; ``where`` names the rows in messages. See :func:`read_problems`.
 
     Raises:
         ProblemFileError: there is no row, or any row is bad.
     """
     if not rows:
         raise ProblemFileError(f"{where}: has no rows; give it at least one problem")
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    return _read_all(columns, [dict(row) for row in rows], where=Path(where), source=source, default_source=source)
+    if columns is None:
+        columns = list(dict.fromkeys(key for row in rows if isinstance(row, dict) for key in row))
+    try:
+        # Without any object, each row has its own fault.
+        used = _used_columns(columns) if any(isinstance(row, dict) for row in rows) else _PLAIN_COLUMNS
+    except _Fault as fault:
+        raise ProblemFileError(f"{where}: {fault}") from fault
+
+    def read(index: int, row: Any) -> Problem:
+        prompt, answer, name = _read_row(row, is_verl=used is _VERL_COLUMNS, source=source)
+        return Problem(prompt=prompt, answer=answer, source=name or Path(where).stem, index=index)
+
+    problems = for_each_row(list(enumerate(rows)), read, path=where, what="cannot be used")
+    unused = sorted(set(columns) - set(used))
+    if unused:
+        logger.info("%s: columns not used: %s", where, ", ".join(unused))
+    _warn_of_duplicates(where, problems)
+    return problems
 
 
 def check_prompt_lengths(
-    problems: Sequence[Problem], count_tokens: Callable[[str], int], limit: int, *, path: str | os.PathLike[str]
+    problems: Sequence[Problem], count_tokens: Callable[[str], int], limit: int, *, path: str | Path
 ) -> None:
-    """Check that every prompt has at most ``limit`` tokens, as ``count_tokens`` counts them.
-
-    ``path`` is the file that the problems were read from, for the message.
+    """Check that every prompt has at most ``limit`` tokens. Messages name ``path``, the file of the problems.
 
     Raises:
         ValueError: the limit is below 1.
@@ -108,69 +126,33 @@ def check_prompt_lengths(
     if limit < 1:
         raise ValueError(f"the prompt limit is {limit} tokens; set data.max_prompt_length to 1 or more")
     lengths = [count_tokens(problem.prompt) for problem in problems]
-    faults = [
-        (problem.index, f"{length} tokens: {_shorten.repr(problem.prompt)}")
-        for problem, length in zip(problems, lengths, strict=True)
-        if length > limit
-    ]
-    if faults:
-        cure = f"Raise data.max_prompt_length to {max(lengths)} or more, or remove these rows."
-        what = f"are longer than the prompt limit of {limit} tokens"
-        raise row_error(Path(path), faults, num_rows=len(problems), what=what, cure=cure)
+
+    def check(index: int, row: tuple[str, int]) -> None:
+        prompt, length = row
+        if length > limit:
+            raise _Fault(f"{length} tokens: {_shorten.repr(prompt)}")
+
+    rows = [(problem.index, (problem.prompt, length)) for problem, length in zip(problems, lengths, strict=True)]
+    cure = f"Raise data.max_prompt_length to {max(lengths, default=limit)} or more, or remove these rows."
+    for_each_row(rows, check, path=path, what=f"are longer than the prompt limit of {limit} tokens", cure=cure)
 
 
-def check_answers(problems: Sequence[Problem], *, path: str | os.PathLike[str]) -> None:
-    """Check that every gold answer can be graded (:func:`longshort_verl.grading.check_gold`).
-
-    ``path`` is the file that the problems were read from, for the message.
+def check_answers(problems: Sequence[Problem], *, path: str | Path) -> None:
+    """Check every gold answer (:func:`longshort_verl.grading.check_gold`). Messages name ``path``, the problems' file.
 
     Raises:
-        ProblemFileError: at least one answer cannot.
+        ProblemFileError: an answer cannot be graded.
     """
-    faults: list[tuple[int, str]] = []
-    for problem in problems:
-        try:
-            check_gold(problem.answer)
-        except ValueError as fault:
-            faults.append((problem.index, str(fault)))
-    if faults:
-        cure = "Correct these answers or remove the rows."
-        what = "have an answer that cannot be graded"
-        raise row_error(Path(path), faults, num_rows=len(problems), what=what, cure=cure)
-
-
-def _read_all(
-    columns: Sequence[str], rows: Sequence[Any], *, where: Path, source: str | None, default_source: str
-) -> list[Problem]:
-    try:
-        # Without any object, each row has its own fault.
-        used = _used_columns(columns) if any(isinstance(row, dict) for row in rows) else _PLAIN_COLUMNS
-    except _Fault as fault:
-        raise ProblemFileError(f"{where}: {fault}") from fault
-
-    problems: list[Problem] = []
-    faults: list[tuple[int, str]] = []
-    for index, row in enumerate(rows):
-        try:
-            prompt, answer, name = _read_row(row, is_verl=used is _VERL_COLUMNS, source=source)
-            problems.append(Problem(prompt=prompt, answer=answer, source=name or default_source, index=index))
-        except _Fault as fault:
-            faults.append((index, str(fault)))
-    if faults:
-        raise row_error(where, faults, num_rows=len(rows), what="cannot be used")
-
-    unused = sorted(set(columns) - set(used))
-    if unused:
-        logger.info("%s: columns not used: %s", where, ", ".join(unused))
-    _warn_of_duplicates(where, problems)
-    return problems
+    what, cure = "have an answer that cannot be graded", "Correct these answers or remove the rows."
+    answers = [(problem.index, problem.answer) for problem in problems]
+    for_each_row(answers, lambda index, answer: check_gold(answer), path=path, what=what, cure=cure)
 
 
 # Reading files -------------------------------------------------------------------------------------------------------
 
 
-def _read_rows(path: Path) -> tuple[list[str], list[Any]]:
-    """Columns and rows of a file; a row that cannot be read is a `_Fault` in its place."""
+def _read_rows(path: Path) -> tuple[list[str] | None, list[Any]]:
+    """Columns, if the file names them, and rows; a row that cannot be read is a `_Fault` in its place."""
     suffix = path.suffix.lower()
     if suffix not in _SUFFIXES:
         raise _Fault(f"unsupported suffix {path.suffix!r}; convert the file to one of {', '.join(_SUFFIXES)}")
@@ -180,33 +162,27 @@ def _read_rows(path: Path) -> tuple[list[str], list[Any]]:
         raise _Fault("no such file; check the path")
     try:
         if suffix == ".parquet":
-            columns, rows = _read_parquet(path)
-        else:
-            # Windows editors write a byte order mark; it is no part of the text.
-            data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-            rows = (_read_jsonl(data) if suffix == ".jsonl" else _read_json(data)) if data.strip() else []
-            columns = list(dict.fromkeys(key for row in rows if isinstance(row, dict) for key in row))
+            return _read_parquet(path)
+        # Windows editors write a byte order mark; it is no part of the text.
+        data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     except OSError as error:
         raise _Fault(f"cannot be read: {error}") from error
-    if not rows:
-        raise _Fault("has no rows; give it at least one problem")
-    return columns, rows
+    if not data.strip():
+        return None, []
+    if suffix == ".json":
+        return None, _read_json(data)
+    # Not str.splitlines(), which would also break a row at a raw U+2028 inside a string.
+    return None, [_read_jsonl_line(line) for line in data.rstrip().split(b"\n")]
 
 
 def _read_json(data: bytes) -> list[Any]:
-    cure = "correct it, or rename the file to .jsonl if it has one object per line"
-    rows = _parse_json(data, one_line=False, cure=cure)
+    rows = _parse_json(data, cure="correct it, or rename the file to .jsonl if it has one object per line")
     if not isinstance(rows, list):
         raise _Fault(
             f"its top level is {_kind(rows)}, expected a list of objects; write it as "
             '[{"problem": …, "answer": …}, …] (in pandas: to_json(orient="records"))'
         )
     return rows
-
-
-def _read_jsonl(data: bytes) -> list[Any]:
-    # Not str.splitlines(), which would also break a row at a raw U+2028 inside a string.
-    return [_read_jsonl_line(line) for line in data.rstrip().split(b"\n")]
 
 
 def _read_jsonl_line(line: bytes) -> Any:
@@ -218,7 +194,7 @@ def _read_jsonl_line(line: bytes) -> Any:
         return fault
 
 
-def _parse_json(data: bytes, *, one_line: bool, cure: str) -> Any:
+def _parse_json(data: bytes, *, cure: str, one_line: bool = False) -> Any:
     try:
         return json.loads(data.decode("utf-8"), object_pairs_hook=_object_from_pairs)
     except UnicodeDecodeError as error:
@@ -315,8 +291,10 @@ def _read_row(row: Any, *, is_verl: bool, source: str | None) -> tuple[str, str,
     if isinstance(row, _Fault):
         raise row
     if not isinstance(row, dict):
-        raise _Fault(f"is {_kind(row)}: {_shorten.repr(row)}, expected an object; write it as {{…}} with the columns")
-    readers = [_verl_prompt, _verl_answer] if is_verl else [_plain_prompt, _plain_answer]
+        raise _Fault(f"is {_shown(row)}, expected an object; write it as {{…}} with the columns")
+    readers = (
+        [_verl_prompt, _verl_answer] if is_verl else [_plain_prompt, lambda row: canonical_answer(row.get("answer"))]
+    )
     readers.append(_source if source is None else lambda row: source)
     values, faults = [], []
     for read in readers:
@@ -342,23 +320,16 @@ def _plain_prompt(row: dict[str, Any]) -> str:
     return check_text(row.get(name), name, _WRITE_PROBLEM)
 
 
-def _plain_answer(row: dict[str, Any]) -> str:
-    return canonical_answer(row.get("answer"))
-
-
 def _verl_prompt(row: dict[str, Any]) -> str:
     """Text of a prompt that is one user message."""
     messages = row.get("prompt")
-    if messages is None:
-        raise _Fault(f"prompt is missing; {_ONE_MESSAGE}")
     if not isinstance(messages, list):
-        raise _Fault(f"prompt is {_kind(messages)}: {_shorten.repr(messages)}; {_ONE_MESSAGE}")
+        raise _Fault(f"prompt is {'missing' if messages is None else _shown(messages)}; {_ONE_MESSAGE}")
     if not messages:
         raise _Fault(f"prompt has no messages; {_ONE_MESSAGE}")
     for message in messages:
         if not isinstance(message, dict):
-            kind = f"{_kind(message)}: {_shorten.repr(message)}"
-            raise _Fault(f"prompt holds {kind}, which is no message; {_ONE_MESSAGE}")
+            raise _Fault(f"prompt holds {_shown(message)}, which is no message; {_ONE_MESSAGE}")
     roles = [message.get("role") for message in messages]
     if "system" in roles:
         content = messages[roles.index("system")].get("content")
@@ -379,10 +350,10 @@ def _verl_prompt(row: dict[str, Any]) -> str:
 def _verl_answer(row: dict[str, Any]) -> str:
     reward_model = row.get("reward_model")
     if not isinstance(reward_model, dict):
-        state = "missing" if reward_model is None else f"{_kind(reward_model)}: {_shorten.repr(reward_model)}"
+        state = "missing" if reward_model is None else _shown(reward_model)
         raise _Fault(f'reward_model is {state}; expected {{"style": "rule", "ground_truth": "…"}}')
     style = reward_model.get("style")
-    if style is not None and style != "rule":
+    if style not in (None, "rule"):
         raise _Fault(f"reward_model.style is {_shorten.repr(style)}; answers are graded by rule only: set it to 'rule'")
     return canonical_answer(reward_model.get("ground_truth"), "reward_model.ground_truth")
 
@@ -393,16 +364,14 @@ def canonical_answer(value: Any, name: str = "answer") -> str:
     Raises:
         ValueError: the value is missing, not finite, too large for an exact float, or neither text nor a number.
     """
-    if isinstance(value, str):
-        if value.strip().lower() in _MISSING_TEXTS:
-            raise _Fault(f"{name} is {value!r}, the trace of a missing value; {_GIVE_ANSWER}")
+    if isinstance(value, str) and value.strip().lower() in _MISSING_TEXTS:
+        raise _Fault(f"{name} is {value!r}, the trace of a missing value; {_GIVE_ANSWER}")
+    if value is None or isinstance(value, str) or _is_nan(value):
         return check_text(value, name, _GIVE_ANSWER)
-    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal, type(None))):
-        raise _Fault(f"{name} is {_kind(value)}: {_shorten.repr(value)}, expected text or a number; write it as text")
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
+        raise _Fault(f"{name} is {_shown(value)}, expected text or a number; write it as text")
     if isinstance(value, int):
         return str(value)
-    if value is None or math.isnan(value):
-        raise _Fault(f"{name} is missing{'' if value is None else ' (NaN)'}; {_GIVE_ANSWER}")
     if math.isinf(value):
         raise _Fault(f"{name} is infinite ({value}); write it as text, for example '\\infty'")
     if isinstance(value, float):
@@ -417,10 +386,10 @@ def canonical_answer(value: Any, name: str = "answer") -> str:
 
 def check_text(value: Any, name: str, cure: str) -> str:
     """The value itself. Raises ValueError if it is not text, is blank, or cannot be encoded as UTF-8."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None or _is_nan(value):
         raise _Fault(f"{name} is missing{'' if value is None else ' (NaN)'}; {cure}")
     if not isinstance(value, str):
-        raise _Fault(f"{name} is {_kind(value)}: {_shorten.repr(value)}, expected text; {cure}")
+        raise _Fault(f"{name} is {_shown(value)}, expected text; {cure}")
     if not value.strip():
         raise _Fault(f"{name} is empty ({_shorten.repr(value)}); {cure}")
     try:
@@ -432,6 +401,14 @@ def check_text(value: Any, name: str, cure: str) -> str:
             "is no Unicode text; correct or remove the character"
         ) from error
     return value
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, (float, Decimal)) and math.isnan(value)
+
+
+def _shown(value: Any) -> str:
+    return f"{_kind(value)}: {_shorten.repr(value)}"
 
 
 def _kind(value: Any) -> str:
@@ -447,40 +424,48 @@ def text_key(text: str) -> str:
     return " ".join(text.split())
 
 
-def _warn_of_duplicates(path: Path, problems: Sequence[Problem]) -> None:
+def _warn_of_duplicates(path: str | Path, problems: Sequence[Problem]) -> None:
     first: dict[str, Problem] = {}
-    num_repeats = num_conflicts = 0
-    for problem in problems:
-        earlier = first.setdefault(text_key(problem.prompt), problem)
-        if earlier is not problem:
-            num_repeats += 1
-            num_conflicts += earlier.answer != problem.answer
-    if num_repeats:
-        logger.warning(
-            "%s: %d of %d rows repeat an earlier problem, %d of them with another answer; all are kept",
-            path,
-            num_repeats,
-            len(problems),
-            num_conflicts,
-        )
+    pairs = [(first.setdefault(text_key(problem.prompt), problem), problem) for problem in problems]
+    conflicts = [earlier.answer != problem.answer for earlier, problem in pairs if earlier is not problem]
+    if conflicts:
+        message = "%s: %d of %d rows repeat an earlier problem, %d of them with another answer; all are kept"
+        logger.warning(message, path, len(conflicts), len(problems), sum(conflicts))
 
 
 # Messages ------------------------------------------------------------------------------------------------------------
 
 
-def row_error(
-    path: Path, faults: Sequence[tuple[int, str]], *, num_rows: int, what: str, cure: str = ""
-) -> ProblemFileError:
-    """One error for all bad rows: the first ones in full, the others by number."""
-    word, first = ("line", 1) if path.suffix.lower() == ".jsonl" else ("row", 0)
-    lines = [f"{path}: {len(faults)} of {num_rows} rows {what} ({word}s counted from {first})."]
+def for_each_row(
+    rows: Sequence[tuple[int, _Row]],
+    read: Callable[[int, _Row], _Result],
+    *,
+    path: str | Path,
+    what: str,
+    cure: str = "",
+) -> list[_Result]:
+    """``read`` of every index and row.
+
+    Raises:
+        ProblemFileError: ``read`` raises ValueError for a row. Names all such rows, the first ones with their faults.
+    """
+    results, faults = [], []
+    for index, row in rows:
+        try:
+            results.append(read(index, row))
+        except ValueError as fault:
+            faults.append((index, str(fault)))
+    if not faults:
+        return results
+    word, first = ("line", 1) if Path(path).suffix.lower() == ".jsonl" else ("row", 0)
+    lines = [f"{Path(path)}: {len(faults)} of {len(rows)} rows {what} ({word}s counted from {first})."]
     lines += [f"  {word} {index + first}: {fault}" for index, fault in faults[:_MAX_FAULTS_IN_FULL]]
     rest = [index + first for index, _ in faults[_MAX_FAULTS_IN_FULL:]]
     if rest:
         lines.append(f"  and {len(rest)} more, {word}s {_ranges(rest)}")
     error = ProblemFileError("\n".join(lines + ([cure] if cure else [])))
     error.rows = tuple(index for index, _ in faults)
-    return error
+    raise error
 
 
 def _ranges(numbers: Sequence[int]) -> str:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from longshort_verl.grading import check_gold, last_boxed
 from longshort_verl.problems.read import ProblemFileError, check_answers, problems_from_rows, read_problems
@@ -30,7 +30,6 @@ class ProblemSet:
     """Problems to evaluate on, under one name."""
 
     name: str
-    """Name in records and tables."""
     num_samples: int
     """Replies to each problem, unless a run sets another number."""
     problems_of: Callable[[int], Sequence[Problem]]
@@ -42,19 +41,15 @@ class TrainingProblems:
     """Problems to train on, and what was left out of a public set."""
 
     problems: Sequence[Problem]
-    """In the order of their set."""
     left_out: Sequence[str]
     """One line for each row of a public set without an answer, or with one that cannot be graded."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Solutions:
+class Solutions(NamedTuple):
     """The columns of a set whose answers are part of written solutions."""
 
     problem: str
-    """Column with the problem."""
     solution: str
-    """Column with the solution."""
     answer_of: Callable[[str], str | None]
     """A solution's answer; None if it has none."""
 
@@ -64,11 +59,9 @@ class PublicSet:
     """A public set."""
 
     hub: str
-    """Name on the Hugging Face hub."""
+    """Name on the Hugging Face hub; the next two fields are configuration and split there."""
     config: str | None
-    """Configuration there; None for the only one."""
     split: str
-    """Split there."""
     num_problems: int
     """Size of the set; a local copy of another size is refused."""
     num_samples: int = 1
@@ -117,14 +110,10 @@ TRAINING: Mapping[str, PublicSet] = {
 
 
 def read_training_problems(given: str) -> TrainingProblems:
-    """Problems to train on.
-
-    Args:
-        given: a file of problems; or a name of :data:`TRAINING`, read from the hub or its cache; or ``NAME=COPY``, a
-            file or folder that ``datasets`` can load.
+    """Problems to train on: of a file; of :data:`TRAINING` by name, read from the hub or its cache; or ``NAME=COPY``.
 
     Raises:
-        ProblemFileError: it cannot be read, a row of a file is bad, or a copy lacks the set's columns or rows.
+        ProblemFileError: they cannot be read, a row of a file is bad, or a copy lacks the set's columns or rows.
     """
     name, where = _resolve(given, TRAINING)
     if name is None:
@@ -135,27 +124,23 @@ def read_training_problems(given: str) -> TrainingProblems:
 
 
 def read_problem_set(given: str) -> ProblemSet:
-    """Problems to evaluate on.
-
-    Args:
-        given: a file of problems; or a name of :data:`PUBLISHED`, read from the hub or its cache; or ``NAME=COPY``, a
-            file or folder that ``datasets`` can load.
+    """Problems to evaluate on: a file of problems; a set of :data:`PUBLISHED` by name; or ``NAME=COPY``.
 
     Raises:
-        ProblemFileError: it cannot be read, a row is bad, or a copy has not the set's number of problems.
+        ProblemFileError: they cannot be read, a row is bad, or a copy has not the set's number of problems.
     """
     name, where = _resolve(given, PUBLISHED)
     if name is None:
         problems = read_problems(where, source=Path(where).stem)
         return ProblemSet(name=Path(where).stem, num_samples=1, problems_of=lambda sample: problems)
     published = PUBLISHED[name]
+    num_samples = published.num_samples
     if published.choices:
-        rows = _load(name, where, published)
-        questions = [_question(row, index, where) for index, row in enumerate(rows)]
+        questions = [_question(row, index, where) for index, row in enumerate(_load(name, where, published))]
         return ProblemSet(
             name=name,
-            num_samples=published.num_samples,
-            problems_of=lambda sample: [question.problem(name, sample) for question in questions],
+            num_samples=num_samples,
+            problems_of=lambda sample: [_choices(*pair, name, sample) for pair in enumerate(questions)],
         )
     if published.solutions:
         training = _from_solutions(_load(name, where, published), published, where=where, source=name)
@@ -167,11 +152,14 @@ def read_problem_set(given: str) -> ProblemSet:
         _check_size(name, where, len(problems), published)
     else:
         problems = problems_from_rows(_load(name, where, published), where=where, source=name)
-    return ProblemSet(name=name, num_samples=published.num_samples, problems_of=lambda sample: problems)
+    return ProblemSet(name=name, num_samples=num_samples, problems_of=lambda sample: problems)
 
 
 def _resolve(given: str, known: Mapping[str, PublicSet]) -> tuple[str | None, str]:
-    """Name of a public set and where to read it; None and a path for a file of problems."""
+    """Name of a public set and its place: a repository of the hub, or a file or folder that ``datasets`` can load.
+
+    None and a path for a file of problems.
+    """
     name, equals, copy = given.partition("=")
     if name not in known or (equals and Path(given).exists()):
         if not Path(given).suffix and not Path(given).exists():
@@ -240,42 +228,26 @@ def _from_solutions(
     return TrainingProblems(problems=problems_from_rows(kept, where=where, source=source), left_out=left_out)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """A question with four choices."""
+def _choices(index: int, question: Sequence[str], source: str, sample: int) -> Problem:
+    """A question with its choices in an order that depends on the question and the sample alone.
 
-    key: str
-    """The data set's own key; the order of the letters follows from it."""
-    text: str
-    """The question."""
-    choices: tuple[str, ...]
-    """The right one first."""
-    index: int
-    """Row in its file."""
-
-    def problem(self, source: str, sample: int) -> Problem:
-        """The question with its choices in an order that depends on the question and the sample alone.
-
-        A generator with the same seed for every question would put the right choice at the same letter in all of them.
-        """
-        seed = hashlib.sha256(f"{self.key}/{sample}".encode()).digest()
-        order = list(range(len(self.choices)))
-        random.Random(seed).shuffle(order)
-        lines = [f"{letter}) {self.choices[place]}" for letter, place in zip(CHOICE_LETTERS, order, strict=True)]
-        return Problem(
-            prompt="\n\n".join([self.text, "\n".join(lines), _CHOICE_QUESTION]),
-            answer=CHOICE_LETTERS[order.index(0)],
-            source=source,
-            index=self.index,
-        )
+    A generator with the same seed for every question would put the right choice at the same letter in all of them.
+    """
+    key, text, *choices = question
+    order = list(range(len(choices)))
+    random.Random(hashlib.sha256(f"{key}/{sample}".encode()).digest()).shuffle(order)
+    lines = [f"{letter}) {choices[place]}" for letter, place in zip(CHOICE_LETTERS, order, strict=True)]
+    prompt = "\n\n".join([text, "\n".join(lines), _CHOICE_QUESTION])
+    return Problem(prompt=prompt, answer=CHOICE_LETTERS[order.index(0)], source=source, index=index)
 
 
-def _question(row: Mapping[str, Any], index: int, where: str) -> Question:
+def _question(row: Mapping[str, Any], index: int, where: str) -> list[str]:
+    """The data set's key of a question, its text, the right choice and the wrong ones."""
     columns = ("Record ID", "Question", *_CHOICE_COLUMNS)
     missing = [name for name in columns if not isinstance(row.get(name), str) or not str(row[name]).strip()]
     if missing:
         raise ProblemFileError(f"{where}: row {index} has no text in {', '.join(missing)}; give GPQA's own columns")
-    key, text, *choices = (str(row[name]).strip() for name in columns)
-    if len(set(choices)) < len(choices):
+    question = [str(row[name]).strip() for name in columns]
+    if len(set(question[2:])) < len(_CHOICE_COLUMNS):
         raise ProblemFileError(f"{where}: row {index} has the same choice twice, so no letter alone is right; fix it")
-    return Question(key=key, text=text, choices=tuple(choices), index=index)
+    return question

@@ -9,13 +9,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from longshort_verl.files.atomic import write_atomically
 from longshort_verl.files.manifest import Artefact
-from longshort_verl.problems.read import check_text, row_error, text_key
+from longshort_verl.problems.read import check_text, for_each_row, text_key
 from longshort_verl.problems.sets import read_training_problems
 from longshort_verl.types import Problem
 
@@ -34,15 +35,8 @@ VERL_SCHEMA = pa.schema(
 def make_training_files(given: str, out: Path, *, num_val: int | None, seed: int, suffix: str) -> list[str]:
     """Read, check and split problems; write ``train.parquet``, ``val.parquet`` and a manifest into a folder.
 
-    Args:
-        given: see :func:`longshort_verl.problems.sets.read_training_problems`.
-        out: the folder.
-        num_val: problems held out for validation; None for a quarter, at most 64.
-        seed: seed of the split.
-        suffix: added to each problem.
-
-    Returns:
-        Lines that report what was written and left out.
+    ``num_val`` problems are held out for validation; None for a quarter, at most 64. ``suffix`` is added to each
+    problem. Returns lines that report what was written and left out.
 
     Raises:
         ValueError: the problems cannot be read, or the folder was written with other settings.
@@ -85,29 +79,21 @@ def write_problems(problems: Sequence[Problem], path: str | os.PathLike[str], *,
         raise ValueError(f"cannot write {path}: there are no problems; verl cannot train on an empty file")
     if not split.strip():
         raise ValueError(f"split is {split!r}; name it, for example 'train' or 'test'")
-    faults: list[tuple[int, str]] = []
-    for problem in problems:
-        try:
-            for name in ("prompt", "answer", "source"):
-                check_text(getattr(problem, name), name, "correct the Problem")
-        except ValueError as fault:
-            faults.append((problem.index, str(fault)))
-    if faults:
-        raise row_error(path, faults, num_rows=len(problems), what="cannot be written")
 
-    table = pa.Table.from_pylist(
-        [
-            {
-                "data_source": problem.source,
-                "prompt": [{"role": "user", "content": problem.prompt}],
-                "ability": "math",
-                "reward_model": {"style": "rule", "ground_truth": problem.answer},
-                "extra_info": {"index": problem.index, "split": split},
-            }
-            for problem in problems
-        ],
-        schema=VERL_SCHEMA,
-    )
+    def row_of(index: int, problem: Problem) -> dict[str, Any]:
+        for name in ("prompt", "answer", "source"):
+            check_text(getattr(problem, name), name, "correct the Problem")
+        return {
+            "data_source": problem.source,
+            "prompt": [{"role": "user", "content": problem.prompt}],
+            "ability": "math",
+            "reward_model": {"style": "rule", "ground_truth": problem.answer},
+            "extra_info": {"index": index, "split": split},
+        }
+
+    indexed = [(problem.index, problem) for problem in problems]
+    rows = for_each_row(indexed, row_of, path=path, what="cannot be written")
+    table = pa.Table.from_pylist(rows, schema=VERL_SCHEMA)
     write_atomically(path, lambda temporary: pq.write_table(table, temporary))
     return path
 
