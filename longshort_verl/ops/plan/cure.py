@@ -15,7 +15,6 @@ from longshort_verl.ops.plan.memory import Kind, Phase, phases
 _STEP_TOKENS = 1024
 _MAX_NODES = 64
 _LIMITS = {"update": "max_update_tokens", "log-prob": "max_log_prob_tokens", "reference": "ref_tokens"}
-"""Phase → the policy's limit in tokens there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +78,9 @@ def _best_option(job: Job, misfit: Phase) -> Job | None:
     """The mildest option that gets past a phase; else the best option of the mildest kind that helps."""
     start = _position(job)
     for options in _options(job, misfit):
-        best, furthest = None, start
-        for option in options:
-            position = _position(option)
-            if position[0] > start[0]:
-                return option
-            if position > furthest:
-                best, furthest = option, position
-        if best is not None:
+        furthest = max(options, key=_position, default=job)
+        best = next((option for option in options if _position(option)[0] > start[0]), furthest)
+        if _position(best) > start:
             return best
     return None
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-GIB = 1 << 30
-"""Bytes."""
+GIB = 1 << 30  # bytes
 
 
 @dataclass(frozen=True)

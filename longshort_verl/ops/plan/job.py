@@ -36,7 +36,6 @@ class Pool:
 
     @property
     def size(self) -> int:
-        """Devices."""
         return self.nnodes * self.n_gpus_per_node
 
 
@@ -49,15 +48,16 @@ def _setting(rl: str, sft: str = "") -> Any:
 class Policy:
     """One model of the job, with settings of verl's FSDP2 engine and of vLLM. Limits in tokens are per device.
 
-    Activations and gathered parameters are bfloat16, sums of gradients float32 (verl's defaults).
+    Activations and gathered parameters are bfloat16, sums of gradients float32 (verl's defaults). ``shards`` counts the
+    devices that share a copy, ``trainable`` the trained parameters. ``parameters`` (an adapter's included),
+    ``gradients`` and ``optimizer`` (Adam's two averages) are bytes of a device's shard.
     """
 
     name: str  # long, short, shared or model
     pool: Pool
     shape: ModelShape
     learns: bool = True  # some step updates it
-    keys: Mapping[str, str] = field(default_factory=dict)
-    """Field → the whole key of its setting; the long policy's where the short inherits it."""
+    keys: Mapping[str, str] = field(default_factory=dict)  # field → its whole key, the long policy's if inherited
 
     fsdp_size: int = _setting("actor.fsdp_config.fsdp_size", "engine.fsdp_size")  # devices per copy; -1: all
     param_bytes: int = 4  # per stored parameter, gradient and optimizer state
@@ -83,32 +83,26 @@ class Policy:
     max_model_len: int = _setting("rollout.max_model_len")
     row_tokens: int = 0  # longest sequence that training needs
     bucket_mb: int = _setting("rollout.checkpoint_engine.update_weights_bucket_megabytes")  # weights arrive through it
-    adapter: bool = False
-    """Only a LoRA adapter is pushed. The base weights wait in main memory while the engine sleeps."""
+    adapter: bool = False  # only a LoRA adapter is pushed; base weights wait in main memory while the engine sleeps
 
     @property
     def shards(self) -> int:
-        """Devices that share a copy."""
         return self.pool.size if self.fsdp_size < 0 else min(self.fsdp_size, self.pool.size)
 
     @property
     def trainable(self) -> int:
-        """Trained parameters."""
         return self.lora_rank * self.shape.adapter_width if self.lora_rank else self.shape.params
 
     @property
     def parameters(self) -> float:
-        """Bytes of a device's shard of the parameters, an adapter's included."""
         return self.param_bytes * (self.shape.params + self.lora_rank * self.shape.adapter_width) / self.shards
 
     @property
     def gradients(self) -> float:
-        """Bytes of a device's shard of the gradients."""
         return self.param_bytes * self.trainable / self.shards
 
     @property
     def optimizer(self) -> float:
-        """Bytes of a device's shard of Adam's two averages."""
         return 2 * self.gradients
 
 
@@ -143,7 +137,6 @@ class Job:
 
     @property
     def pools(self) -> list[Pool]:
-        """Each pool once."""
         return list(dict.fromkeys(policy.pool for policy in self.policies))
 
 
@@ -160,8 +153,7 @@ def read_job(
         config: the composed config.
         gpu: every device.
         model_configs: role → folder or hub name of the config.json to use; default: the config's own model path.
-        means: expected tokens of a dialogue per role ("long", "short"; "model" without roles) and of a problem
-            ("prompt"); default: their limits.
+        means: expected tokens of a dialogue by role, and of a problem ("prompt"); default: their limits.
 
     Raises:
         ConfigError: the job's own checks refuse the config, or its memory cannot be estimated.

@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Memory of a device, and of a node, in each phase of a job, as verl 0.9.1 orders them.
 
-The phases of a step are those of :class:`longshort_verl.adapters.rl.trainer.LongShortTrainer`: both engines generate,
-both sleep, each policy in turn computes log-probabilities and is updated, then each policy's weights are pushed. The
-first engine is awake while the second one receives its weights. All sizes are estimates in bytes for the fullest
-device.
+In a step both engines generate, both sleep, each policy in turn computes log-probabilities and is updated, then each
+policy's weights are pushed; the first engine is awake while the second one receives its weights. All sizes are
+estimates in bytes for the fullest device.
 """
 
 from __future__ import annotations
@@ -18,12 +17,9 @@ from longshort_verl.ops.plan.hardware import ASSUMED, GIB, Gpu
 from longshort_verl.ops.plan.job import Job, Policy, Pool
 from longshort_verl.ops.plan.shape import ModelShape
 
-FUSED_CHUNK = 512
-"""Tokens at once in verl's fused head (``FusedLinearForPPO``)."""
-COMPUTE_BYTES = 2
-"""Per activation and gathered parameter (bfloat16)."""
-REDUCE_BYTES = 4
-"""Per gradient while it is summed over devices (float32)."""
+FUSED_CHUNK = 512  # tokens at once in verl's fused head (FusedLinearForPPO)
+COMPUTE_BYTES = 2  # per activation and gathered parameter (bfloat16)
+REDUCE_BYTES = 4  # per gradient while it is summed over devices (float32)
 
 
 class Kind(str, Enum):
@@ -48,7 +44,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """A period of the job, on the fullest device of a pool."""
+    """A period of the job, on the fullest device of a pool. ``total`` and ``missing`` (does not fit) are bytes."""
 
     name: str
     pool: str
@@ -57,16 +53,13 @@ class Phase:
 
     @property
     def total(self) -> float:
-        """Bytes."""
         return sum(part.num_bytes for part in self.parts)
 
     @property
     def missing(self) -> float:
-        """Bytes that do not fit."""
         return max(0.0, self.total - self.limit)
 
     def of(self, kind: Kind) -> float:
-        """Bytes of one kind."""
         return sum(part.num_bytes for part in self.parts if part.kind is kind)
 
     @property
@@ -160,8 +153,8 @@ def _background(
 ) -> list[Part]:
     """Everything on the device beside what the acting policy computes; ``loaded``: its parameters are on the device."""
     contexts = sum(2 if policy.utilization else 1 for policy in policies) * ASSUMED.context_gib * GIB
-    parts = [Part("CUDA contexts", Kind.OVERHEAD, contexts)]
-    parts.append(Part("fragmentation", Kind.OVERHEAD, ASSUMED.fragmentation * gpu.memory))
+    overhead = {"CUDA contexts": contexts, "fragmentation": ASSUMED.fragmentation * gpu.memory}
+    parts = [Part(name, Kind.OVERHEAD, size) for name, size in overhead.items()]
     for policy in policies:
         on_device = loaded if policy is acting else not policy.param_offload
         optimizer = policy.optimizer if policy.learns and not policy.optimizer_offload else 0

@@ -46,10 +46,6 @@ class ModelShape:
 def read_shape(path: str, *, trust_remote_code: bool = False) -> ModelShape:
     """The shape of the model in a folder or of a hub name. Only config.json is read.
 
-    Args:
-        path: folder or hub name.
-        trust_remote_code: whether code beside the config may run.
-
     Raises:
         ShapeError: there is no readable config, or it does not describe a dense causal language model.
     """

@@ -25,12 +25,7 @@ ESTIMATE = "All numbers are estimates; none has been compared with a GPU yet."
 
 
 class Plan:
-    """What a job needs of its devices and nodes: memory by phase, a node's main memory, engines, seconds of a step.
-
-    Args:
-        job: what is planned.
-        host_gib: main memory of a node, to check as well; None where unknown.
-    """
+    """What a job needs: memory by phase, a node's main memory (checked if ``host_gib`` is given), seconds of a step."""
 
     def __init__(self, job: Job, host_gib: float | None = None) -> None:
         self.job, self.host_gib = job, host_gib
@@ -85,9 +80,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
                 for name, load in work.loads.items()
             },
         },
-        "steps": [
-            {"name": name, "seconds": sum(stages.values()), "stages": stages} for name, stages in plan.steps.items()
-        ],
+        "steps": [{"name": name, "seconds": sum(step.values()), "stages": step} for name, step in plan.steps.items()],
         "assumptions": asdict(ASSUMED),
         "notes": list(job.notes),
     }
@@ -161,15 +154,10 @@ def _tables(plan: Plan) -> Iterator[tuple[str, Sequence[str], Sequence[Sequence[
     yield "models", ("policy", "model", "parameters", "trained", "devices"), rows
     columns = ("phase", "reserve", "engines", "states", "layers", "activ.", "logits", "total", "of")
     for pool in job.pools:
-        rows = [
-            (
-                phase.name,
-                *(_gib(size) for size in (*(phase.of(kind) for kind in Kind), phase.total, phase.limit)),
-                "bold red" if phase.missing else "",
-            )
-            for phase in plan.phases
-            if phase.pool == pool.name
-        ]
+        rows = []
+        for phase in (phase for phase in plan.phases if phase.pool == pool.name):
+            sizes = (*(phase.of(kind) for kind in Kind), phase.total, phase.limit)
+            rows.append((phase.name, *map(_gib, sizes), "bold red" if phase.missing else ""))
         yield f"GiB on one {gpu.name}, by phase, devices of {pool.name}", columns, rows
     rows = [(part.name, _gib(part.num_bytes)) for part in plan.host]
     limit = f" of {plan.host_gib:g}" if plan.host_gib is not None else ""
