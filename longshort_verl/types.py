@@ -60,11 +60,8 @@ class StopReason(str, Enum):
     TRUNCATED = "truncated"
     """A turn reached its token limit before its closing tag."""
     MALFORMED_LONG = "malformed_long"
-    """The long role's turn broke the protocol."""
     MALFORMED_SHORT = "malformed_short"
-    """The short role's turn broke the protocol."""
     ENGINE_ERROR = "engine_error"
-    """An engine failed during a turn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +69,6 @@ class Problem:
     """One problem with its gold answer."""
 
     prompt: str
-    """The question, as text."""
     answer: str
     """The gold answer, in the form that the grader reads."""
     source: str
@@ -88,7 +84,6 @@ class Message:
     role: str
     """``system``, ``user`` or ``assistant``."""
     content: str
-    """Its text."""
 
     def as_dict(self) -> dict[str, str]:
         """The form that chat templates and chat-completions endpoints take."""
@@ -100,7 +95,6 @@ class Sampling:
     """Sampling parameters of one reply."""
 
     max_tokens: int
-    """Maximal number of tokens of the reply."""
     temperature: float
     """Temperature; 0 is greedy."""
     top_p: float = 1.0
@@ -118,15 +112,11 @@ class Generation:
     text: str
     """The generated text with the stop string, without the end-of-turn token."""
     finish: FinishReason
-    """The reason why it ended."""
     num_prompt_tokens: int
-    """Prompt tokens of the request."""
     num_tokens: int
-    """Generated tokens."""
     num_cached_tokens: int | None = None
     """Prompt tokens that the engine found in its prefix cache; None if it does not report them."""
     error: str = ""
-    """The error message if ``finish`` is ERROR."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,13 +126,10 @@ class Likelihood:
     log_prob: float
     """Natural logarithm of the probability of the text after the messages; 0 after an error."""
     num_prompt_tokens: int
-    """Prompt tokens of all requests."""
     num_cached_tokens: int
-    """Prompt tokens that the engine found in its prefix cache."""
     num_tokens: int
     """Generated tokens: one for each token of the text."""
     error: str = ""
-    """The error message; empty without an error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,17 +151,12 @@ class Turn:
     """One turn of a dialogue."""
 
     role: Role
-    """The role that wrote it."""
     parsed: ParsedTurn
-    """The parsed reply."""
     raw: str
     """The reply as generated."""
     finish: FinishReason
-    """The reason why the engine ended the reply."""
     num_prompt_tokens: int
-    """Prompt tokens of its request."""
     num_tokens: int
-    """Generated tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,11 +164,8 @@ class Dialogue:
     """All turns on one problem, and the reason why the dialogue ended."""
 
     problem: Problem
-    """The problem."""
     turns: tuple[Turn, ...]
-    """The turns, in order."""
     stop_reason: StopReason
-    """The reason why the dialogue ended."""
     detail: str = ""
     """Details of a fault, in words."""
 
@@ -227,7 +206,6 @@ class Grade:
     """The grade of one answer."""
 
     correct: bool
-    """Whether the answer equals the gold answer."""
     extracted: str | None
     """The extracted answer as text; None without an answer."""
     reason: str = ""
@@ -261,9 +239,7 @@ class Counts:
     """Graded rollouts after one prefix."""
 
     num_right: int = 0
-    """Rollouts with the right answer."""
     num_rollouts: int = 0
-    """All rollouts."""
 
     @property
     def mean(self) -> float:
@@ -283,15 +259,13 @@ class Value:
     """Estimate of p_i, the probability of a right answer after thoughts 1 … i."""
 
     num_right: int
-    """Rollouts with the right answer."""
     num_rollouts: int
     """All rollouts; 0 if the value is interpolated."""
     mean: float
     """The estimate: the share of right rollouts, unless pooled or interpolated."""
     low: float
-    """Lower end of its interval."""
     high: float
-    """Upper end of its interval."""
+    """Ends of its interval."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,9 +275,8 @@ class Importance:
     score: float
     """M_i."""
     low: float
-    """Lower end of the interval of ``score``."""
     high: float
-    """Upper end of the interval of ``score``."""
+    """Ends of the interval of ``score``."""
     gain: float
     """p_i − p_{i−1}."""
     decay: float
@@ -321,7 +294,6 @@ class Cost:
     num_tokens: int = 0
     """Generated tokens, the pre-screen's included."""
     num_prompt_tokens: int = 0
-    """Prompt tokens of all requests."""
     num_cached_tokens: int = 0
     """Prompt tokens that the engine found in its prefix cache."""
     num_uncounted: int = 0
@@ -344,7 +316,6 @@ class ChainOutcome(str, Enum):
     READ = "read"
     """It has a problem, an answer and a text."""
     NOT_UTF8 = "not utf-8"
-    """Its row is not valid UTF-8."""
     NOT_JSON = "not json"
     """Its row is not a JSON object."""
     MISSING = "missing field"
@@ -358,7 +329,6 @@ class ChainOutcome(str, Enum):
     CHUNKED = "chunked"
     """It has thoughts."""
     EMPTY = "empty"
-    """It has no text."""
     ONLY_TAGS = "only tags"
     """It has no text except tags such as ``<think>``."""
     BAD_REPLY = "no usable reply"
@@ -382,7 +352,6 @@ class Chain:
     key: str
     """Name, unique in a file."""
     outcome: ChainOutcome
-    """How far it got."""
     detail: str = ""
     """The reason of a rejection, in words."""
     problem: Problem | None = None

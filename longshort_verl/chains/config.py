@@ -39,13 +39,11 @@ class TraceSampling:
     """How chains are sampled. The defaults are in ``config/longshort_traces.yaml``."""
 
     num_samples: Annotated[int, Field(ge=1)]
-    """Chains of each problem."""
     max_tokens: Annotated[int, Field(ge=1)]
     """Token limit of one chain."""
     temperature: Annotated[float, Field(ge=0)]
     """0 is greedy."""
     top_p: Annotated[float, Field(gt=0, le=1)]
-    """Nucleus mass."""
     seed: int
     """Each chain has its own seed, derived from this one, its problem and its number."""
 
@@ -64,9 +62,7 @@ class TracesConfig:
     model: ModelSettings
     """The model that writes the chains."""
     sampling: TraceSampling
-    """How chains are sampled."""
     grading: GradingSettings
-    """Limits of grading."""
     max_requests: Annotated[int, Field(ge=1)]
     """Maximum number of requests in flight."""
 
@@ -78,15 +74,10 @@ class ImportanceConfig:
     model: ModelSettings
     """The model that is rolled out, and that chunks with ``chunk.chunker=llm``."""
     chunk: ChunkSettings
-    """How chains are cut into thoughts."""
     rollouts: RolloutSettings
-    """What a rollout is."""
     plan: PlanSettings
-    """How many rollouts, and where."""
     metric: MetricSettings
-    """The metric."""
     grading: GradingSettings
-    """Limits of grading."""
     max_traces: Annotated[int, Field(ge=1)]
     """Maximum number of chains in progress."""
 
@@ -105,18 +96,10 @@ class ImportanceConfig:
 
 
 def read_traces_config(recipe: Path | None, overrides: Sequence[str]) -> TracesConfig:
-    """The config of a recipe with overrides; of the base YAML alone without a recipe.
-
-    Raises:
-        ConfigError: the recipe is unreadable, or a setting is missing, unknown, of the wrong type or out of range.
-    """
+    """The config of a recipe with overrides; without a recipe, of the base YAML alone. Raises ConfigError."""
     return read_recipe(recipe, overrides, TracesConfig, base="longshort_traces.yaml")
 
 
 def read_importance(recipe: Path | None, overrides: Sequence[str]) -> ImportanceConfig:
-    """The config of a recipe with overrides; of the base YAML alone without a recipe.
-
-    Raises:
-        ConfigError: the recipe is unreadable, or a setting is missing, unknown, of the wrong type or out of range.
-    """
+    """As :func:`read_traces_config`, for ``longshort chunk`` and ``longshort importance``."""
     return read_recipe(recipe, overrides, ImportanceConfig, base="longshort_importance.yaml")

@@ -35,7 +35,6 @@ class PlanSettings:
     """How many rollouts, and where. The defaults are in ``config/longshort_importance.yaml``."""
 
     plan: Plan
-    """Which plan."""
     num_rollouts: Annotated[int, Field(ge=1)]
     """``fixed``: rollouts at every boundary."""
     min_rollouts: Annotated[int, Field(ge=1)]
@@ -118,20 +117,14 @@ def _divide(
     if not inside:
         return None
     differ = abs(counts[right].mean - counts[left].mean) > settings.resolution
-    if likelihoods is None:
-        middle = (places[left] + places[right]) / 2
-        return min(inside, key=lambda i: abs(places[i] - middle)) if differ else None
-    low, high = sorted((likelihoods[left], likelihoods[right]))
-
-    def outside(i: int) -> float:
-        return max(low - likelihoods[i], likelihoods[i] - high)
-
-    # Where the likelihood leaves the range of its ends, the value may do so too.
-    strayed = max(inside, key=outside)
-    if outside(strayed) > settings.resolution:
-        return strayed
-    if differ and high - low <= settings.resolution:
-        # The values disagree, and the likelihood does not show where.
-        middle = (places[left] + places[right]) / 2
-        return min(inside, key=lambda i: abs(places[i] - middle))
-    return None
+    if likelihoods is not None:
+        low, high = sorted((likelihoods[left], likelihoods[right]))
+        outside = {i: max(low - likelihoods[i], likelihoods[i] - high) for i in inside}
+        # Where the likelihood leaves the range of its ends, the value may do so too.
+        strayed = max(inside, key=outside.__getitem__)
+        if outside[strayed] > settings.resolution:
+            return strayed
+        # Otherwise divide only if the likelihood does not show where the values change.
+        differ = differ and high - low <= settings.resolution
+    middle = (places[left] + places[right]) / 2
+    return min(inside, key=lambda i: abs(places[i] - middle)) if differ else None

@@ -41,7 +41,6 @@ class RolloutSettings:
     """How a prefix is rolled out. The defaults are in ``config/longshort_importance.yaml``."""
 
     elicitation: Elicitation
-    """What a rollout is."""
     end_of_thinking: str
     """Text at which a chain's thinking ends; the rest is its answer and is not scored. ``""`` for none."""
     forcing_text: str
@@ -51,7 +50,6 @@ class RolloutSettings:
     temperature: Annotated[float, Field(gt=0)]
     """Above 0: at 0 all rollouts of a prefix would be the same."""
     top_p: Annotated[float, Field(gt=0, le=1)]
-    """Nucleus mass."""
     stop: tuple[str, ...]
     """Stop strings of a rollout, beside the model's end of turn."""
     seed: int
@@ -93,27 +91,26 @@ async def score_chain(
         generator: the model that is rolled out; with ``plan.prescreen`` it computes likelihoods.
         is_right: of a reply's text and the gold answer; called in a thread.
         journal: holds finished rollouts; new ones are added.
-        rollouts: what a rollout is.
-        plan: how many rollouts, and where.
-        metric: the metric.
+        rollouts, plan, metric: the settings.
         on_cost: called with the cost of each rollout.
     """
     run = _Run(chain, generator, is_right, journal, rollouts, on_cost)
+    counts, restarts = run.counts["rollout"], run.counts["restart"]
     places = [0, *itertools.accumulate(chain.lengths)]
     likelihoods = None
     try:
         if plan.plan is Plan.ADAPTIVE and plan.prescreen:
             likelihoods = await run.likelihoods(cast(LikelihoodGenerator, generator))
-        while needed := next_rollouts(run.counts, places, plan, likelihoods):
-            await run.roll_out(needed)
-        if rollouts.restart_rollouts:
-            await run.restart({i: places[i] for i, count in enumerate(run.counts) if i and count.num_rollouts})
+        while missing := next_rollouts(counts, places, plan, likelihoods):
+            await run.roll_out("rollout", missing)
+        visited = [i for i, count in enumerate(counts) if i and count.num_rollouts]
+        await run.roll_out("restart", {i: rollouts.restart_rollouts - restarts[i].num_rollouts for i in visited})
     except _EngineFailed as error:
         return replace(chain, outcome=ChainOutcome.ENGINE_ERROR, detail=str(error), cost=run.cost)
     alpha = value_alpha(metric, len(chain.thoughts))
     # Only the fixed plan knows the number of rollouts in advance.
     interval = hoeffding if plan.plan is Plan.FIXED else anytime
-    seen = [interval(c.num_right, c.num_rollouts, alpha) if c.num_rollouts else None for c in run.counts]
+    seen = [interval(c.num_right, c.num_rollouts, alpha) if c.num_rollouts else None for c in counts]
     if likelihoods is not None:
         seen = pool(seen, likelihoods)
     values = interpolate(seen, chain.lengths, likelihoods)
@@ -123,7 +120,7 @@ async def score_chain(
         detail="",
         values=tuple(values),
         likelihoods=tuple(likelihoods or ()),
-        restarts=run.restarts,
+        restarts={i: count for i, count in enumerate(restarts) if count.num_rollouts},
         scores=tuple(importance(values, chain.lengths, metric)),
         cost=run.cost,
     )
@@ -142,19 +139,15 @@ class _Run:
         on_cost: Callable[[Cost], None],
     ) -> None:
         assert chain.problem is not None
-        self._key_of_chain, self._problem = chain.key, chain.problem
+        self._key_of_chain, self._problem, self._lengths = chain.key, chain.problem, chain.lengths
         self._generator, self._is_right = generator, is_right
         self._journal, self._settings, self._on_cost = journal, settings, on_cost
         self._text = "".join(thought.text for thought in chain.thoughts)
         self._ends = [0, *itertools.accumulate(len(thought.text) for thought in chain.thoughts)]
-        self.counts = [Counts() for _ in self._ends]
-        self.restarts: dict[int, Counts] = {}
         self.cost = Cost()
-        for boundary in range(len(self._ends)):
-            self.counts[boundary] = self._recall("rollout", boundary)
-            restarts = self._recall("restart", boundary)
-            if restarts.num_rollouts:
-                self.restarts[boundary] = restarts
+        boundaries = range(len(self._ends))
+        self.counts = {kind: [self._recall(kind, i) for i in boundaries] for kind in ("rollout", "restart")}
+        """Of each boundary, of rollouts and of the restart control."""
 
     def _recall(self, kind: str, boundary: int) -> Counts:
         """Counts of the journal, up to the first missing number: an interrupted run may leave gaps."""
@@ -166,8 +159,6 @@ class _Run:
 
     def _key(self, kind: str, boundary: int, number: int = 0) -> str:
         return f"{self._key_of_chain}/{kind}/{boundary}/{number}"
-
-    # ---------------------------------------------------------------- likelihoods
 
     async def likelihoods(self, generator: LikelihoodGenerator) -> list[float]:
         """Of the gold answer after each prefix, in [0, 1]."""
@@ -188,55 +179,35 @@ class _Run:
                 num_prompt_tokens=answer.num_prompt_tokens,
                 num_cached_tokens=answer.num_cached_tokens,
             )
-            row = {"likelihood": math.exp(min(0.0, answer.log_prob)), "cost": _cost_row(cost)}
-            self._journal.add(key, row)
-            self._on_cost(cost)
+            row = self._write(key, {"likelihood": math.exp(min(0.0, answer.log_prob))}, cost)
         self.cost += Cost(**row["cost"])
         return row["likelihood"]
 
-    # ---------------------------------------------------------------- rollouts
-
-    async def roll_out(self, needed: Mapping[int, int]) -> None:
-        """Make ``needed`` rollouts by boundary; raises if one of them failed."""
+    async def roll_out(self, kind: str, missing: Mapping[int, int]) -> None:
+        """Make ``missing`` rollouts or restarts by boundary; raises if one of them failed."""
         jobs = [
-            self._rollout(boundary, self.counts[boundary].num_rollouts + extra)
-            for boundary, number in needed.items()
+            self._rollout(kind, boundary, self.counts[kind][boundary].num_rollouts + extra)
+            for boundary, number in missing.items()
             for extra in range(number)
         ]
-        for boundary, right, cost in await _all(jobs):
-            self.counts[boundary] = _with(self.counts[boundary], right)
-            self.cost += cost
+        for boundary, row in await _all(jobs):
+            self.counts[kind][boundary] = _with(self.counts[kind][boundary], row["right"])
+            self.cost += Cost(**row["cost"])
 
-    async def _rollout(self, boundary: int, number: int) -> tuple[int, bool, Cost]:
-        key = self._key("rollout", boundary, number)
+    async def _rollout(self, kind: str, boundary: int, number: int) -> tuple[int, dict[str, Any]]:
+        key = self._key(kind, boundary, number)
         row = self._journal.get(key)
         if row is None:
             sampling = self._sampling(key)
-            text, cost = await self._reply(self._prefix(boundary), sampling, f"rollout after thought {boundary}")
-            row = await self._write(key, text, replace(cost, num_rollouts=1))
-        return boundary, row["right"], Cost(**row["cost"])
-
-    async def restart(self, boundaries: Mapping[int, int]) -> None:
-        """The restart control: ``boundaries`` maps each boundary to the tokens of its prefix."""
-        jobs = [
-            self._restart(boundary, tokens, number)
-            for boundary, tokens in boundaries.items()
-            for number in range(self.restarts.get(boundary, Counts()).num_rollouts, self._settings.restart_rollouts)
-        ]
-        for boundary, right, cost in await _all(jobs):
-            self.restarts[boundary] = _with(self.restarts.get(boundary, Counts()), right)
-            self.cost += cost
-
-    async def _restart(self, boundary: int, tokens: int, number: int) -> tuple[int, bool, Cost]:
-        key = self._key("restart", boundary, number)
-        row = self._journal.get(key)
-        if row is None:
-            where = f"restart of thought {boundary}"
-            sampling = replace(self._sampling(key), max_tokens=tokens)
-            text, cost = await self._ask(self._messages(""), sampling, where)
-            rest, more = await self._reply(text, self._sampling(key), where)
-            row = await self._write(key, rest, replace(cost + more, num_rollouts=1))
-        return boundary, row["right"], Cost(**row["cost"])
+            if kind == "restart":
+                where, budget = f"restart of thought {boundary}", sum(self._lengths[:boundary])
+                prefix, cost = await self._ask(self._messages(""), replace(sampling, max_tokens=budget), where)
+            else:
+                where, prefix, cost = f"rollout after thought {boundary}", self._prefix(boundary), Cost()
+            text, more = await self._reply(prefix, sampling, where)
+            right = await asyncio.to_thread(self._is_right, text, self._problem.answer)
+            row = self._write(key, {"right": right}, replace(cost + more, num_rollouts=1))
+        return boundary, row
 
     async def _reply(self, prefix: str, sampling: Sampling, where: str) -> tuple[str, Cost]:
         """The text to grade: the answer, or with ``continued`` the whole chain."""
@@ -258,9 +229,8 @@ class _Run:
             num_uncounted=int(reply.num_cached_tokens is None),
         )
 
-    async def _write(self, key: str, text: str, cost: Cost) -> dict[str, Any]:
-        right = await asyncio.to_thread(self._is_right, text, self._problem.answer)
-        row = {"right": right, "cost": _cost_row(cost)}
+    def _write(self, key: str, result: Mapping[str, Any], cost: Cost) -> dict[str, Any]:
+        row = {**result, "cost": {name: value for name, value in vars(cost).items() if value}}
         self._journal.add(key, row)
         self._on_cost(cost)
         return row
@@ -295,7 +265,3 @@ async def _all(jobs: Sequence[Any]) -> list[Any]:
 
 def _with(counts: Counts, right: bool) -> Counts:
     return Counts(num_right=counts.num_right + right, num_rollouts=counts.num_rollouts + 1)
-
-
-def _cost_row(cost: Cost) -> dict[str, int]:
-    return {name: value for name, value in vars(cost).items() if value}

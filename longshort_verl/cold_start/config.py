@@ -26,17 +26,13 @@ class ColdStartConfig:
     tokenizer: str | None
     """Path of the tokenizer that counts tokens: that of the models to be trained."""
     select: SelectionSettings
-    """Which thoughts become long turns."""
     rethink_text: str
     """The short role's words before another thought if nothing was written."""
     writer: WriterSettings
-    """How short turns are written."""
     writer_model: ModelSettings
-    """The model that writes them."""
     dialogue: DialogueSettings
     """Limits and wording, as in RL."""
     grading: GradingSettings
-    """Limits of grading."""
     val_share: Annotated[float, Field(gt=0, lt=1)]
     """Share of the problems that is held out, at least one problem."""
     seed: int
@@ -54,9 +50,5 @@ class ColdStartConfig:
 
 
 def read_cold_start(recipe: Path | None, overrides: Sequence[str]) -> ColdStartConfig:
-    """The config of a recipe with overrides; of the base YAML alone without a recipe.
-
-    Raises:
-        ConfigError: the recipe is unreadable, or a setting is missing, unknown, of the wrong type or out of range.
-    """
+    """The config of a recipe with overrides; without a recipe, of the base YAML alone. Raises ConfigError."""
     return read_recipe(recipe, overrides, ColdStartConfig, base="longshort_cold_start.yaml")
