@@ -9,9 +9,13 @@ row of a file or at the border of another library.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
+
+OpenProgress = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
+"""Opens a progress bar with a label and a total; gives the function that advances it by one."""
 
 
 class Role(str, Enum):

@@ -10,7 +10,6 @@ import hashlib
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 from longshort_verl.chains.config import NOT_IN_RESULTS, TraceSampling, TracesConfig
@@ -21,7 +20,17 @@ from longshort_verl.generation.base import Generator
 from longshort_verl.generation.open import open_generator
 from longshort_verl.grading import grade
 from longshort_verl.problems.read import check_answers, read_problems
-from longshort_verl.types import Chain, ChainOutcome, Cost, FinishReason, Grade, Message, Problem, Sampling
+from longshort_verl.types import (
+    Chain,
+    ChainOutcome,
+    Cost,
+    FinishReason,
+    Grade,
+    Message,
+    OpenProgress,
+    Problem,
+    Sampling,
+)
 
 
 async def sample_chains(
@@ -36,14 +45,7 @@ async def sample_chains(
 ) -> list[Chain]:
     """Sample all chains that the journal lacks; returns all chains in the order of the problems.
 
-    Args:
-        problems: each is a user's message.
-        generator: the model.
-        sampling: how chains are sampled.
-        journal: stores each chain before it counts.
-        grade: of a text and the gold answer; called in a thread.
-        max_requests: maximum number of requests in flight.
-        on_done: called after each chain.
+    ``grade`` takes a text and the gold answer and is called in a thread; ``on_done`` is called after each chain.
     """
     slots = asyncio.Semaphore(max_requests)
 
@@ -96,22 +98,10 @@ def write_right_chains(chains: Sequence[Chain], out: Path) -> dict[str, int]:
     return counts
 
 
-def run_traces(
-    config: TracesConfig,
-    file: Path,
-    out: Path,
-    progress: Callable[[str, int], AbstractContextManager[Callable[[], None]]],
-) -> dict[str, int] | None:
-    """``longshort traces``: sample chains on the problems of a file; resumes from the journal beside ``out``.
+def run_traces(config: TracesConfig, file: Path, out: Path, progress: OpenProgress) -> dict[str, int] | None:
+    """``longshort traces``: sample chains on the problems of ``file``; resumes from the journal beside ``out``.
 
-    Args:
-        config: the config.
-        file: problems in any form that :func:`longshort_verl.problems.read.read_problems` reads.
-        out: JSONL of the right chains.
-        progress: opens a progress bar with a label and a total; calling it advances it.
-
-    Returns:
-        Number of chains by outcome; None if ``out`` is finished.
+    Writes the right chains to the JSONL ``out``. Returns the number of chains by outcome; None if ``out`` is finished.
 
     Raises:
         ValueError: the problems are unusable, ``out`` was begun with other settings, or no chain is right.

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from longshort_verl.chains.chunk import Chunker, boundary_f1, chunk
 from longshort_verl.chains.config import NOT_IN_RESULTS, ImportanceConfig
@@ -27,22 +27,14 @@ from longshort_verl.files.manifest import Artefact
 from longshort_verl.generation.base import Generator
 from longshort_verl.generation.open import open_generator, token_counter
 from longshort_verl.grading import check_gold, grade
-from longshort_verl.types import Chain, ChainOutcome, Cost, Thought
+from longshort_verl.types import Chain, ChainOutcome, Cost, OpenProgress, Thought
 
 CONTEXT_MARGIN = 64
 """Tokens reserved for the chat template when a chain is compared with the model's context."""
 
 
-class Progress(Protocol):
-    """Shows the progress of ``longshort importance``."""
-
-    def spent(self, cost: Cost) -> None:
-        """Add the cost of finished requests."""
-        ...
-
-    def done(self) -> None:
-        """Count a finished chain."""
-        ...
+OpenCostProgress = Callable[[int], AbstractContextManager[tuple[Callable[[Cost], None], Callable[[], None]]]]
+"""Opens a progress bar for a number of chains; gives the functions that add a cost and that count a finished chain."""
 
 
 async def chunk_chains(
@@ -91,21 +83,34 @@ async def score_chains(
 
     async def score(chain: Chain) -> Chain:
         async with slots:
-            chain = await _score(chain, config, generator, journal, count_tokens, on_cost)
+            chain = await _with_lengths(chain, config, generator, count_tokens)
+            if chain.problem is not None and chain.lengths:
+                plan, detail = config.plan, ""
+                num_answer = count_tokens(chain.problem.answer)
+                if plan.prescreen and num_answer > config.rollouts.max_answer_tokens:
+                    plan = replace(plan, prescreen=False)
+                    detail = f"no pre-screen: its answer has {num_answer} tokens"
+                chain = await score_chain(
+                    chain,
+                    generator,
+                    lambda text, gold: grade(text, gold, config.grading).correct,
+                    journal,
+                    rollouts=config.rollouts,
+                    plan=plan,
+                    metric=config.metric,
+                    on_cost=on_cost,
+                )
+                chain = replace(chain, detail=chain.detail or detail)
         on_done()
         return chain
 
     return list(await asyncio.gather(*map(score, chains)))
 
 
-async def _score(
-    chain: Chain,
-    config: ImportanceConfig,
-    generator: Generator,
-    journal: Journal,
-    count_tokens: Callable[[str], int],
-    on_cost: Callable[[Cost], None],
+async def _with_lengths(
+    chain: Chain, config: ImportanceConfig, generator: Generator, count_tokens: Callable[[str], int]
 ) -> Chain:
+    """The chain with the thoughts to score and their lengths; without lengths if it cannot be scored."""
     problem = chain.problem
     if problem is None:
         return chain
@@ -118,34 +123,18 @@ async def _score(
         chain = await chunk(chain, config.chunk, generator)
     if not chain.thoughts:
         return chain
-    settings, plan = config.rollouts, config.plan
-    thoughts = thinking(chain.thoughts, settings.end_of_thinking)
+    thoughts = thinking(chain.thoughts, config.rollouts.end_of_thinking)
     if not thoughts:
         detail = "the thinking ends before the first thought"
         return replace(chain, outcome=ChainOutcome.NO_THOUGHT, detail=detail)
     # In a thread: a chain of 10,000 steps takes seconds.
     lengths = await asyncio.to_thread(lambda: [max(1, count_tokens(thought.text)) for thought in thoughts])
-    needed = sum(lengths) + count_tokens(problem.prompt + settings.forcing_text) + settings.max_tokens
-    room = config.model.vllm.max_model_len
+    frame = count_tokens(problem.prompt + config.rollouts.forcing_text) + config.rollouts.max_tokens
+    needed, room = sum(lengths) + frame, config.model.vllm.max_model_len
     if needed + CONTEXT_MARGIN > room:
         detail = f"{needed} tokens with a rollout, but model.vllm.max_model_len is {room}"
         return replace(chain, outcome=ChainOutcome.TOO_LONG, detail=detail)
-    detail = ""
-    num_answer = count_tokens(problem.answer)
-    if plan.prescreen and num_answer > settings.max_answer_tokens:
-        plan = replace(plan, prescreen=False)
-        detail = f"no pre-screen: its answer has {num_answer} tokens"
-    chain = await score_chain(
-        replace(chain, thoughts=thoughts, lengths=tuple(lengths)),
-        generator,
-        lambda text, gold: grade(text, gold, config.grading).correct,
-        journal,
-        rollouts=settings,
-        plan=plan,
-        metric=config.metric,
-        on_cost=on_cost,
-    )
-    return replace(chain, detail=chain.detail or detail)
+    return replace(chain, thoughts=thoughts, lengths=tuple(lengths))
 
 
 def thinking(thoughts: Sequence[Thought], end: str) -> tuple[Thought, ...]:
@@ -181,21 +170,10 @@ def summary(chains: Sequence[Chain]) -> dict[str, Any]:
 # --- commands -------------------------------------------------------------------------------------------------------
 
 
-def run_chunk(
-    config: ImportanceConfig,
-    file: Path,
-    out: Path,
-    progress: Callable[[str, int], AbstractContextManager[Callable[[], None]]],
-) -> list[Chain] | None:
-    """``longshort chunk``: write the chains of ``file`` with their thoughts to the JSONL ``out``.
+def run_chunk(config: ImportanceConfig, file: Path, out: Path, progress: OpenProgress) -> list[Chain] | None:
+    """``longshort chunk``: write the chains of ``file`` with their thoughts to the JSONL ``out``, and return them.
 
-    ``progress`` opens a progress bar with a label and a total; calling it advances it.
-
-    Returns:
-        The chains; None if ``out`` is finished.
-
-    Raises:
-        ValueError: the file is unreadable, or ``out`` was begun with other settings.
+    Returns None if ``out`` is finished. Raises ValueError if the file is unreadable or the settings differ.
     """
     asks = config.chunk.chunker is Chunker.LLM
     settings = {"chunk": config.chunk, "model": config.model.path if asks else None}
@@ -220,17 +198,11 @@ def run_chunk(
 
 
 def run_importance(
-    config: ImportanceConfig, file: Path, out: Path, progress: Callable[[int], AbstractContextManager[Progress]]
+    config: ImportanceConfig, file: Path, out: Path, progress: OpenCostProgress
 ) -> dict[str, Any] | None:
     """``longshort importance``: score the chains of ``file`` into the folder ``out``; resumes from its journal.
 
-    ``progress`` shows the progress of a number of chains.
-
-    Returns:
-        See :func:`summary`; None if ``out`` is finished.
-
-    Raises:
-        ValueError: the file is unreadable, or ``out`` was begun with other settings that rollouts depend on.
+    Returns :func:`summary`; None if ``out`` is finished. Raises ValueError as :func:`run_chunk`.
     """
     free = ("max_traces", "plan.*", "metric.*", "rollouts.restart_rollouts", *NOT_IN_RESULTS)
     with Artefact(out, config=config, inputs={"traces": file}, may_change=free) as artefact:
@@ -242,9 +214,9 @@ def run_importance(
 
             async def score_all() -> list[Chain]:
                 async with open_generator(config.model) as generator:
-                    with progress(len(chains)) as shown:
+                    with progress(len(chains)) as (on_cost, on_done):
                         return await score_chains(
-                            chains, config, generator, journal, count_tokens, on_cost=shown.spent, on_done=shown.done
+                            chains, config, generator, journal, count_tokens, on_cost=on_cost, on_done=on_done
                         )
 
             chains = asyncio.run(score_all())

@@ -108,10 +108,10 @@ def importance(
     from longshort_verl.chains.config import read_importance
     from longshort_verl.chains.score import run_importance
     from longshort_verl.report.chains import results_table
-    from longshort_verl.report.follow import RolloutProgress
+    from longshort_verl.report.follow import rollout_progress
 
     try:
-        summary = run_importance(read_importance(recipe, overrides or []), traces, out, RolloutProgress)
+        summary = run_importance(read_importance(recipe, overrides or []), traces, out, rollout_progress)
     except ValueError as error:
         raise failure(error) from error
     if summary is not None:

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
-from contextlib import AbstractContextManager, AsyncExitStack
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+from longshort_verl.chains.config import NOT_IN_RESULTS
 from longshort_verl.chains.files import read_chains
 from longshort_verl.chat_template import control_tokens
 from longshort_verl.cold_start.config import ColdStartConfig
@@ -22,35 +22,16 @@ from longshort_verl.files.manifest import Artefact
 from longshort_verl.generation.base import load_tokenizer
 from longshort_verl.generation.open import open_generator
 from longshort_verl.grading import grade
+from longshort_verl.types import OpenProgress
 
-_MAY_CHANGE = (
-    "max_traces",
-    "grading.timeout_s",
-    "grading.max_workers",
-    "writer_model.engine",
-    "writer_model.tokenizer",
-    "writer_model.vllm.*",
-    "writer_model.endpoint.*",
-    "writer_model.ray.*",
-)
+_MAY_CHANGE = ("max_traces", *(f"writer_{name}" if name.startswith("model.") else name for name in NOT_IN_RESULTS))
 
 
-def run_cold_start(
-    config: ColdStartConfig,
-    scored: Path,
-    out: Path,
-    progress: Callable[[str, int], AbstractContextManager[Callable[[], None]]],
-) -> dict[str, Any] | None:
+def run_cold_start(config: ColdStartConfig, scored: Path, out: Path, progress: OpenProgress) -> dict[str, Any] | None:
     """Turn scored chains into the cold-start files of a folder; the writer's replies resume from its journal.
 
-    Args:
-        config: the config.
-        scored: folder of ``longshort importance``, or its ``importance.jsonl``.
-        out: folder to write.
-        progress: opens a progress bar with a label and a total; calling it advances it.
-
-    Returns:
-        See :func:`longshort_verl.cold_start.files.write_cold_start`; None if ``out`` is finished.
+    ``scored`` is the folder of ``longshort importance``, or its ``importance.jsonl``. Returns the counts of
+    :func:`longshort_verl.cold_start.files.write_cold_start`; None if ``out`` is finished.
 
     Raises:
         ValueError: the file is unreadable, ``out`` was begun with other settings, or no data results.

@@ -11,7 +11,9 @@ from statistics import mean
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
+from longshort_verl.report.output import new_figure, save_figure, write_template
 from longshort_verl.types import Chain, ChainOutcome
 
 _NUM_BINS = 10
@@ -85,13 +87,9 @@ def thoughts_table(chain: Chain) -> Table:
     rows = zip(chain.thoughts, chain.lengths, chain.values[1:], chain.scores, strict=True)
     for thought, length, value, importance in rows:
         counted = f"{value.num_right}/{value.num_rollouts}" if value.num_rollouts else "interpolated"
-        table.add_row(
-            _plain(_short(thought.text, 40)),
-            _plain(_short(thought.kind, _MAX_KIND_CHARS)),
-            str(length),
-            f"{value.mean:.2f} ({counted})",
-            f"{importance.score:+.3f}",
-        )
+        # As Text: a model's text must not act as markup.
+        text, kind = Text(_short(thought.text, 40)), Text(_short(thought.kind, _MAX_KIND_CHARS))
+        table.add_row(text, kind, str(length), f"{value.mean:.2f} ({counted})", f"{importance.score:+.3f}")
     return table
 
 
@@ -101,20 +99,9 @@ def _short(text: str, most: int) -> str:
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
-def _plain(text: str):
-    from rich.text import Text
-
-    # A model's text must not act as markup.
-    return Text(text)
-
-
 def plot_importance(chains: Sequence[Chain], shown: Chain, out: Path) -> None:
     """Draw the importance by position and by kind, and one chain with its values."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(16.5, 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(16.5, 4.6)
     by_place, by_kind, of_chain = figure.subplots(1, 3)
     scored = scored_chains(chains)
     places = [
@@ -154,8 +141,7 @@ def plot_importance(chains: Sequence[Chain], shown: Chain, out: Path) -> None:
     of_chain.legend(fontsize="small")
     for axes in (by_place, by_kind, of_chain):
         axes.grid(alpha=0.3)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=110)
+    save_figure(figure, out)
 
 
 def _escaped(text: str) -> str:
@@ -163,69 +149,31 @@ def _escaped(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Importance of thoughts</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-img { max-width: 100%; }
-.thought { white-space: pre-wrap; overflow-wrap: anywhere; padding: .35rem .6rem; margin: .15rem 0;
-  border-left: .35rem solid #ccc; }
-.note { display: block; font-size: .8rem; color: #555; }
-table { border-collapse: collapse; } td, th { padding: .15rem .7rem; text-align: right; }
-</style></head><body>
-<h1>Importance of thoughts</h1>
-<p>{{ num_scored }} of {{ num_rows }} chains scored. The default metric, gain_decay, is ours, not Eq. 1
-of arXiv 2505.11827.</p>
-<img src="data:image/png;base64,{{ picture }}" alt="importance by position, by kind, and of one chain">
-<h2>Chain {{ key }}</h2>
-<p class="thought">{{ problem.prompt }}</p>
-<p>Green thoughts help, red ones harm; a deeper colour means more. The value is the estimated probability of a right
-answer after the thought.</p>
-{% for t in thoughts %}<div class="thought" style="background: {{ t.colour }}"><span class="note">{{ t.note }}</span>
-{{- t.text }}</div>
-{% endfor %}
-<p>Gold answer: {{ problem.answer }}</p>
-</body></html>
-"""
-
-
 def write_page(chains: Sequence[Chain], shown: Chain, out: Path) -> None:
     """Write one self-contained page: the picture beside ``out``, and a chain coloured by importance."""
-    import base64
-
-    from jinja2 import Environment
-
-    # A model's text is untrusted: everything is escaped.
-    template = Environment(autoescape=True).from_string(_PAGE)
-    out.write_text(
-        template.render(
-            num_scored=len(scored_chains(chains)),
-            num_rows=len(chains),
-            picture=base64.b64encode(out.with_suffix(".png").read_bytes()).decode(),
-            key=shown.key,
-            problem=shown.problem,
-            thoughts=_annotated(shown),
-        ),
-        encoding="utf-8",
+    write_template(
+        "chains.html",
+        out.with_suffix(".png"),
+        num_scored=len(scored_chains(chains)),
+        num_rows=len(chains),
+        key=shown.key,
+        problem=shown.problem,
+        thoughts=_annotated(shown),
     )
 
 
 def _annotated(chain: Chain) -> list[dict[str, str]]:
     most = max(abs(importance.score) for importance in chain.scores) or 1.0
     annotated = []
-    for number, thought in enumerate(chain.thoughts, start=1):
-        importance, value = chain.scores[number - 1], chain.values[number]
+    rows = zip(chain.thoughts, chain.lengths, chain.values[1:], chain.scores, strict=True)
+    for number, (thought, length, value, importance) in enumerate(rows, start=1):
         depth = abs(importance.score) / most * 0.55
         hue = "46, 160, 67" if importance.score > 0 else "207, 34, 46"
         counted = f"{value.num_right} of {value.num_rollouts}" if value.num_rollouts else "interpolated"
-        annotated.append(
-            {
-                "text": thought.text.rstrip(),
-                "colour": f"rgba({hue}, {depth:.2f})",
-                "note": f"{number}. {thought.kind} · importance {importance.score:+.3f} "
-                f"({importance.low:+.2f} to {importance.high:+.2f}) · value {value.mean:.2f} ({counted}) · "
-                f"{chain.lengths[number - 1]} tokens",
-            }
+        note = (
+            f"{number}. {thought.kind} · importance {importance.score:+.3f} ({importance.low:+.2f} to "
+            f"{importance.high:+.2f}) · value {value.mean:.2f} ({counted}) · {length} tokens"
         )
+        colour = f"rgba({hue}, {depth:.2f})"
+        annotated.append({"text": thought.text.rstrip(), "colour": colour, "note": note})
     return annotated

@@ -7,6 +7,7 @@ Reads the JSONL that verl's ``file`` logger writes, also while the run is still 
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from longshort_verl.metrics import validation_mean
+from longshort_verl.report.output import new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,8 +32,14 @@ _ROWS = (
     ("num_tokens_short", "tokens, short role", "{:.1f}"),
     ("num_rethinks", "rethinks per dialogue", "{:.2f}"),
 )
-
-
+_PANELS = (
+    "validation: accuracy and format",
+    "validation: generated tokens",
+    "validation: reward and rethinks",
+    "training: reward per role",
+    "training: gradient norm per trained role",
+    "engine against actor, mean |probability difference|",
+)
 _VALIDATIONS = (
     (0, "acc", "o-", 0),
     (0, "format", "s--", 1),
@@ -111,10 +119,7 @@ def summary_table(runs: Sequence[Sequence[Step]]) -> Table:
 
 
 def comparison_table(runs: Sequence[tuple[str, Sequence[Step]]]) -> Table:
-    """Systems side by side at the last step that all runs validated: mean, lowest and highest.
-
-    Args:
-        runs: label and steps of each run; runs with the same label are seeds of one system.
+    """Systems (see :func:`plot_curves`) at the last step that all runs validated: mean, lowest and highest.
 
     Raises:
         ValueError: no step was validated by all runs.
@@ -145,19 +150,11 @@ def _cell(values: Sequence[float | None], form: str, between: str = " ") -> str:
 
 
 def plot_curves(runs: Sequence[tuple[str, Sequence[Step]]], out: Path, *, title: str) -> None:
-    """Six panels: accuracy, tokens and reward of validations; reward and gradient per role; engine against actor.
+    """Draw the panels of ``_PANELS`` for the label and steps of each run.
 
-    Args:
-        runs: label and steps of each run. Runs with the same label are seeds of one system: a line shows their mean,
-            a band their range.
-        out: PNG to write.
-        title: title of the figure.
+    Runs with the same label are seeds of one system: a line shows their mean, a band their range.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(15, 7.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(15, 7.5)
     axes = figure.subplots(2, 3)
     figure.suptitle(title)
     labels = list(dict.fromkeys(label for label, _ in runs))
@@ -173,18 +170,7 @@ def plot_curves(runs: Sequence[tuple[str, Sequence[Step]]], out: Path, *, title:
                 text = f"{label} {role}" if compared else role
                 points = _over_runs(seeds, lambda step, key=f"{role}/{key}": step.metrics.get(key))
                 _draw(axes.flat[panel], points, ("o-", "s--", "^:")[colour], place if compared else colour, text)
-    for axis, heading in zip(
-        axes.flat,
-        (
-            "validation: accuracy and format",
-            "validation: generated tokens",
-            "validation: reward and rethinks",
-            "training: reward per role",
-            "training: gradient norm per trained role",
-            "engine against actor, mean |probability difference|",
-        ),
-        strict=True,
-    ):
+    for axis, heading in zip(axes.flat, _PANELS, strict=True):
         axis.set_title(heading, fontsize=10)
         axis.set_xlabel("step")
         axis.grid(alpha=0.3)
@@ -196,8 +182,7 @@ def plot_curves(runs: Sequence[tuple[str, Sequence[Step]]], out: Path, *, title:
         # The whole range from float32 noise to a wrong engine; a zoom into the noise would look like a change.
         axes.flat[5].set_yscale("log")
         axes.flat[5].set_ylim(1e-8, 1.0)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=110)
+    save_figure(figure, out)
 
 
 def _over_runs(
@@ -205,11 +190,9 @@ def _over_runs(
 ) -> list[tuple[int, float, float, float]]:
     """Step, mean, lowest and highest value over the runs that have one."""
     values: dict[int, list[float]] = defaultdict(list)
-    for run in runs:
-        for step in run:
-            value = read(step)
-            if value is not None:
-                values[step.step].append(value)
+    for step in itertools.chain.from_iterable(runs):
+        if (value := read(step)) is not None:
+            values[step.step].append(value)
     return [(step, sum(seen) / len(seen), min(seen), max(seen)) for step, seen in sorted(values.items())]
 
 

@@ -8,6 +8,8 @@ import os
 import re
 import time
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -58,8 +60,7 @@ def follow_run(metrics: Path, process: int, log: Path | None) -> bool:
         bar = progress.add_task("starting", total=None)
         while True:
             alive = _is_alive(process)
-            reader.read()
-            for event in reader.events():
+            for event in reader.read():
                 console.print(f"[{_elapsed(progress, bar)}] {event}", highlight=False, markup=False, soft_wrap=True)
             steps = _read(metrics)
             for step in steps:
@@ -89,34 +90,25 @@ def _columns() -> tuple[ProgressColumn, ...]:
     return text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
 
 
-class RolloutProgress:
-    """Progress bar of finished traces, with rollouts, tokens, prefill hit rate and remaining time."""
+@contextmanager
+def rollout_progress(num_traces: int) -> Iterator[tuple[Callable[[Cost], None], Callable[[], None]]]:
+    """Progress bar of finished traces, with rollouts, tokens, prefill hit rate and remaining time.
 
-    def __init__(self, num_traces: int) -> None:
-        self._cost = Cost()
-        self._progress = Progress(*_columns(), console=Console(stderr=True))
-        self._bar = self._progress.add_task(self._describe(), total=num_traces)
+    Gives the functions that add a cost and that count a finished trace.
+    """
+    total = Cost()
+    with Progress(*_columns(), console=Console(stderr=True)) as bars:
+        bar = bars.add_task("", total=num_traces)
 
-    def _describe(self) -> str:
-        rate = self._cost.hit_rate
-        hits = "" if rate is None else f", {rate:.0%} cached"
-        return f"{self._cost.num_rollouts} rollouts, {self._cost.num_tokens} tokens{hits}; traces"
+        def add_cost(cost: Cost) -> None:
+            nonlocal total
+            total += cost
+            hits = "" if total.hit_rate is None else f", {total.hit_rate:.0%} cached"
+            text = f"{total.num_rollouts} rollouts, {total.num_tokens} tokens{hits}; traces"
+            bars.update(bar, description=text)
 
-    def spent(self, cost: Cost) -> None:
-        """Add the cost of requests that ended."""
-        self._cost += cost
-        self._progress.update(self._bar, description=self._describe())
-
-    def done(self) -> None:
-        """Count a trace that ended."""
-        self._progress.advance(self._bar)
-
-    def __enter__(self) -> RolloutProgress:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._progress.stop()
+        add_cost(total)
+        yield add_cost, lambda: bars.advance(bar)
 
 
 def _read(metrics: Path) -> list[Step]:
@@ -159,14 +151,14 @@ class _LogReader:
         self._log = log
         self._offset = 0
         self._stage = -1
-        self._events: list[str] = []
         self.total_steps: int | None = None
         self.tail: deque[str] = deque(maxlen=_KEPT_LINES)
 
-    def read(self) -> None:
-        """Read what was written since the last call."""
+    def read(self) -> list[str]:
+        """Read what was written since the last call; returns the stages that began and the alarms that were raised."""
+        events: list[str] = []
         if self._log is None or not self._log.exists():
-            return
+            return events
         with self._log.open("rb") as file:
             file.seek(self._offset)
             data = file.read()
@@ -175,17 +167,13 @@ class _LogReader:
         for line in data[:end].decode(errors="replace").splitlines():
             self.tail.append(line)
             if match := _ALARM.search(line):
-                self._events.append(f"warning: {match[1]}")
+                events.append(f"warning: {match[1]}")
             if _FINISHED.match(line):
-                self._events.append(line)
+                events.append(line)
             if match := _TOTAL.search(line):
                 self.total_steps = int(match[1])
             for number in range(self._stage + 1, len(_STAGES)):
                 if _STAGES[number][0].search(line):
                     self._stage = number
-                    self._events.append(_STAGES[number][1])
-
-    def events(self) -> list[str]:
-        """Stages that began and alarms that were raised since the last call."""
-        events, self._events = self._events, []
+                    events.append(_STAGES[number][1])
         return events

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -13,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from longshort_verl.cold_start.transcripts import RoleRow
+from longshort_verl.report.output import new_figure, save_figure, write_template
 from longshort_verl.types import Role
 
 _NUM_BINS = 40
@@ -57,11 +57,7 @@ def lengths_table(values_by_name: Mapping[str, Sequence[int]], unit: str) -> Tab
 
 def plot_lengths(values_by_name: Mapping[str, Sequence[int]], unit: str, out: Path) -> None:
     """Histograms of :func:`lengths` as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 3.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(13, 3.2)
     for axes, (name, values) in zip(figure.subplots(1, len(values_by_name)), values_by_name.items(), strict=True):
         spread = max(values) - min(values)
         # One bar per whole number if they are few.
@@ -70,17 +66,11 @@ def plot_lengths(values_by_name: Mapping[str, Sequence[int]], unit: str, out: Pa
         axes.set(title=name, xlabel="turns" if name == "turns per transcript" else unit, ylabel="number")
         axes.locator_params(axis="both", integer=True)
         axes.grid(alpha=0.3)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=110)
+    save_figure(figure, out)
 
 
 def write_page(rows: Sequence[RoleRow], role: Role, picture: Path) -> None:
     """Write transcripts and the picture of their lengths as one HTML file beside the picture."""
-    from jinja2 import Environment
-
-    # Model output is hostile: everything is escaped.
-    template = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
-    page = Environment(autoescape=True).from_string(template)
     shown = [
         [
             {
@@ -92,7 +82,5 @@ def write_page(rows: Sequence[RoleRow], role: Role, picture: Path) -> None:
         ]
         for row in rows
     ]
-    data = base64.b64encode(picture.read_bytes()).decode()
     colour = {Role.LONG: "#8250df", Role.SHORT: "#1a7f37"}[role]
-    text = page.render(role=role.value, rows=shown, picture=data, colour=colour)
-    picture.with_suffix(".html").write_text(text, encoding="utf-8")
+    write_template("transcripts.html", picture, role=role.value, rows=shown, colour=colour)

@@ -17,7 +17,7 @@ from longshort_verl.files.journal import Journal
 from longshort_verl.files.manifest import read_manifest
 from longshort_verl.generation.endpoint import EndpointGenerator
 from longshort_verl.importance import METRICS
-from longshort_verl.report.follow import RolloutProgress
+from longshort_verl.report.follow import rollout_progress
 from longshort_verl.types import Cost, Importance, Thought
 from tests.support.servers import AT_ONCE, completion
 
@@ -338,7 +338,7 @@ def command(monkeypatch, serve):
 
     def run(path, out, *overrides):
         settings = config(f"model.endpoint.base_urls=[{server.url}]", *overrides)
-        return run_importance(settings, path, out, RolloutProgress), server
+        return run_importance(settings, path, out, rollout_progress), server
 
     return run
 
@@ -367,7 +367,7 @@ def test_a_run_with_an_engine_error_is_not_finished(serve, tmp_path, monkeypatch
     monkeypatch.setattr("longshort_verl.chains.score.token_counter", lambda model: len)
     path, out = write(tmp_path / "traces.jsonl", row(problem="500")), tmp_path / "out"
     settings = config(f"model.endpoint.base_urls=[{serve(answer_to=answer_by_problem(FAULTS)).url}]")
-    assert run_importance(settings, path, out, RolloutProgress)["outcomes"] == {"engine error": 1}
+    assert run_importance(settings, path, out, rollout_progress)["outcomes"] == {"engine error": 1}
     run = command(monkeypatch, serve)
     assert run(path, out)[0]["outcomes"] == {"scored": 1}
 
