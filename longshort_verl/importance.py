@@ -83,13 +83,8 @@ def hoeffding(num_right: int, num_rollouts: int, alpha: float) -> Value:
     _check_counts(num_right, num_rollouts)
     mean = num_right / num_rollouts
     half = math.sqrt(math.log(2 / alpha) / (2 * num_rollouts))
-    return Value(
-        num_right=num_right,
-        num_rollouts=num_rollouts,
-        mean=mean,
-        low=max(0.0, mean - half),
-        high=min(1.0, mean + half),
-    )
+    low, high = max(0.0, mean - half), min(1.0, mean + half)
+    return Value(num_right=num_right, num_rollouts=num_rollouts, mean=mean, low=low, high=high)
 
 
 def anytime(num_right: int, num_rollouts: int, alpha: float) -> Value:
@@ -100,13 +95,9 @@ def anytime(num_right: int, num_rollouts: int, alpha: float) -> Value:
     inequality; Robbins 1970).
     """
     _check_counts(num_right, num_rollouts)
-    return Value(
-        num_right=num_right,
-        num_rollouts=num_rollouts,
-        mean=num_right / num_rollouts,
-        low=_lower(num_right, num_rollouts, alpha),
-        high=1.0 - _lower(num_rollouts - num_right, num_rollouts, alpha),
-    )
+    mean, low = num_right / num_rollouts, _lower(num_right, num_rollouts, alpha)
+    high = 1.0 - _lower(num_rollouts - num_right, num_rollouts, alpha)
+    return Value(num_right=num_right, num_rollouts=num_rollouts, mean=mean, low=low, high=high)
 
 
 @functools.lru_cache(maxsize=1 << 16)  # a run has few different counts
@@ -145,26 +136,22 @@ def pool(values: Sequence[Value | None], likelihoods: Sequence[float]) -> list[V
 
     def evidence(concentration: float) -> float:
         """ln of the probability of all counts, up to a constant."""
-        return sum(
-            betaln(
-                value.num_right + concentration * prior,
-                value.num_rollouts - value.num_right + concentration * (1 - prior),
-            )
-            - betaln(concentration * prior, concentration * (1 - prior))
-            for value, prior in seen
-        )
+        total = 0.0
+        for value, prior in seen:
+            a, b = concentration * prior, concentration * (1 - prior)
+            total += betaln(value.num_right + a, value.num_rollouts - value.num_right + b) - betaln(a, b)
+        return total
 
     best = max(_CONCENTRATIONS, key=evidence)
     uniform = sum(betaln(value.num_right + 1, value.num_rollouts - value.num_right + 1) for value, _ in seen)
     if evidence(best) <= uniform:
         return list(values)
-    pooled: list[Value | None] = []
-    for value, prior in zip(values, priors, strict=True):
-        if value is not None:
-            mean = (value.num_right + best * prior) / (value.num_rollouts + best)
-            value = replace(value, mean=min(value.high, max(value.low, mean)))
-        pooled.append(value)
-    return pooled
+
+    def shrunk(value: Value, prior: float) -> Value:
+        mean = (value.num_right + best * prior) / (value.num_rollouts + best)
+        return replace(value, mean=min(value.high, max(value.low, mean)))
+
+    return [value and shrunk(value, prior) for value, prior in zip(values, priors, strict=True)]
 
 
 _CONCENTRATIONS = (1.0, 4.0, 16.0, 64.0, 256.0)
@@ -184,7 +171,7 @@ def interpolate(
     Args:
         values: after 0, 1, …, n thoughts; None without rollouts.
         lengths: tokens of the n thoughts.
-        likelihoods: of the gold answer after each prefix, in [0, 1].
+        likelihoods: as in :func:`pool`.
 
     Raises:
         ValueError: the first or the last value is missing, or there are not n + 1 values.
@@ -201,15 +188,9 @@ def interpolate(
             scale = likelihoods
         for i in range(before + 1, after):
             way = (scale[i] - scale[before]) / (scale[after] - scale[before])
-            filled.append(
-                Value(
-                    num_right=0,
-                    num_rollouts=0,
-                    mean=old.mean + (new.mean - old.mean) * min(1.0, max(0.0, way)),
-                    low=min(old.low, new.low),
-                    high=max(old.high, new.high),
-                )
-            )
+            mean = old.mean + (new.mean - old.mean) * min(1.0, max(0.0, way))
+            low, high = min(old.low, new.low), max(old.high, new.high)
+            filled.append(Value(num_right=0, num_rollouts=0, mean=mean, low=low, high=high))
         filled.append(new)
     return filled
 
@@ -227,12 +208,7 @@ def _check_lengths(values: Sequence[Value | None], lengths: Sequence[int]) -> No
 
 
 def importance(values: Sequence[Value], lengths: Sequence[int], settings: MetricSettings) -> list[Importance]:
-    """The importance of each thought of one chain.
-
-    Args:
-        values: after 0, 1, …, n thoughts (see :func:`interpolate`).
-        lengths: tokens of the n thoughts, each at least 1.
-        settings: the metric.
+    """The importance of each of n thoughts, by their tokens and the n + 1 values (see :func:`interpolate`).
 
     Raises:
         ValueError: the number of values does not fit the number of thoughts, or a thought has no token.
@@ -246,7 +222,6 @@ def importance(values: Sequence[Value], lengths: Sequence[int], settings: Metric
 def _gains(
     values: Sequence[Value],
     lengths: Sequence[int],
-    *,
     decay: float = 0.0,
     length_weight: float = 0.0,
     per_token: bool = False,
@@ -277,15 +252,13 @@ Metric = Callable[[Sequence[Value], Sequence[int], MetricSettings], list[Importa
 
 METRICS: dict[str, Metric] = {
     # M_i as above.
-    "gain_decay": lambda values, lengths, settings: _gains(
-        values, lengths, decay=settings.decay, length_weight=settings.length_weight
-    ),
+    "gain_decay": lambda values, lengths, s: _gains(values, lengths, decay=s.decay, length_weight=s.length_weight),
     # γ = 0: the position of a thought does not matter.
-    "no_decay": lambda values, lengths, settings: _gains(values, lengths, length_weight=settings.length_weight),
+    "no_decay": lambda values, lengths, s: _gains(values, lengths, length_weight=s.length_weight),
     # p_i − p_{i−1}.
-    "gain": lambda values, lengths, settings: _gains(values, lengths),
+    "gain": lambda values, lengths, s: _gains(values, lengths),
     # (p_i − p_{i−1}) / ℓ_i.
-    "gain_per_token": lambda values, lengths, settings: _gains(values, lengths, per_token=True),
+    "gain_per_token": lambda values, lengths, s: _gains(values, lengths, per_token=True),
 }
 """Metrics by name; all except the first are ablations."""
 
@@ -311,17 +284,15 @@ class ImportanceRewardSettings:
     num_rollouts: Annotated[int, Field(ge=1)]
     """Rollouts before the first long turn, and after each long turn."""
     max_tokens: Annotated[int, Field(ge=1)]
-    """Token limit of one rollout."""
+    """Of one rollout."""
     max_dialogue_tokens: int
-    """Token limit of all rollouts of one dialogue."""
+    """Of all rollouts of one dialogue."""
     forcing_text: Annotated[str, Field(min_length=1)]
     """Forced beginning of the short role's answer."""
     stop: tuple[str, ...]
     """Stop strings of a rollout, beside the model's end of turn."""
     credit: Credit
-    """Where the importance is credited."""
     metric: MetricSettings
-    """The metric."""
 
     def __post_init__(self) -> None:
         if self.max_boundaries < 2:
@@ -355,12 +326,7 @@ class MeasuredTurns:
     """Of the first long turns, as far as measured; empty until graded."""
 
     def graded(self, right: Mapping[str, bool], settings: MetricSettings) -> MeasuredTurns:
-        """With the importance of the turns in place of the replies.
-
-        Args:
-            right: whether the answer of each text in ``replies`` is right.
-            settings: the metric.
-        """
+        """With the importance in place of the replies; ``right`` maps each of their texts to whether it is right."""
         counts = [
             Counts(num_right=sum(right[text] for text in texts), num_rollouts=len(texts)) for texts in self.replies
         ]
@@ -380,14 +346,10 @@ class MeasuredTurns:
     def from_json(cls, text: str) -> MeasuredTurns:
         """The inverse of :meth:`to_json`."""
         fields = json.loads(text)
-        return cls(
-            **fields
-            | {
-                "lengths": tuple(fields["lengths"]),
-                "replies": tuple(map(tuple, fields["replies"])),
-                "importances": tuple(Importance(**importance) for importance in fields["importances"]),
-            }
-        )
+        fields["lengths"] = tuple(fields["lengths"])
+        fields["replies"] = tuple(map(tuple, fields["replies"]))
+        fields["importances"] = tuple(Importance(**importance) for importance in fields["importances"])
+        return cls(**fields)
 
 
 def is_measured(name: str, share: float) -> bool:
@@ -404,12 +366,8 @@ def turn_importances(
 
     Args:
         counts: rollouts before the first turn, and after the first, second, …; none of them empty.
-        lengths: tokens of each long turn.
+        lengths: tokens of each long turn; fewer turns are returned if ``counts`` ends early.
         ends_with_long: whether no answer can follow the last turn. Its value is then 0, without rollouts.
-        settings: the metric.
-
-    Returns:
-        One for each turn with two known values; fewer than turns if ``counts`` ends early.
     """
     alpha = value_alpha(settings, len(lengths))
     values = [hoeffding(count.num_right, count.num_rollouts, alpha) for count in counts]

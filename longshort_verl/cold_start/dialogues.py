@@ -4,9 +4,8 @@
 
 Important thoughts become turns of the long role. The thoughts between them become a turn of the short role, written
 briefly by a model or dropped. A short turn ends in ``</rethink>`` before another important thought; the last one ends
-in ``</answer>`` with the chain's own answer. As in the paper, important thoughts go to the long model and the others
-to the short one; the cutting of turns is ours. A dialogue is kept if it follows the protocol, is right
-and is shorter than its chain; every other chain gets a named outcome.
+in ``</answer>`` with the chain's own answer. The cutting of turns is ours. A dialogue is kept if it follows the
+protocol, is right and is shorter than its chain; every other chain gets a named outcome.
 """
 
 from __future__ import annotations
@@ -19,24 +18,13 @@ from enum import Enum
 from longshort_verl.cold_start.select import Keep, SelectionSettings, file_threshold, select
 from longshort_verl.cold_start.writer import Writer, WriterEngineError, WriterError
 from longshort_verl.dialogue import DialogueSettings, ending, read_turn
-from longshort_verl.types import (
-    Chain,
-    ChainOutcome,
-    FinishReason,
-    Generation,
-    Grade,
-    Problem,
-    Role,
-    StopReason,
-    Turn,
-)
+from longshort_verl.types import Chain, ChainOutcome, FinishReason, Generation, Grade, Problem, Role, StopReason, Turn
 
 
 class ColdStartOutcome(str, Enum):
     """Whether a chain gave a dialogue, or why not."""
 
     KEPT = "kept"
-    """It gave a dialogue."""
     BAD_ROW = "unusable row"
     """Its row is damaged, or lacks a field of `longshort importance`."""
     NOT_SCORED = "not scored"
@@ -64,13 +52,10 @@ class ColdDialogue:
     """The dialogue of one chain, or why there is none."""
 
     key: str
-    """Key of its chain."""
     outcome: ColdStartOutcome
-    """Whether it was kept."""
     detail: str = ""
     """The reason of a rejection, in words."""
     problem: Problem | None = None
-    """The problem; None if its row is unreadable."""
     turns: tuple[Turn, ...] = ()
     """The dialogue; empty unless kept."""
     num_trace_tokens: int = 0
@@ -114,8 +99,7 @@ def pieces(chain: Chain, chosen: frozenset[int], settings: DialogueSettings) -> 
             return []
         gap = min(gaps, key=lambda i: runs[i].num_tokens)
         before, after = runs[gap - 1], runs[gap + 1]
-        joined = _Piece(True, before.text + after.text, before.num_tokens + after.num_tokens)
-        runs[gap - 1 : gap + 2] = [joined]
+        runs[gap - 1 : gap + 2] = [_Piece(True, before.text + after.text, before.num_tokens + after.num_tokens)]
     return runs
 
 
@@ -127,24 +111,16 @@ class _Unusable(Exception):
         self.outcome, self.detail = outcome, detail
 
 
-def _without_tags(text: str) -> str:
-    """A piece of a chain without the chain's own tags."""
-    text = text.strip()
-    return text.removeprefix("<think>").removesuffix("</think>").strip()
-
-
 @dataclass(frozen=True, kw_only=True)
 class DialogueMaker:
     """Makes the dialogues of scored chains; never raises for any chain or reply."""
 
     selection: SelectionSettings
-    """Which thoughts become long turns."""
     writer: Writer | None
     """Writes the unimportant thoughts; None drops them."""
     rethink_text: str
     """The short role's words before another thought if nothing was written."""
     dialogue: DialogueSettings
-    """Limits and wording."""
     grade: Callable[[str, str], Grade]
     """Grades a text against the gold answer; called in a thread."""
     count_tokens: Callable[[str], int]
@@ -175,12 +151,8 @@ class DialogueMaker:
 
     async def make(self, chain: Chain, chosen: frozenset[int]) -> ColdDialogue:
         """The dialogue of a scored chain whose thoughts ``chosen`` become long turns, or why there is none."""
-        whole = ColdDialogue(
-            key=chain.key,
-            problem=chain.problem,
-            outcome=ColdStartOutcome.KEPT,
-            num_trace_tokens=self.count_tokens(chain.text),
-        )
+        size = self.count_tokens(chain.text)
+        whole = ColdDialogue(key=chain.key, problem=chain.problem, outcome=ColdStartOutcome.KEPT, num_trace_tokens=size)
         assert chain.problem is not None
         gold = chain.problem.answer
         try:
@@ -195,8 +167,8 @@ class DialogueMaker:
             if not final.correct:
                 raise _Unusable(ColdStartOutcome.WRONG, f"the dialogue's answer is {final.extracted}")
             num_tokens = sum(turn.num_tokens for turn in turns)
-            if self.selection.keep is not Keep.ALL and num_tokens >= whole.num_trace_tokens:
-                raise _Unusable(ColdStartOutcome.NOT_SHORTER, f"{num_tokens} tokens of {whole.num_trace_tokens}")
+            if self.selection.keep is not Keep.ALL and num_tokens >= size:
+                raise _Unusable(ColdStartOutcome.NOT_SHORTER, f"{num_tokens} tokens of {size}")
         except _Unusable as reason:
             return replace(whole, outcome=reason.outcome, detail=reason.detail)
         return replace(whole, turns=turns)
@@ -212,11 +184,11 @@ class DialogueMaker:
             if part.long:
                 if not bodies and not opens:
                     bodies.append((Role.SHORT, self.rethink_text))
-                bodies.append((Role.LONG, _without_tags(part.text)))
+                # Without the chain's own tags.
+                bodies.append((Role.LONG, part.text.strip().removeprefix("<think>").removesuffix("</think>").strip()))
                 thought += part.text
                 continue
             text = self.rethink_text
-            last = number == len(parts) - 1
             if self.writer is not None:
                 assert chain.problem is not None
                 try:
@@ -227,24 +199,20 @@ class DialogueMaker:
                     raise _Unusable(ColdStartOutcome.ENGINE_ERROR, str(error)) from error
                 except WriterError as error:
                     raise _Unusable(ColdStartOutcome.WRITER, str(error)) from error
-            bodies.append((Role.SHORT, f"{text}\n\\boxed{{{answer}}}" if last and self.writer is not None else text))
+            bodies.append((Role.SHORT, text))
         boxed = f"\\boxed{{{answer}}}"
         if not bodies or bodies[-1][0] is Role.LONG:
-            bodies.append((Role.SHORT, boxed))
-        elif self.writer is None:
-            bodies[-1] = (Role.SHORT, boxed)
-        return bodies
+            return [*bodies, (Role.SHORT, boxed)]
+        written = "" if self.writer is None else f"{bodies[-1][1]}\n"
+        return [*bodies[:-1], (Role.SHORT, written + boxed)]
 
     def _turns(self, bodies: Sequence[tuple[Role, str]]) -> tuple[Turn, ...]:
         """The turns as the protocol parses them, each within its limits, the last one an answer."""
         turns: list[Turn] = []
         for number, (role, body) in enumerate(bodies):
             last = number == len(bodies) - 1
-            text = (
-                f"<think>{body}</think>"
-                if role is Role.LONG
-                else f"<answer>{body}{'</answer>' if last else '</rethink>'}"
-            )
+            end_tag = "</answer>" if last else "</rethink>"
+            text = f"<think>{body}</think>" if role is Role.LONG else f"<answer>{body}{end_tag}"
             num_tokens = self.count_tokens(text)
             reply = Generation(text=text, finish=FinishReason.STOP, num_prompt_tokens=0, num_tokens=num_tokens)
             turns.append(read_turn(role, reply, self.forbidden))
