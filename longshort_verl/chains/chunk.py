@@ -53,7 +53,6 @@ class ChunkSettings:
     """How chains are cut into thoughts. The defaults are in ``config/longshort_importance.yaml``."""
 
     chunker: Chunker
-    """Which chunker."""
     min_steps: Annotated[int, Field(ge=1)]
     """``rules``: fewest steps of a thought, except the first and the last."""
     max_attempts: Annotated[int, Field(ge=1)]
@@ -246,14 +245,14 @@ def _find_rows(reply: str) -> list:
 
 def by_blocks(steps: Sequence[str], blocks: Sequence[Block]) -> list[Thought]:
     """Thoughts from blocks; steps after the last block form one thought of kind UNASSIGNED."""
-    ends = [(block.last, block.kind) for block in blocks]
-    if ends[-1][0] < len(steps):
-        ends.append((len(steps), UNASSIGNED))
-    thoughts, start = [], 0
-    for end, kind in ends:
-        thoughts.append(Thought(text="".join(steps[start:end]), kind=kind, num_steps=end - start))
-        start = end
-    return thoughts
+    last = blocks[-1].last
+    rest = [Block(first=last + 1, last=len(steps), kind=UNASSIGNED)] if last < len(steps) else []
+    return [
+        Thought(
+            text="".join(steps[block.first - 1 : block.last]), kind=block.kind, num_steps=block.last - block.first + 1
+        )
+        for block in [*blocks, *rest]
+    ]
 
 
 # --- all ------------------------------------------------------------------------------------------------------------

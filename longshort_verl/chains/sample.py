@@ -60,6 +60,7 @@ async def sample_chains(
             async with slots:
                 reply = await generator.generate([Message(role="user", content=problem.prompt)], request)
             if reply.finish is FinishReason.ERROR:
+                on_done()
                 return Chain(key=key, problem=problem, outcome=ChainOutcome.ENGINE_ERROR, detail=reply.error)
             outcome = ChainOutcome.TRUNCATED
             if reply.finish is FinishReason.STOP:
@@ -67,20 +68,11 @@ async def sample_chains(
                 outcome = ChainOutcome.RIGHT if right else ChainOutcome.WRONG
             row = {"outcome": outcome.value, "text": reply.text, "num_tokens": reply.num_tokens}
             journal.add(key, row)
-        return Chain(
-            key=key,
-            problem=problem,
-            outcome=ChainOutcome(row["outcome"]),
-            text=row["text"],
-            cost=Cost(num_tokens=row["num_tokens"]),
-        )
-
-    async def sample_and_report(problem: Problem, number: int) -> Chain:
-        chain = await sample(problem, number)
         on_done()
-        return chain
+        outcome, cost = ChainOutcome(row["outcome"]), Cost(num_tokens=row["num_tokens"])
+        return Chain(key=key, problem=problem, outcome=outcome, text=row["text"], cost=cost)
 
-    jobs = [sample_and_report(problem, number) for problem in problems for number in range(sampling.num_samples)]
+    jobs = [sample(problem, number) for problem in problems for number in range(sampling.num_samples)]
     return list(await asyncio.gather(*jobs))
 
 

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from longshort_verl.cli.common import OVERRIDES, failure
+from longshort_verl.cli.common import OVERRIDES, user_errors
 from longshort_verl.types import Role
 
 _TRACES = Annotated[Path, typer.Argument(help="JSONL or JSON with problem, answer and trace.")]
@@ -40,10 +40,8 @@ def problems(
     """Check problems row by row and write them as training and validation files in verl's schema."""
     from longshort_verl.problems.write import make_training_files
 
-    try:
+    with user_errors():
         lines = make_training_files(given, out, num_val=num_val, seed=seed, suffix=suffix)
-    except ValueError as error:
-        raise failure(error) from error
     typer.echo("\n".join(lines))
 
 
@@ -64,10 +62,8 @@ def traces(
     from longshort_verl.chains.config import read_traces_config
     from longshort_verl.chains.sample import run_traces
 
-    try:
+    with user_errors():
         outcomes = run_traces(read_traces_config(recipe, overrides or []), file, out, _progress)
-    except ValueError as error:
-        raise failure(error) from error
     for outcome, number in (outcomes or {}).items():
         typer.echo(f"{outcome}: {number}")
     _done(out, outcomes)
@@ -85,10 +81,8 @@ def chunk(
     from longshort_verl.chains.config import read_importance
     from longshort_verl.chains.score import run_chunk
 
-    try:
+    with user_errors():
         chains = run_chunk(read_importance(recipe, overrides or []), traces, out, _progress)
-    except ValueError as error:
-        raise failure(error) from error
     for outcome, number in sorted(Counter(chain.outcome.value for chain in chains or []).items()):
         typer.echo(f"{outcome}: {number}")
     scores = [chain.agreement for chain in chains or [] if chain.agreement is not None]
@@ -110,10 +104,8 @@ def importance(
     from longshort_verl.report.chains import results_table
     from longshort_verl.report.follow import rollout_progress
 
-    try:
+    with user_errors():
         summary = run_importance(read_importance(recipe, overrides or []), traces, out, rollout_progress)
-    except ValueError as error:
-        raise failure(error) from error
     if summary is not None:
         Console().print(results_table(summary))
     _done(out, summary)
@@ -130,10 +122,8 @@ def cold_start(
     from longshort_verl.cold_start.run import run_cold_start
     from longshort_verl.report.chains import cold_start_table
 
-    try:
+    with user_errors():
         counts = run_cold_start(read_cold_start(recipe, overrides or []), scored, out, _progress)
-    except ValueError as error:
-        raise failure(error) from error
     if counts is not None:
         Console().print(cold_start_table(counts))
     _done(out, counts)
@@ -155,11 +145,9 @@ def inspect(
     from longshort_verl.generation.base import load_tokenizer
     from longshort_verl.report.transcripts import lengths, lengths_table, plot_lengths, transcript_text, write_page
 
-    try:
+    with user_errors():
         rows = read_role_rows(files, role)
         counter = load_tokenizer(tokenizer) if tokenizer else None
-    except ValueError as error:
-        raise failure(error) from error
     count = (lambda text: len(counter.encode(text, add_special_tokens=False))) if counter else len
     console = Console()
     for row in rows[:number]:

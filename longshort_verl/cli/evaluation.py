@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from longshort_verl.cli.common import failure
+from longshort_verl.cli.common import failure, user_errors
 
 _PROBLEMS = Annotated[
     list[str],
@@ -39,12 +39,10 @@ def evaluate(
         return lambda: progress.advance(task)
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    try:
+    with user_errors():
         sets, overrides = _sets_and_settings(problems)
         with Progress(*columns, console=Console(stderr=True)) as progress:
             results = systems.evaluate(sets, read_evaluate(recipe, overrides), out, bar)
-    except ValueError as error:
-        raise failure(error) from error
     if results is None:
         return
     Console().print(evaluation_table(results))

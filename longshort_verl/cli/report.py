@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from longshort_verl.cli.common import failure
+from longshort_verl.cli.common import failure, user_errors
 
 
 def report_importance(
@@ -21,11 +21,9 @@ def report_importance(
     from longshort_verl.chains.files import read_chains
     from longshort_verl.report.chains import find_chain, plot_importance, thoughts_table, write_page
 
-    try:
+    with user_errors():
         chains = read_chains(folder)
         shown = find_chain(chains, trace)
-    except ValueError as error:
-        raise failure(error) from error
     Console().print(thoughts_table(shown))
     plot_importance(chains, shown, folder / "importance.png")
     write_page(chains, shown, folder / "importance.html")

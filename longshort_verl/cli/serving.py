@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from longshort_verl.cli.common import OVERRIDES, failure
+from longshort_verl.cli.common import OVERRIDES, failure, user_errors
 
 
 def export(
@@ -19,10 +19,8 @@ def export(
     """Write the models of a checkpoint as Hugging Face folders, for transformers and `vllm serve`."""
     from longshort_verl.adapters.export import export_pair
 
-    try:
+    with user_errors():
         folders = export_pair(checkpoint, out)
-    except ValueError as error:
-        raise failure(error) from error
     for folder in folders:
         typer.echo(f"{folder.name}: {folder}")
 
@@ -40,7 +38,5 @@ def serve(
     from longshort_verl.serving.app import serve_pair
     from longshort_verl.serving.config import read_serve
 
-    try:
+    with user_errors():
         serve_pair(*read_serve(recipe, overrides or []), announce=typer.echo)
-    except ValueError as error:
-        raise failure(error) from error

@@ -18,7 +18,6 @@ class TurnCase:
     """One turn to generate."""
 
     role: Role
-    """The role that writes it."""
     messages: tuple[Message, ...]
     """The transcript before it; the last message is the user's."""
     kind: TurnKind
@@ -34,7 +33,6 @@ class TurnReply:
     text: str
     """Its text, up to the stop string."""
     num_tokens: int
-    """Its tokens."""
 
 
 def turn_cases(rows: Sequence[RoleRow], most: int) -> list[TurnCase]:

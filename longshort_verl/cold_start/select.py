@@ -30,7 +30,6 @@ class Keep(str, Enum):
     """Which thoughts become long turns; all except the first are baselines."""
 
     IMPORTANT = "important"
-    """The important ones."""
     RANDOM = "random"
     """Random ones, with at least as many tokens as the important ones of the same chain."""
     FIRST = "first"
@@ -44,9 +43,7 @@ class SelectionSettings:
     """Which thoughts become long turns. The defaults are in ``config/longshort_cold_start.yaml``."""
 
     keep: Keep
-    """Which thoughts are kept."""
     by: Selection
-    """Which thoughts are important."""
     share: Annotated[float, Field(gt=0, le=1)]
     """``share``: ρ, of the gain p_n − p_0 of a chain."""
     threshold: float

@@ -30,7 +30,6 @@ class RoleRow:
     """One transcript, which ends with a turn of the role."""
 
     role: Role
-    """The role that is trained."""
     messages: tuple[Message, ...]
     """System (optional), user, assistant, user, assistant, …"""
     answer: str | None
@@ -42,7 +41,6 @@ class Piece:
     """A run of text of a rendered transcript."""
 
     text: str
-    """As rendered by the chat template."""
     trained: bool
     """Whether it is the role's own turn with its end token."""
 
@@ -50,9 +48,7 @@ class Piece:
 def read_role_rows(paths: Sequence[Path], role: Role | None) -> list[RoleRow]:
     """All rows of parquet files in verl's ``messages`` schema.
 
-    Args:
-        paths: the files.
-        role: of all transcripts; None if one model plays both roles: the first assistant turn then decides.
+    ``role`` is that of all transcripts; None if one model plays both roles: the first assistant turn then decides.
 
     Raises:
         RoleFileError: a file is unreadable or has no row, or a row is not a transcript of the role.
@@ -70,10 +66,10 @@ def read_role_rows(paths: Sequence[Path], role: Role | None) -> list[RoleRow]:
         if not table:
             raise RoleFileError(f"{path} has no row")
         for number, row in enumerate(table):
-            messages = _messages(row.get("messages"))
+            messages, fault = _messages(row.get("messages"))
             row_role = role or _role_of(messages)
-            fault = messages if isinstance(messages, str) else transcript_fault(messages, row_role)
-            if fault or isinstance(messages, str):
+            fault = fault or transcript_fault(messages, row_role)
+            if fault:
                 faults.append(f"{path}: row {number}: {fault}")
                 continue
             info = row.get("extra_info")
@@ -86,19 +82,20 @@ def read_role_rows(paths: Sequence[Path], role: Role | None) -> list[RoleRow]:
     return rows
 
 
-def _role_of(messages: tuple[Message, ...] | str) -> Role:
+def _role_of(messages: Sequence[Message]) -> Role:
     """The long role if the first assistant turn is a long turn, else the short role."""
-    turns = [] if isinstance(messages, str) else [m.content for m in messages if m.role == "assistant"]
-    return Role.LONG if turns and parse_turn(Role.LONG, turns[0]).kind is not None else Role.SHORT
+    first = next((message.content for message in messages if message.role == "assistant"), "")
+    return Role.LONG if parse_turn(Role.LONG, first).kind is not None else Role.SHORT
 
 
-def _messages(value: Any) -> tuple[Message, ...] | str:
+def _messages(value: Any) -> tuple[tuple[Message, ...], str]:
+    """The messages of a row, and the fault of an unusable row."""
     if not isinstance(value, list) or not value:
-        return "messages is not a list of messages"
+        return (), "messages is not a list of messages"
     for number, message in enumerate(value):
         if not isinstance(message, dict) or not all(isinstance(message.get(key), str) for key in ("role", "content")):
-            return f"message {number} has no text as its role or its content"
-    return tuple(Message(role=message["role"], content=message["content"]) for message in value)
+            return (), f"message {number} has no text as its role or its content"
+    return tuple(Message(role=message["role"], content=message["content"]) for message in value), ""
 
 
 def transcript_fault(messages: Sequence[Message], role: Role) -> str:
@@ -125,10 +122,7 @@ def transcript_fault(messages: Sequence[Message], role: Role) -> str:
 def pieces(messages: Sequence[Message], render: Render, control: Iterable[str]) -> list[Piece]:
     """A transcript as rendered by the chat template, cut into trained and untrained pieces.
 
-    Args:
-        messages: a finished transcript.
-        render: the chat template.
-        control: tokens that may end a turn.
+    ``messages`` is a finished transcript, ``render`` the chat template; a token of ``control`` may end a turn.
 
     Raises:
         ChatTemplateError: the template changes earlier turns or does not end one with a control token.

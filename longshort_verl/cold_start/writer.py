@@ -35,9 +35,7 @@ class WriterSettings:
     """How a model writes short turns. The defaults are in ``config/longshort_cold_start.yaml``."""
 
     kind: WriterKind
-    """Whether a model writes them."""
     max_words: Annotated[int, Field(ge=1)]
-    """Word limit in the request."""
     max_tokens: Annotated[int, Field(ge=1)]
     """Token limit of one reply."""
     temperature: Annotated[float, Field(ge=0)]
