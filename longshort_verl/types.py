@@ -331,7 +331,6 @@ class ChainOutcome(str, Enum):
     TRUNCATED = "truncated"
     """Sampled: it reached its token limit."""
     CHUNKED = "chunked"
-    """It has thoughts."""
     EMPTY = "empty"
     ONLY_TAGS = "only tags"
     """It has no text except tags such as ``<think>``."""

@@ -98,12 +98,8 @@ def run_traces(config: TracesConfig, file: Path, out: Path, progress: OpenProgre
     Raises:
         ValueError: the problems are unusable, ``out`` was begun with other settings, or no chain is right.
     """
-    with Artefact(
-        out,
-        config=config,
-        inputs={"problems": file},
-        may_change=("max_requests", "sampling.num_samples", *NOT_IN_RESULTS),
-    ) as artefact:
+    free = ("max_requests", "sampling.num_samples", *NOT_IN_RESULTS)
+    with Artefact(out, config=config, inputs={"problems": file}, may_change=free) as artefact:
         if artefact.finished:
             return None
         problems = read_problems(file)

@@ -63,14 +63,9 @@ class Writer:
         """Tokens of the replies used or rejected so far, those from the journal included."""
 
     async def write(self, key: str, problem: str, before: str, passage: str, most: int) -> str:
-        """The body of a turn.
+        """The body of a turn, in fewer than ``most`` tokens.
 
-        Args:
-            key: of the turn, unique in a run.
-            problem: its text.
-            before: the important thoughts before the passage.
-            passage: the thoughts to shorten.
-            most: tokens of the passage; the reply must have fewer.
+        ``key`` is unique to the turn; ``before`` holds the important thoughts before the passage that is shortened.
 
         Raises:
             WriterError: all replies were unusable, or the engine failed.

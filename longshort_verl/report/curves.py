@@ -71,8 +71,7 @@ class Step:
 def read_run(path: Path) -> list[Step]:
     """All steps of a run in order. The last line of a step that was logged twice, as after a resume, counts.
 
-    Args:
-        path: a log, or a folder with ``metrics*.jsonl``: one for each start of the run, in the order of their names.
+    ``path`` is a log, or a folder with ``metrics*.jsonl``: one per start of the run, in the order of their names.
 
     Raises:
         FileNotFoundError: there is no such log.

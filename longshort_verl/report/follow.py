@@ -42,15 +42,10 @@ _KEPT_LINES = 40
 
 
 def follow_run(metrics: Path, process: int, log: Path | None) -> bool:
-    """Show a job's stages, steps and validations until it ends.
+    """Show a job's stages, steps and validations until its process ends; its output is ``log``.
 
-    Args:
-        metrics: the JSONL of verl's file logger, or the run's folder.
-        process: process id of the job.
-        log: the job's output.
-
-    Returns:
-        False if the job failed: its process ended before its last step. The last lines of ``log`` are then shown.
+    Returns False if the job ended before its last step; the last lines of ``log`` are then shown. ``metrics`` is the
+    JSONL of verl's file logger, or the run's folder.
     """
     console = Console()
     reader = _LogReader(log)
@@ -68,12 +63,8 @@ def follow_run(metrics: Path, process: int, log: Path | None) -> bool:
                     shown = step.step
                     if step.validation("acc") is not None:
                         console.print(f"[{_elapsed(progress, bar)}] {_describe(step)}", highlight=False, markup=False)
-            progress.update(
-                bar,
-                description="training" if steps else "starting",
-                total=reader.total_steps,
-                completed=max(shown, 0),
-            )
+            state = "training" if steps else "starting"
+            progress.update(bar, description=state, total=reader.total_steps, completed=max(shown, 0))
             if not alive:
                 break
             time.sleep(_POLL_S)

@@ -71,16 +71,5 @@ def plot_lengths(values_by_name: Mapping[str, Sequence[int]], unit: str, out: Pa
 
 def write_page(rows: Sequence[RoleRow], role: Role, picture: Path) -> None:
     """Write transcripts and the picture of their lengths as one HTML file beside the picture."""
-    shown = [
-        [
-            {
-                "own": message.role == "assistant",
-                "who": role.value if message.role == "assistant" else message.role,
-                "text": message.content,
-            }
-            for message in row.messages
-        ]
-        for row in rows
-    ]
     colour = {Role.LONG: "#8250df", Role.SHORT: "#1a7f37"}[role]
-    write_template("transcripts.html", picture, role=role.value, rows=shown, colour=colour)
+    write_template("transcripts.html", picture, role=role.value, rows=[row.messages for row in rows], colour=colour)
