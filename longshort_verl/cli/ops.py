@@ -81,7 +81,7 @@ def doctor(
 ) -> None:
     """Check this machine, this installation and a job's config, and print a fix for each problem.
 
-    Exit status: 0 without failures (warnings allowed), 1 with failures, 2 if the config does not compose.
+    Exit status: 0 without failures (warnings allowed), 1 with failures, 2 for wrong input.
     """
     import os
 
