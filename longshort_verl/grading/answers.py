@@ -71,14 +71,11 @@ class Fault(str, Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class GradingSettings:
-    """Limits of grading. The defaults are in ``longshort_verl/config/longshort_grading.yaml``."""
+    """Limits of grading; ``longshort_verl/config/longshort_grading.yaml`` describes them."""
 
     timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    """Seconds of wall clock to read and compare one answer, from when a process takes it."""
     max_answer_chars: Annotated[int, Field(ge=1)]
-    """Most characters in the box; a longer answer is wrong unless its text is the gold answer's."""
     max_workers: Annotated[int, Field(ge=1)]
-    """Most grading processes of this process, about 75 MB each. They start on demand and stay."""
 
 
 # Boxes ---------------------------------------------------------------------------------------------------------------
@@ -123,21 +120,20 @@ def check_gold(gold: object) -> None:
     """
     if not isinstance(gold, str):
         raise ValueError(f"gold answer {gold!r} is not text; convert it to text")
-    shown = repr(gold if len(gold) <= 80 else gold[:80] + "…")
-    if not _tidy(gold):
-        raise ValueError(f"gold answer {shown} is empty; fill it in or drop the problem")
-    if _CONTROL.search(gold):
-        raise ValueError(f"gold answer {shown} has control characters; check whether a backslash was unescaped")
-    if _BOX.search(gold):
-        raise ValueError(f"gold answer {shown} has a box; give only its contents")
-    if last_boxed(f"\\boxed{{{gold}}}") != gold:
-        raise ValueError(f"gold answer {shown} has unbalanced braces, so no boxed answer can equal it; balance them")
-    if _nesting(gold) > MAX_NESTING:
-        raise ValueError(f"gold answer {shown} has more than {MAX_NESTING} nested brackets; simplify it")
-    if _SIDE_BY_SIDE.search(_tidy(gold)):
-        raise ValueError(f"gold answer {shown} has two numbers side by side; put a comma or an operator between them")
-    if re.fullmatch(r"[+-]?(nan|inf|infinity)", _tidy(gold), re.IGNORECASE):
-        raise ValueError(f"gold answer {shown} looks like a missing value; for infinity write \\infty")
+    tidy, boxed = _tidy(gold), last_boxed(f"\\boxed{{{gold}}}")
+    faults = {
+        "is empty; fill it in or drop the problem": not tidy,
+        "has control characters; check whether a backslash was unescaped": _CONTROL.search(gold),
+        "has a box; give only its contents": _BOX.search(gold),
+        "has unbalanced braces, so no boxed answer can equal it; balance them": boxed != gold,
+        f"has more than {MAX_NESTING} nested brackets; simplify it": _nesting(gold) > MAX_NESTING,
+        "has two numbers side by side; put a comma or an operator between them": _SIDE_BY_SIDE.search(tidy),
+        "looks like a missing value; for infinity write \\infty": _MISSING.fullmatch(tidy),
+    }
+    for fault, applies in faults.items():
+        if applies:
+            shown = repr(gold if len(gold) <= 80 else gold[:80] + "…")
+            raise ValueError(f"gold answer {shown} {fault}")
 
 
 def grade(answer_text: str, gold: str, settings: GradingSettings) -> Grade:
@@ -163,7 +159,8 @@ def grade(answer_text: str, gold: str, settings: GradingSettings) -> Grade:
     if not answer:
         result: bool | Fault = Fault.EMPTY
     elif letter is not None and letter.isupper():
-        result = _compare_letters(answer, letter, settings)
+        chosen = _choice(answer) if len(answer) <= settings.max_answer_chars else None
+        result = Fault.NOT_A_LETTER if chosen is None else chosen.upper() == letter
     else:
         result = _compare(answer, gold, settings)
     return Grade(
@@ -187,12 +184,6 @@ def warm_up(settings: GradingSettings) -> None:
         )
 
 
-def _compare_letters(answer: str, gold_letter: str, settings: GradingSettings) -> bool | Fault:
-    """Whether an answer is the gold letter, in either case."""
-    letter = _choice(answer) if len(answer) <= settings.max_answer_chars else None
-    return Fault.NOT_A_LETTER if letter is None else letter.upper() == gold_letter
-
-
 def _compare(answer: str, gold: str, settings: GradingSettings) -> bool | Fault:
     """Whether an answer equals a gold answer as mathematics, or as text where the gold answer is no mathematics."""
     if answer == gold.strip(_BLANK):  # before the limits, so that a long gold answer can be met
@@ -210,8 +201,7 @@ def _compare(answer: str, gold: str, settings: GradingSettings) -> bool | Fault:
         return True
     if _DECIMAL.fullmatch(answer) and _DECIMAL.fullmatch(gold):
         return Decimal(answer) == Decimal(gold)
-    fault = _misread(answer, gold)
-    if fault is not None:
+    if (fault := _misread(answer, gold)) is not None:
         return fault
     verdict = _judge(answer, gold, settings)
     if verdict in (judge_script.EQUAL, judge_script.DIFFERENT):
@@ -229,6 +219,7 @@ def _judge(answer: str, gold: str, settings: GradingSettings) -> str:
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)")
+_MISSING = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 _SPACE = r"(?:\s|~|\\[ ,;:]|\\q?quad(?![a-zA-Z]))+"
 _NEGATIVE_SPACE = re.compile(r"\\!\s*")
 _THOUSANDS = re.compile(rf"(?<![0-9.])[0-9]{{1,3}}(?:{_SPACE}[0-9]{{3}})+(?![0-9])")

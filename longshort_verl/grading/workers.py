@@ -33,7 +33,7 @@ class Worker:
     """One grading process, connected through its standard input. It exits when our end of the connection closes."""
 
     def __init__(self) -> None:
-        self._connection, theirs = multiprocessing.Pipe()
+        self.connection, theirs = multiprocessing.Pipe()
         self._ready = False
         path = json.dumps([entry for entry in sys.path if isinstance(entry, str)])
         with theirs:
@@ -49,23 +49,19 @@ class Worker:
         """Waits for the imports, which count against no time limit; False if the process failed."""
         if not self._ready:
             with contextlib.suppress(EOFError, OSError):
-                self._ready = self._connection.poll(_START_TIMEOUT_S) and self._connection.recv_bytes() == b"ready"
+                self._ready = self.connection.poll(_START_TIMEOUT_S) and self.connection.recv_bytes() == b"ready"
         return self._ready
 
     def ask(self, request: bytes, timeout_s: float) -> bytes | None:
         """The reply; None if none came in time. Raises EOFError or OSError if the process died."""
-        self._connection.send_bytes(request)
-        return self._connection.recv_bytes() if self._connection.poll(timeout_s) else None
+        self.connection.send_bytes(request)
+        return self.connection.recv_bytes() if self.connection.poll(timeout_s) else None
 
     def kill(self) -> None:
         """Kills the process and reaps it."""
-        self._connection.close()
+        self.connection.close()
         self.process.kill()
         self.process.wait()
-
-    def disconnect(self) -> None:
-        """Closes a forked child's copy of the connection: a worker must die with the process that started it."""
-        self._connection.close()
 
 
 class Workers:
@@ -122,9 +118,9 @@ class Workers:
             worker.kill()
 
     def disconnect(self) -> None:
-        """Drops the processes in a forked child: they belong to the parent."""
+        """Closes a forked child's copies of the connections: a worker must die with the process that started it."""
         for worker in self._all:
-            worker.disconnect()
+            worker.connection.close()
 
     def _take(self, max_workers: int) -> Worker:
         with self._changed:

@@ -148,9 +148,6 @@ def check_answers(problems: Sequence[Problem], *, path: str | Path) -> None:
     for_each_row(answers, lambda index, answer: check_gold(answer), path=path, what=what, cure=cure)
 
 
-# Reading files -------------------------------------------------------------------------------------------------------
-
-
 def _read_rows(path: Path) -> tuple[list[str] | None, list[Any]]:
     """Columns, if the file names them, and rows; a row that cannot be read is a `_Fault` in its place."""
     suffix = path.suffix.lower()
@@ -281,9 +278,6 @@ def _used_columns(columns: Sequence[str]) -> tuple[str, ...]:
         f"missing columns: {', '.join(missing)}; it has: {_shorten.repr(sorted(columns))}. A file needs either problem "
         "and answer, or verl's prompt and reward_model; rename its columns"
     )
-
-
-# Reading rows --------------------------------------------------------------------------------------------------------
 
 
 def _read_row(row: Any, *, is_verl: bool, source: str | None) -> tuple[str, str, str]:
@@ -431,9 +425,6 @@ def _warn_of_duplicates(path: str | Path, problems: Sequence[Problem]) -> None:
     if conflicts:
         message = "%s: %d of %d rows repeat an earlier problem, %d of them with another answer; all are kept"
         logger.warning(message, path, len(conflicts), len(problems), sum(conflicts))
-
-
-# Messages ------------------------------------------------------------------------------------------------------------
 
 
 def for_each_row(

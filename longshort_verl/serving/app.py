@@ -99,8 +99,6 @@ class _Server:
     _created: int = field(default_factory=lambda: int(time.time()))
     metrics: Metrics = field(default_factory=Metrics)
 
-    # Endpoints -------------------------------------------------------------------------------------------------------
-
     async def chat(self, body: ChatRequest, request: Request) -> Response:
         self._authorize(request)
         if body.model != self._settings.name:
@@ -160,8 +158,6 @@ class _Server:
         if not self._has_key(request):
             message = "the API key is missing or wrong; send it as Authorization: Bearer <key>"
             raise RequestError(message, status=401, code="invalid_api_key")
-
-    # Dialogues -------------------------------------------------------------------------------------------------------
 
     async def _all(self, body: ChatRequest, limit: int, on_text: Callable[[int, Role, int, str], None]) -> list[Reply]:
         """All choices, concurrently. Raises RequestError if an engine fails or the messages are too long."""
@@ -272,8 +268,6 @@ class _Server:
                 task.cancel()
 
         return StreamingResponse(events(), media_type="text/event-stream", headers={"cache-control": "no-store"})
-
-    # Errors ----------------------------------------------------------------------------------------------------------
 
     async def refuse(self, request: Request, error: Any) -> Response:
         headers = {"retry-after": "1"} if error.status == 429 else {}

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from longshort_verl.types import Dialogue, Role
@@ -16,27 +18,17 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        counter, histogram = partial(Counter, registry=self.registry), partial(Histogram, registry=self.registry)
         self.running = Gauge("longshort_dialogues_running", "Running dialogues.", registry=self.registry)
-        self.responses = Counter("longshort_responses", "Responses by status.", ["status"], registry=self.registry)
-        self.dialogues = Counter(
-            "longshort_dialogues", "Dialogues by stop reason.", ["stop_reason"], registry=self.registry
-        )
-        self.cancelled = Counter(
-            "longshort_dialogues_cancelled",
-            "Dialogues cancelled: the client left, or another choice of the request failed.",
-            registry=self.registry,
-        )
-        self.tokens = Counter("longshort_tokens", "Generated tokens by role.", ["role"], registry=self.registry)
-        self.prompt_tokens = Counter(
-            "longshort_prompt_tokens", "Prompt tokens of all turns by role.", ["role"], registry=self.registry
-        )
-        self.length = Histogram(
-            "longshort_dialogue_tokens", "Generated tokens of a dialogue.", buckets=_BUCKETS, registry=self.registry
-        )
-        self.turns = Histogram(
-            "longshort_dialogue_turns", "Turns of a dialogue.", buckets=range(1, 17), registry=self.registry
-        )
-        self.seconds = Histogram("longshort_dialogue_seconds", "Seconds of a dialogue.", registry=self.registry)
+        self.responses = counter("longshort_responses", "Responses by status.", ["status"])
+        self.dialogues = counter("longshort_dialogues", "Dialogues by stop reason.", ["stop_reason"])
+        cancelled = "Dialogues cancelled: the client left, or another choice of the request failed."
+        self.cancelled = counter("longshort_dialogues_cancelled", cancelled)
+        self.tokens = counter("longshort_tokens", "Generated tokens by role.", ["role"])
+        self.prompt_tokens = counter("longshort_prompt_tokens", "Prompt tokens of all turns by role.", ["role"])
+        self.length = histogram("longshort_dialogue_tokens", "Generated tokens of a dialogue.", buckets=_BUCKETS)
+        self.turns = histogram("longshort_dialogue_turns", "Turns of a dialogue.", buckets=range(1, 17))
+        self.seconds = histogram("longshort_dialogue_seconds", "Seconds of a dialogue.")
 
     def add_dialogue(self, dialogue: Dialogue, seconds: float) -> None:
         """Count a dialogue that ended."""

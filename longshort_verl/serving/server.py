@@ -60,8 +60,13 @@ class ClientGone(Exception):
 
 async def unless_client_leaves(request: Request, work: Awaitable[_Result]) -> _Result:
     """The result of ``work``; raises ClientGone, and cancels the work, if the client leaves first."""
+
+    async def disconnect() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
     task = asyncio.ensure_future(work)
-    gone = asyncio.create_task(_disconnect(request))
+    gone = asyncio.create_task(disconnect())
     try:
         await asyncio.wait([task, gone], return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
@@ -70,11 +75,6 @@ async def unless_client_leaves(request: Request, work: Awaitable[_Result]) -> _R
     finally:
         gone.cancel()
         task.cancel()
-
-
-async def _disconnect(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 class Gate:
