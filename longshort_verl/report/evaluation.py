@@ -16,6 +16,7 @@ from rich.table import Table
 from longshort_verl.evaluation.compare import BUDGETS, Comparison
 from longshort_verl.evaluation.records import Evaluated, Record, by_set, has_rethink, read_source
 from longshort_verl.evaluation.scores import AES_NAME, interval, resampled_mean
+from longshort_verl.report.output import new_figure, save_figure
 
 HEADLINE_SAVED, HEADLINE_LOSS = 0.8, 0.01
 """The paper's claim as the page checks it: share of tokens saved, and accuracy lost at most."""
@@ -230,12 +231,9 @@ def colours(systems: Sequence[Comparison]) -> dict[str, str]:
 
 def plot_comparison(systems: Sequence[Comparison], out: Path, *, title: str) -> None:
     """Two panels: accuracy against tokens with 95 % intervals, and accuracy under a budget of tokens."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    figure = Figure(figsize=(12, 5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(12, 5)
     scatter, curve = figure.subplots(1, 2)
     figure.suptitle(title)
     for number, one in enumerate(systems):
@@ -267,8 +265,7 @@ def plot_comparison(systems: Sequence[Comparison], out: Path, *, title: str) -> 
         axis.set_ylim(0, 1.02)
         axis.grid(alpha=0.3, which="both")
     figure.legend(*scatter.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=110)
+    save_figure(figure, out)
 
 
 _ROWS = (

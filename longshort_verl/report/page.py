@@ -15,6 +15,7 @@ from longshort_verl.evaluation.compare import Comparison
 from longshort_verl.evaluation.records import Evaluated, Record, is_cut_off, is_unparseable
 from longshort_verl.files.atomic import write_text
 from longshort_verl.report.evaluation import comparison_cells, verdicts
+from longshort_verl.report.output import new_figure, save_figure
 from longshort_verl.types import StopReason
 
 OUTCOMES = {
@@ -91,11 +92,7 @@ def turn_counts(evaluated: Sequence[Evaluated]) -> dict[str, Counter[int]]:
 
 def plot_turns(counts: Mapping[str, Counter[int]], colours: Mapping[str, str], out: Path) -> None:
     """Plot the share of dialogues by number of turns, in one colour per pair."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 3.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(12, 3.2)
     axis = figure.subplots()
     most = max(max(count) for count in counts.values())
     width = 0.8 / len(counts)
@@ -109,7 +106,7 @@ def plot_turns(counts: Mapping[str, Counter[int]], colours: Mapping[str, str], o
     axis.set_xticks(range(most + 1))
     axis.grid(alpha=0.3, axis="y")
     figure.legend(loc="outside right upper", fontsize=8)
-    figure.savefig(out, dpi=110)
+    save_figure(figure, out)
 
 
 def _table(systems: Sequence[Comparison]) -> dict[str, Any]:
