@@ -63,13 +63,7 @@ def control_tokens(tokenizers: Iterable[Any]) -> tuple[str, ...]:
 
 
 def check_chat_template(role: Role, render: Render, *, system_prompt: str, name: str) -> None:
-    """Refuse a template that drops turns or tags of a dialogue, or adds tags.
-
-    Args:
-        role: the role whose transcript the template renders.
-        render: the template.
-        system_prompt: the role's system prompt; "" for none.
-        name: the model's path, for the message.
+    """Refuse a template that drops turns or tags of a role's transcript, or adds tags. ``name`` is the model's path.
 
     Raises:
         ChatTemplateError: with the lost text and the cure.
@@ -134,10 +128,7 @@ def check_tokens(encode: Callable[[str], list[int]], decode: Callable[[list[int]
 def text_after_turn(render: Render, before: Sequence[Message], appended: Message) -> str:
     """The text of the template between a generated turn and the next: end of turn, the user message, the next prompt.
 
-    Args:
-        render: the template.
-        before: the transcript before the generated turn.
-        appended: the user message that follows it.
+    The transcript is ``before``, the generated turn, and the user message ``appended``.
     """
     whole = render([*before, Message(role="assistant", content=_MARK), appended], True)
     start = render(before, True)

@@ -76,13 +76,11 @@ class TurnRequest:
     """The request for the next turn."""
 
     role: Role
-    """The role that speaks."""
     messages: tuple[Message, ...]
     """The role's transcript so far; its last message is from the user."""
     max_tokens: int
     """Token limit of the turn: the turn's own limit or the rest of the dialogue's budget."""
     stop: tuple[str, ...]
-    """The role's closing tags."""
 
 
 def parse_turn(role: Role, text: str) -> ParsedTurn:

@@ -180,11 +180,7 @@ class EnginesFailed(RuntimeError):
 
 
 def check_engines(failed: float | None, where: str) -> None:
-    """Stop a run whose engines failed.
-
-    Args:
-        failed: share of dialogues with a failed engine, in [0, 1]; None if there was no dialogue.
-        where: the running task, for the message.
+    """Stop a run whose engines failed. ``failed`` is a share of dialogues; None if there was no dialogue.
 
     Raises:
         EnginesFailed: an engine failed in at least half of the dialogues.

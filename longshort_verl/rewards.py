@@ -29,7 +29,6 @@ class Outcome:
     group: Hashable
     """Rows of the same group answer the same prompt."""
     role: Role
-    """The row's role."""
     accuracy: float
     """1 for a correct final answer, else 0."""
     format: float
@@ -162,14 +161,9 @@ def group_rewards(outcomes: Sequence[Outcome], weights: Mapping[str, float]) -> 
 def turn_advantages(
     scores: Mapping[Hashable, Sequence[float]], groups: Mapping[Hashable, Hashable]
 ) -> dict[Hashable, list[float]]:
-    """Score of each measured turn minus the mean of its group's measured turns.
+    """Score of each measured turn minus the mean of its group's measured turns, by row.
 
-    Args:
-        scores: by row, the scores of its first turns, as far as measured.
-        groups: by row; rows of the same group answer the same prompt.
-
-    Returns:
-        By row, as many numbers as it has scores. An unmeasured turn gets nothing, which equals the group's mean.
+    An unmeasured turn gets nothing, which equals the group's mean.
     """
     of_group: dict[Hashable, list[float]] = defaultdict(list)
     for row, values in scores.items():

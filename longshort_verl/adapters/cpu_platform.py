@@ -63,6 +63,12 @@ class PlatformCPU(PlatformBase):
 
     _module = _CPUDeviceModule()
 
+    def _nothing(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+    set_device = synchronize = set_allocator_settings = empty_cache = _nothing
+    profiler_start = profiler_stop = cudart = _nothing
+
     @property
     def device_name(self) -> str:
         return "cpu"
@@ -89,23 +95,10 @@ class PlatformCPU(PlatformBase):
     def device_count(self) -> int:
         return 1
 
-    def set_device(self, device_index: int) -> None:
-        return None
-
-    def synchronize(self, device_index: int | None = None) -> None:
-        return None
-
     def manual_seed(self, seed: int) -> None:
         torch.manual_seed(seed)
 
-    def manual_seed_all(self, seed: int) -> None:
-        torch.manual_seed(seed)
-
-    def set_allocator_settings(self, settings: str) -> None:
-        return None
-
-    def empty_cache(self) -> None:
-        return None
+    manual_seed_all = manual_seed
 
     def get_device_capability(self, device_index: int = 0) -> tuple[int | None, int | None]:
         return None, None
@@ -119,12 +112,6 @@ class PlatformCPU(PlatformBase):
     @contextmanager
     def nvtx_range(self, msg: str) -> Iterator[None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         yield
-
-    def profiler_start(self) -> None:
-        return None
-
-    def profiler_stop(self) -> None:
-        return None
 
     def ray_resource_name(self) -> str:
         return "GPU"
@@ -146,6 +133,3 @@ class PlatformCPU(PlatformBase):
             "TORCHDYNAMO_DISABLE": "1",
         }
         return {name: os.environ.get(name, value) for name, value in defaults.items()}
-
-    def cudart(self) -> Any:
-        return None

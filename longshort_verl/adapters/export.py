@@ -19,14 +19,8 @@ class ExportError(ValueError):
 def export_pair(checkpoint: Path, out: Path) -> list[Path]:
     """Write every policy of a checkpoint as a folder that transformers and ``vllm serve`` load.
 
-    An interrupted export resumes: a model that was written is kept.
-
-    Args:
-        checkpoint: verl's ``global_step_<n>``.
-        out: the folder for ``long`` and ``short``, or for ``shared`` if one model plays both roles, and a manifest.
-
-    Returns:
-        The folders.
+    Returns the folders: ``long`` and ``short`` in ``out``, or ``shared`` if one model plays both roles. An interrupted
+    export resumes: a model that was written is kept. ``checkpoint`` is verl's ``global_step_<n>``.
 
     Raises:
         ExportError: the checkpoint is incomplete or holds no parameters, or ``out`` holds other models.
@@ -57,9 +51,7 @@ def export_pair(checkpoint: Path, out: Path) -> list[Path]:
 def merge_shards(part: Path, target: Path) -> Path:
     """Write one model of a checkpoint as a Hugging Face folder; a LoRA adapter is merged, and also written beside it.
 
-    Args:
-        part: holds ``model_world_size_*.pt`` and ``huggingface``.
-        target: the folder to write; must not exist. It appears when it is complete.
+    ``part`` holds ``model_world_size_*.pt`` and ``huggingface``. ``target`` must not exist, and appears when complete.
     """
     from transformers import AutoModelForCausalLM
     from verl.model_merger.base_model_merger import ModelMergerConfig

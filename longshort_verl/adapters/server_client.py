@@ -2,9 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Generates with verl's rollout servers.
 
-:class:`ServerClient` is the only code that sends requests to them: rollout (``rl/agent_loop.py``), measured importance
-(``rl/forced_rollouts.py``) and :class:`RayGenerator`, which starts servers of its own for evaluation and importance,
-use it.
+:class:`ServerClient` is the only code that sends requests to them; :class:`RayGenerator` starts servers of its own.
 """
 
 from __future__ import annotations
@@ -41,7 +39,6 @@ class Completion:
     """A reply with its token ids."""
 
     generation: Generation
-    """The reply."""
     token_ids: list[int]
     """Generated ids, the end-of-turn token included; empty if there was no room, or an error."""
     log_probs: list[float]
@@ -51,14 +48,7 @@ class Completion:
 
 
 class ServerClient:
-    """Sends token ids to one model's servers.
-
-    Args:
-        client: verl's client of the servers.
-        tokenizer: the model's tokenizer.
-        max_model_len: maximum tokens of prompt and reply together.
-        options: further sampling parameters of verl's, sent with each request.
-    """
+    """Sends token ids to one model's servers; ``options`` are further sampling parameters of verl's."""
 
     def __init__(
         self, client: LLMServerClient, tokenizer: Any, *, max_model_len: int, options: Mapping[str, Any] | None = None
@@ -72,10 +62,7 @@ class ServerClient:
     async def complete(self, request_id: str, prompt_ids: Sequence[int], sampling: Sampling) -> Completion:
         """Continue a prompt; see :meth:`longshort_verl.generation.base.Writer.generate` for how it ends.
 
-        Args:
-            request_id: requests with the same id go to the same replica.
-            prompt_ids: token ids of the prompt.
-            sampling: how to sample.
+        Requests with the same id go to the same replica.
         """
         room = self._max_model_len - len(prompt_ids)
         if room < 1:  # the engine would raise

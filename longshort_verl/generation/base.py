@@ -62,15 +62,10 @@ class LikelihoodGenerator(Generator, Protocol):
 
 
 def load_tokenizer(path: str, hint: str = "", **options: Any) -> Any:
-    """The Hugging Face tokenizer at a path.
-
-    Args:
-        path: path or hub name.
-        hint: added to the error message.
-        options: passed to ``AutoTokenizer.from_pretrained``.
+    """The Hugging Face tokenizer at a path or hub name.
 
     Raises:
-        ConfigError: there is no tokenizer.
+        ConfigError: there is no tokenizer; ``hint`` is added to the message.
     """
     from transformers import AutoTokenizer
 
@@ -125,14 +120,9 @@ async def token_by_token(
     ask: Callable[[list[int], int], Awaitable[tuple[float, int]]],
     max_model_len: int,
 ) -> Likelihood:
-    """Likelihood of ``text``, from one request per token.
+    """Likelihood of ``text`` after the last message, the assistant's, from one request per token.
 
-    Args:
-        prompts: prompts of the model.
-        messages: the conversation; the last message is the assistant's.
-        text: the text that would follow.
-        ask: returns the log-probability of a token after token ids, and how many of these ids were cached.
-        max_model_len: maximum tokens of a request.
+    ``ask`` returns the log-probability of a token after token ids, and how many of these ids were cached.
 
     Raises:
         ValueError: the last message is not the assistant's, or ``text`` has no token.

@@ -67,7 +67,6 @@ class EndpointOptions(EndpointSettings):
     """Which OpenAI-compatible servers, and how they are called."""
 
     base_urls: tuple[str, ...]
-    """URLs of servers of the same model."""
     api_key_variable: str
     """Environment variable with the API key; may be unset for servers without keys."""
 
@@ -77,7 +76,6 @@ class RayOptions:
     """Devices of verl's rollout servers."""
 
     nnodes: Annotated[int, Field(ge=1)]
-    """Nodes of the cluster to use."""
     n_gpus_per_node: Annotated[int, Field(ge=1)]
     """Devices on each node; a replica uses ``vllm.tensor_parallel_size`` of them."""
 
@@ -91,13 +89,10 @@ class ModelSettings:
     tokenizer: str | None
     """Path of the tokenizer that counts tokens; None for ``path``."""
     engine: Engine
-    """Which engine serves the model."""
     vllm: VLLMSettings
     """Settings of the engines ``vllm`` and ``ray``."""
     endpoint: EndpointOptions
-    """Settings of the engine ``endpoint``."""
     ray: RayOptions
-    """Settings of the engine ``ray``."""
 
     def __post_init__(self) -> None:
         if self.engine is Engine.ENDPOINT and not self.endpoint.base_urls:

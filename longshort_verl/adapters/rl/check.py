@@ -63,12 +63,9 @@ class PreflightCallback(Callback):
 
 
 def check_config(config: DictConfig, cluster: Mapping[str, float] | None = None) -> LongShortConfig:
-    """Check the config against itself and against the cluster's resources.
+    """Check the config against itself and against the cluster's resources, by Ray's names ("CPU", "GPU").
 
-    Args:
-        config: the composed config of a job.
-        cluster: the Ray cluster's resources, by Ray's names ("CPU", "GPU"); None before Ray starts, when the settings
-            of a local Ray are used.
+    ``cluster`` is None before Ray starts, when the settings of a local Ray are used.
 
     Raises:
         ConfigError: the first setting that cannot work.
@@ -321,12 +318,7 @@ def _check_cluster(config: DictConfig, settings: LongShortConfig, cluster: Mappi
 
 
 def check_files(config: DictConfig, long_tokenizer: Any, short_tokenizer: Any) -> None:
-    """Check the models' contexts, both tokenizers' chat templates and every problem file, row by row.
-
-    Raises:
-        ConfigError: an engine cannot have its context, or a template would damage a dialogue.
-        ProblemFileError: a problem file is malformed; the message names the rows.
-    """
+    """:func:`check_templates` and :func:`check_problem_files`."""
     check_templates(config, long_tokenizer, short_tokenizer)
     check_problem_files(config, long_tokenizer, short_tokenizer)
 

@@ -16,7 +16,7 @@ import inspect
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -98,9 +98,9 @@ class Policy:
     engines: CheckpointEngineManager
     learns: bool
     """Whether any step of the run updates it."""
-    unchecked: bool = field(default=True)
+    unchecked: bool = True
     """Whether its engine has not been compared with its actor since the last push."""
-    updated: bool = field(default=False)
+    updated: bool = False
     """Whether its actor was updated since the last push."""
 
     def __post_init__(self) -> None:
@@ -166,12 +166,7 @@ def build_short_policy(
 ) -> Policy:
     """Start the short policy's actor and its engines; the engines sleep.
 
-    Args:
-        job: the job's config.
-        tokenizer: the short model's tokenizer.
-        pool: the devices of the short policy.
-        first_replica: number of its first vLLM replica: the number of the long policy's replicas.
-        learns: whether any step of the run updates it.
+    ``first_replica`` is the number of its first vLLM replica: how many the long policy has.
     """
     config = short_config(job)
     own_reference = need_reference_policy(config) and not has_lora(config.actor_rollout_ref)

@@ -47,11 +47,8 @@ def score_rows(
 ) -> ScoredRows:
     """Compute each row's reward within its group.
 
-    Args:
-        uids: name of the prompt, by key; a key is ``{uid}_{session}_{row}``.
-        fields: verl's ``extra_fields``, by key.
-        masks: ``response_mask``, by key, (tokens).
-        settings: the section ``long_short``.
+    All mappings are by key, ``{uid}_{session}_{row}``: the prompt's name, verl's ``extra_fields`` and
+    ``response_mask`` (tokens).
     """
     records = {key: _record(extra) for key, extra in fields.items()}
     outcomes = {key: _outcome(uids[key], record) for key, record in records.items()}
@@ -92,11 +89,7 @@ def credit_turns(
 ) -> dict[str, torch.Tensor]:
     """What each long row's tokens get in addition to their advantage, (tokens): their turn's importance.
 
-    Args:
-        scores: importance of the row's first turns, as far as measured, by key.
-        groups: name of the prompt, by key.
-        masks: ``response_mask``, by key.
-        weight: weight of the term.
+    By key: the importance of the row's first turns, as far as measured, the prompt's name, and ``response_mask``.
     """
     credits: dict[str, torch.Tensor] = {}
     for key, values in turn_advantages(scores, groups).items():

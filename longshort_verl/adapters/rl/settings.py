@@ -63,7 +63,6 @@ class AlternateSettings:
     switch_every: Annotated[int, Field(ge=1)]
     """Number of steps before the other role learns."""
     first: Role
-    """The role that learns first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +70,7 @@ class PoolSettings:
     """Devices of the short policy under the placement ``split``, in addition to those of ``trainer``."""
 
     nnodes: Annotated[int, Field(ge=1)]
-    """Number of nodes."""
     n_gpus_per_node: Annotated[int, Field(ge=1)]
-    """Devices per node."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +80,6 @@ class BestSettings:
     metric: str | None
     """Name of a validation metric, as in verl's ``val-…/<source>/<metric>/mean@…``; None keeps none."""
     mode: Literal["max", "min"]
-    """Whether a larger or a smaller value is better."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,29 +89,22 @@ class LongShortConfig:
     schedule: Schedule
     """Which role learns at which step."""
     alternate: AlternateSettings
-    """Settings of the schedule ``alternate``."""
     policies: Policies
     """How many models play the two roles."""
     placement: Placement
     """Which devices the two policies use."""
     short_pool: PoolSettings
-    """Devices of the short policy under the placement ``split``."""
     short: Mapping[str, Any]
     """Keys of ``actor_rollout_ref`` that differ for the short policy."""
     seed: int | None
     """Seed of every request's sampling; None samples without a seed."""
     dialogue: DialogueSettings
-    """Limits and wording of a dialogue."""
     reward: RewardWeights
-    """Weight of each reward term by name."""
     importance: ImportanceRewardSettings
     """How the long role's turns are measured if the importance term has a weight."""
     grading: GradingSettings
-    """Limits of grading."""
     best: BestSettings
-    """Which pair is kept in addition to the last ones."""
     alarms: AlarmSettings
-    """Limits of the alarms."""
 
     def __post_init__(self) -> None:
         if self.reward["importance"] and Role.LONG not in self.trained:
@@ -180,9 +169,7 @@ def long_short_settings(config: DictConfig) -> LongShortConfig:
 
 
 def role_config(config: DictConfig, role: Role) -> DictConfig:
-    """``actor_rollout_ref`` of a role: verl's own for the long role, with ``long_short.short`` merged for the short.
-
-    If one model plays both roles, both have verl's own.
+    """``actor_rollout_ref`` of a role; that of a short model of its own has ``long_short.short`` merged.
 
     Raises:
         ConfigError: ``long_short.short`` has a key that ``actor_rollout_ref`` does not have.

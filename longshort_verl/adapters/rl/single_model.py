@@ -27,15 +27,7 @@ ESTIMATOR = "longshort_single"
 def compute_score(
     data_source: str, solution_str: str, ground_truth: str, extra_info: Mapping[str, Any] | None = None, **grading: Any
 ) -> dict[str, float]:
-    """verl's custom reward function: 1 for a correct last box, else 0.
-
-    Args:
-        data_source: the problem's data set; not used.
-        solution_str: the whole reply.
-        ground_truth: the gold answer.
-        extra_info: not used.
-        grading: settings of grading (``longshort_grading.yaml``).
-    """
+    """verl's custom reward function: 1 for a correct last box, else 0. ``grading`` is ``longshort_grading.yaml``."""
     accuracy = float(grade(solution_str, ground_truth, GradingSettings(**grading)).correct)
     return {"score": accuracy, "acc": accuracy}
 

@@ -2,12 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The two-policy trainer: ``trainer.v1.trainer_mode=longshort``.
 
-verl's synchronous V1 trainer with a second policy. ``actor_rollout_ref`` is the long policy, in verl's usual place; the
-short policy is a second worker group with its own vLLM replicas, in the same placement group or in one of its own,
-built after verl's set-up. A step samples dialogues from both engines, scores each role's rows within their group
-(``rows.py``), and runs verl's log-prob, advantage and update code on the rows of every policy that learns at this step,
-with ``self`` pointed at that policy (:meth:`LongShortTrainer._acting_as`). One shared policy learns from both roles'
-rows.
+verl's synchronous V1 trainer with a second policy (``policies.py``). A step samples dialogues from both engines, scores
+each role's rows within their group (``rows.py``), and runs verl's log-prob, advantage and update code on the rows of
+every policy that learns at this step, with ``self`` pointed at that policy (:meth:`LongShortTrainer._acting_as`).
 """
 
 # verl binds a worker's methods to its group, and awaits its managers' coroutines, at the call; type checkers cannot
@@ -224,12 +221,14 @@ class LongShortTrainer(PPOTrainerSync):
             if not any(outcomes[key].role is role for key in live):
                 logger.warning("step %s: the %s role wrote no turn in any dialogue", self.global_steps, role.value)
         self._write_inert(batch.select_keys([key for key in batch.keys if key not in set(trained)]))
-        padding = batch.select_keys([])
-        if trained:
-            rows = self._balance_batch(batch.select_keys(trained), metrics=own)
+        padding = rows = batch.select_keys([])
+        compared = trained or (live[:MAX_CHECKED_ROWS] if policy.unchecked else [])
+        if compared:
+            rows = self._balance_batch(batch.select_keys(compared), metrics=own)
             padding = rows.select_keys([key for key in rows.keys if key not in outcomes])
             self._write_inert(padding)
             self._log_probs(policy, rows, own, timing_raw)
+        if trained:
             if self.use_reference_policy:
                 with marked_timer(f"ref/{policy.name}", timing_raw):
                     rows = self._compute_ref_log_prob(rows, metrics=own)
@@ -242,11 +241,6 @@ class LongShortTrainer(PPOTrainerSync):
                             self._add_turn_credits(rows.select_keys(of_role))
             with marked_timer(f"update_actor/{policy.name}", timing_raw):
                 policy.updated |= self._update_policy(rows, len(trained), own)
-        elif policy.unchecked and live:
-            rows = self._balance_batch(batch.select_keys(live[:MAX_CHECKED_ROWS]), metrics=own)
-            padding = rows.select_keys([key for key in rows.keys if key not in outcomes])
-            self._write_inert(padding)
-            self._log_probs(policy, rows, own, timing_raw)
         metrics.update({f"{policy.name}/{key}": value for key, value in own.items()})
         return KVBatchMeta(
             partition_id=batch.partition_id, keys=[*batch.keys, *padding.keys], tags=[*batch.tags, *padding.tags]

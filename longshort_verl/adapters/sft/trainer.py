@@ -64,7 +64,6 @@ class TurnSettings:
     max_turns: Annotated[int, Field(ge=0)]
     """Maximum turns; 0 generates none."""
     max_tokens: Annotated[int, Field(ge=1)]
-    """Maximum tokens of one turn."""
     batch_size: Annotated[int, Field(ge=1)]
     """Turns generated at once on each device."""
     temperature: Annotated[float, Field(ge=0)]
@@ -88,11 +87,8 @@ class RoleSettings:
     role: Literal["long", "short", "shared"]
     """Which role learns; ``shared`` for one model that learns from both roles' transcripts."""
     turns: TurnSettings
-    """Held-out turns to generate."""
     best: BestTurns
-    """Which model is kept."""
     grading: GradingSettings
-    """Limits of grading."""
 
     def __post_init__(self) -> None:
         if self.best.metric is not None and not self.turns.max_turns:
