@@ -125,6 +125,17 @@ def check_tokens(encode: Callable[[str], list[int]], decode: Callable[[list[int]
             )
 
 
+def check_tokenizer(tokenizer: Any, roles: Iterable[Role], *, system_prompt: str, name: str) -> None:
+    """:func:`check_tokens` and, for each role, :func:`check_chat_template` of a Hugging Face tokenizer."""
+    check_tokens(
+        lambda text: tokenizer.encode(text, add_special_tokens=False),
+        lambda ids: tokenizer.decode(ids, skip_special_tokens=False),
+        name=name,
+    )
+    for role in roles:
+        check_chat_template(role, hf_render(tokenizer), system_prompt=system_prompt, name=name)
+
+
 def text_after_turn(render: Render, before: Sequence[Message], appended: Message) -> str:
     """The text of the template between a generated turn and the next: end of turn, the user message, the next prompt.
 

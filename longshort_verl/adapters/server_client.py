@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -39,11 +39,11 @@ class Completion:
     """A reply with its token ids."""
 
     generation: Generation
-    token_ids: list[int]
+    token_ids: list[int] = field(default_factory=list)
     """Generated ids, the end-of-turn token included; empty if there was no room, or an error."""
-    log_probs: list[float]
+    log_probs: list[float] = field(default_factory=list)
     """The engine's log-probability of each id; zeros if none were requested."""
-    version: int | None
+    version: int | None = None
     """Training step of the engine's weights; None if they were never pushed."""
 
 
@@ -66,7 +66,7 @@ class ServerClient:
         """
         room = self._max_model_len - len(prompt_ids)
         if room < 1:  # the engine would raise
-            return Completion(generation=no_room(len(prompt_ids)), token_ids=[], log_probs=[], version=None)
+            return Completion(generation=no_room(len(prompt_ids)))
         limit = min(sampling.max_tokens, room)
         params = {
             **self._options,
@@ -84,10 +84,10 @@ class ServerClient:
             output = await self._client.generate(request_id, prompt_ids=list(prompt_ids), sampling_params=params)
         except RayError as error:
             logger.exception("a request to the rollout servers failed")
-            return _failed(_cause(error))
+            return Completion(generation=failure(_cause(error)))
         ids = list(output.token_ids)
         if output.stop_reason == "aborted" or not ids:
-            return _failed(f"the engine ended the request: {output.stop_reason}")
+            return Completion(generation=failure(f"the engine ended the request: {output.stop_reason}"))
         ended = ids[-1] in self._end_ids
         text = self._tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False)
         stopped = ended or len(ids) < limit or any(stop in text for stop in sampling.stop)
@@ -192,10 +192,6 @@ class RayGenerator:
         """See :meth:`longshort_verl.generation.base.Generator.check`."""
         error = await asyncio.to_thread(engine_error, self._servers.get_replicas())
         return "" if error is None else failure(_cause(error)).error
-
-
-def _failed(error: str) -> Completion:
-    return Completion(generation=failure(error), token_ids=[], log_probs=[], version=None)
 
 
 def _cause(error: RayError) -> str:

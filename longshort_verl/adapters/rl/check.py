@@ -29,7 +29,7 @@ from longshort_verl.adapters.rl.settings import (
     long_short_settings,
     role_config,
 )
-from longshort_verl.chat_template import check_chat_template, check_tokens, hf_render
+from longshort_verl.chat_template import check_tokenizer, hf_render
 from longshort_verl.config.compose import ConfigError
 from longshort_verl.dialogue import transcript
 from longshort_verl.metrics import PAIR_METRICS
@@ -77,11 +77,7 @@ def check_config(config: DictConfig, cluster: Mapping[str, float] | None = None)
 
 
 def check_settings(config: DictConfig) -> LongShortConfig:
-    """Check everything that the config alone decides, whatever machine runs the job.
-
-    Raises:
-        ConfigError: the first setting that cannot work.
-    """
+    """:func:`check_config` without the machine: everything that the config alone decides."""
     settings = long_short_settings(config)
     rollout = config.actor_rollout_ref.rollout
     for key, found, wanted in [
@@ -324,11 +320,7 @@ def check_files(config: DictConfig, long_tokenizer: Any, short_tokenizer: Any) -
 
 
 def check_templates(config: DictConfig, long_tokenizer: Any, short_tokenizer: Any) -> None:
-    """Check the models' contexts and both tokenizers' chat templates.
-
-    Raises:
-        ConfigError: an engine cannot have its context, or a template would damage a dialogue.
-    """
+    """Check the models' contexts and both tokenizers' chat templates; the ConfigError names the cure."""
     settings = long_short_settings(config)
     tokenizers = {Role.LONG: long_tokenizer, Role.SHORT: short_tokenizer}
     for role, tokenizer in tokenizers.items():
@@ -337,12 +329,7 @@ def check_templates(config: DictConfig, long_tokenizer: Any, short_tokenizer: An
         _check_context(role, policy)
         system = settings.dialogue.system_prompt[role]
         try:
-            check_tokens(
-                lambda text, t=tokenizer: t.encode(text, add_special_tokens=False),
-                lambda ids, t=tokenizer: t.decode(ids, skip_special_tokens=False),
-                name=path,
-            )
-            check_chat_template(role, hf_render(tokenizer), system_prompt=system, name=path)
+            check_tokenizer(tokenizer, [role], system_prompt=system, name=path)
         except ValueError as error:
             raise ConfigError(str(error)) from error
 

@@ -87,12 +87,9 @@ class LongShortConfig:
     """The section ``long_short``."""
 
     schedule: Schedule
-    """Which role learns at which step."""
     alternate: AlternateSettings
     policies: Policies
-    """How many models play the two roles."""
     placement: Placement
-    """Which devices the two policies use."""
     short_pool: PoolSettings
     short: Mapping[str, Any]
     """Keys of ``actor_rollout_ref`` that differ for the short policy."""
@@ -146,20 +143,12 @@ class LongShortConfig:
 
 
 def read_long_short(section: Mapping[str, Any]) -> LongShortConfig:
-    """The section ``long_short`` of a resolved config as its settings class.
-
-    Raises:
-        ConfigError: one line per setting that is missing, unknown, of the wrong type or out of range.
-    """
+    """The section ``long_short`` of a resolved config; the ConfigError names every setting that cannot be."""
     return read_settings(section, LongShortConfig, SECTION, base="longshort_rl.yaml")
 
 
 def long_short_settings(config: DictConfig) -> LongShortConfig:
-    """The section ``long_short`` of a composed config, checked.
-
-    Raises:
-        ConfigError: the section is missing, or a setting in it.
-    """
+    """The section ``long_short`` of a composed config, checked; a missing section or setting is a ConfigError."""
     if SECTION not in config:
         raise ConfigError(f"the config has no section {SECTION}; inherit longshort_rl from pkg://longshort_verl.config")
     missing = OmegaConf.missing_keys(config[SECTION])

@@ -70,8 +70,6 @@ class LongShortTrainer(PPOTrainerSync):
         self._warned: set[str] = set()
         self._turn_credits: dict[str, torch.Tensor] = {}
 
-    # ------------------------------------------------------------------ set-up
-
     def _build_replay_buffer(self):
         buffer = super()._build_replay_buffer()
         # verl polls every 2 s, which would be most of a small model's step.
@@ -129,8 +127,6 @@ class LongShortTrainer(PPOTrainerSync):
     def _rollout_server_managers(self) -> list:
         return [policy.servers for policy in self._policies]
 
-    # ------------------------------------------------------------------ weights
-
     def on_init_end(self) -> None:
         """Push all policies' weights, except to an engine that serves frozen weights from disk."""
         resumed = self.global_steps > 0
@@ -155,8 +151,6 @@ class LongShortTrainer(PPOTrainerSync):
                 # The engine is up to date; verl's staleness metrics read this number.
                 servers = [server for replica in policy.servers.get_replicas() for server in replica.servers]
                 ray.get([server.set_global_steps.remote(self.global_steps) for server in servers])
-
-    # ------------------------------------------------------------------ one step
 
     def _next_train_batch(self, *args: Any, **kwargs: Any) -> TensorDict:
         batch = super()._next_train_batch(*args, **kwargs)
@@ -254,10 +248,9 @@ class LongShortTrainer(PPOTrainerSync):
         policy.unchecked = False
 
     def _update_policy(self, batch: KVBatchMeta, num_live: int, metrics: dict) -> bool:
-        """Run verl's actor update with a fixed number of optimizer steps; whether it ran.
+        """Run verl's actor update; whether it ran.
 
-        In the base class the number of optimizer steps depends on the number of rows, because its mini-batches have a
-        fixed number of rows. Losses are normalised by live rows; padding has no weight.
+        The base class makes more optimizer steps of more rows; here their number is fixed. Padding has no weight.
         """
         actor = self.config.actor_rollout_ref.actor
         steps = self._num_mini_batch()
@@ -265,12 +258,8 @@ class LongShortTrainer(PPOTrainerSync):
         metrics["actor/skipped_update"] = float(len(batch) // steps <= num_padding)
         if metrics["actor/skipped_update"]:
             # A mini-batch of padding only has no tokens to average over.
-            logger.warning(
-                "step %s: %s live rows are too few for %s optimizer steps; no update",
-                self.global_steps,
-                num_live,
-                steps,
-            )
+            message = "step %s: %s live rows are too few for %s optimizer steps; no update"
+            logger.warning(message, self.global_steps, num_live, steps)
             return False
         batch.extra_info.update(
             {
@@ -343,8 +332,6 @@ class LongShortTrainer(PPOTrainerSync):
             keys=batch.keys, partition_id=batch.partition_id, fields=TensorDict(nested, batch_size=len(batch))
         )
 
-    # ------------------------------------------------------------------ validation
-
     def _validate(self) -> dict[str, float]:
         # verl decodes all rows with one tokenizer; it reports a session's last row, which is the short role's.
         saved, self.tokenizer = self.tokenizer, _LenientDecoder(self._policies[-1].tokenizer)
@@ -380,8 +367,6 @@ class LongShortTrainer(PPOTrainerSync):
             rows = batch.select_keys([key for key in real if key.endswith(f"_{number}")])
             with self._acting_as(policy):
                 super()._log_rollout_data(rows, timing_raw, os.path.join(rollout_data_dir, role.value))
-
-    # ------------------------------------------------------------------ checkpoints
 
     def _save_checkpoint(self, note: Mapping[str, Any] | None = None) -> None:
         """Save all policies, optimizers and the data position, crash-safe (:mod:`.checkpoints`)."""

@@ -3,10 +3,8 @@
 """Cold-start SFT of one role, on verl's own SFT trainer: ``torchrun … -m longshort_verl.adapters.sft.trainer``.
 
 ``--config-dir recipes/<name> --config-name sft_long``, or ``sft_short``, or ``sft_shared`` for a model that plays both.
-verl does the training: engine, packing, LoRA, checkpoints, resume. This module adds what a role needs. Before a model
-loads, it checks the transcripts row by row, and refuses a chat template that loses tags or turns. It prints one example
-with its loss mask. At every checkpoint the model generates held-out turns, and the best checkpoint by a named metric is
-kept as a Hugging Face folder.
+verl trains. This module checks data and chat template before a model loads, prints one example with its loss mask, and
+at every checkpoint generates held-out turns and keeps the best model by a named metric as a Hugging Face folder.
 """
 
 # verl's trainer sets its attributes in methods that it calls itself.
@@ -38,7 +36,7 @@ from verl.utils.distributed import destroy_global_process_group, initialize_glob
 from longshort_verl.adapters import compat
 from longshort_verl.adapters.export import merge_shards
 from longshort_verl.adapters.rl.settings import load_tokenizer
-from longshort_verl.chat_template import check_chat_template, check_tokens, control_tokens, hf_render
+from longshort_verl.chat_template import check_tokenizer, control_tokens, hf_render
 from longshort_verl.cold_start.held_out import TurnCase, TurnReply, turn_cases, turn_metrics
 from longshort_verl.cold_start.transcripts import RoleRow, pieces, read_role_rows
 from longshort_verl.config.compose import ConfigError, read_settings
@@ -154,13 +152,8 @@ def check_sft(config: DictConfig) -> Checked:
         )
     tokenizer = load_tokenizer(config)
     render = hf_render(tokenizer)
-    check_tokens(
-        lambda text: tokenizer.encode(text, add_special_tokens=False),
-        lambda ids: tokenizer.decode(ids, skip_special_tokens=False),
-        name=config.model.path,
-    )
-    for role in [settings.only] if settings.only else Role:
-        check_chat_template(role, render, system_prompt="", name=config.model.path)
+    roles = [settings.only] if settings.only else Role
+    check_tokenizer(tokenizer, roles, system_prompt="", name=config.model.path)
     train = read_role_rows(files["train_files"], settings.only)
     val = read_role_rows(files["val_files"], settings.only) if files["val_files"] else []
     if len(train) < config.data.train_batch_size:
@@ -286,9 +279,8 @@ def generate_turns(
         width = max(map(len, batch))
         ids = torch.tensor([[padding] * (width - len(one)) + one for one in batch], device=device)
         mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in batch], device=device)
-        sampling = (
-            {"do_sample": True, "temperature": settings.temperature} if settings.temperature else {"do_sample": False}
-        )
+        greedy = not settings.temperature
+        sampling = {"do_sample": False} if greedy else {"do_sample": True, "temperature": settings.temperature}
         written = model.generate(
             input_ids=ids,
             attention_mask=mask,
