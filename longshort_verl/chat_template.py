@@ -2,10 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Chat templates: a check that a template keeps a dialogue, and the tokens between two turns of one role.
 
-Some templates rewrite history. R1-Distill's deletes everything before ``</think>`` in earlier assistant turns, which
-would silently empty the long role's transcript. :func:`check_chat_template` renders a small dialogue and refuses such a
-template before training or serving. :func:`text_after_turn` returns the text that the template writes between a
-generated turn and the next one, so that generated token ids are kept and never re-encoded.
+Some templates rewrite history: R1-Distill's deletes everything before ``</think>`` in earlier assistant turns, which
+would silently empty the long role's transcript. Generated token ids are kept and never re-encoded.
 """
 
 from __future__ import annotations

@@ -183,7 +183,7 @@ def check_engines(failed: float | None, where: str) -> None:
     """Stop a run whose engines failed. ``failed`` is a share of dialogues; None if there was no dialogue.
 
     Raises:
-        EnginesFailed: an engine failed in at least half of the dialogues.
+        EnginesFailed: the share is at least ``MAX_FAILED``.
     """
     if failed is not None and failed >= MAX_FAILED:
         raise EnginesFailed(

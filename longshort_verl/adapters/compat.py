@@ -3,7 +3,7 @@
 """All shims over upstream code, each with symptom, upstream reference, versions and the condition to remove it.
 
 Nothing here is active on GPUs. Each shim disables itself if upstream contains the fix, and raises :class:`ShimError` if
-upstream changed in another way, because a shim that silently does not apply causes other errors hours later.
+upstream changed in another way.
 ``tests/test_seams.py`` lists the names that shims replace, and ``patches/`` holds the fixes offered to verl.
 """
 

@@ -31,8 +31,7 @@ class Writer(Protocol):
     ) -> Generation:
         """Return the model's next reply; if the last message is the assistant's, return what follows its text.
 
-        An engine's failure is returned as ``finish=ERROR`` with its cause in ``error``, never raised, so that one
-        failed request does not end a run of thousands. A mistake in the program or its configuration raises.
+        An engine's failure is returned as ``finish=ERROR`` with its cause in ``error``, never raised.
         ``text`` includes the stop string that ended it and excludes the end-of-turn token. A prompt that fills the
         model's context gives LENGTH with no token. A cancelled call ends the generation in the engine.
 
@@ -79,11 +78,7 @@ class Prompts:
     """Conversations as token ids of one model."""
 
     def __init__(self, model: str) -> None:
-        """Load the model's tokenizer.
-
-        Raises:
-            ValueError: there is no tokenizer, or it has no chat template.
-        """
+        """Load the model's tokenizer; a ValueError if there is none, or it has no chat template."""
         self.tokenizer = load_tokenizer(model)
         if not self.tokenizer.chat_template:
             raise ValueError(

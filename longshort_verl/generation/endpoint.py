@@ -34,12 +34,10 @@ class EndpointGenerator:
     """One or more OpenAI-compatible chat-completions servers of the same model, called by the official client.
 
     Requests that begin with the same messages, up to the first user message, go to the same server, for its prefix
-    cache; a new conversation goes to the least loaded server. An unreachable server is the last choice until it answers
-    again.
+    cache; a new conversation goes to the least loaded server that is reachable.
 
-    Servers remove the stop string. This class appends it if it is known: from vLLM's ``stop_reason``, or, on servers
-    without that field, if the request has exactly one stop string. The latter also closes a reply that ended by
-    itself, because such servers do not distinguish the two; with several stop strings the text stays cut.
+    Servers remove the stop string. This class appends it if it is known: from vLLM's ``stop_reason`` or, without that
+    field, if the request has exactly one stop string, which then also closes a reply that ended by itself.
     """
 
     def __init__(self, base_urls: Sequence[str], model: str, api_key: str, settings: EndpointSettings) -> None:

@@ -22,11 +22,7 @@ RAY_GENERATOR = "longshort_verl.adapters.server_client:RayGenerator"
 
 @asynccontextmanager
 async def open_generator(settings: ModelSettings) -> AsyncIterator[Generator]:
-    """Start or reach the model's engine; what was started ends with the block.
-
-    Raises:
-        ConfigError: ``path`` is null.
-    """
+    """Start or reach the model's engine; what was started ends with the block. A ConfigError if ``path`` is null."""
     if not settings.path:
         raise ConfigError("model.path is null; set it to the path or hub name of the model")
     if settings.engine is Engine.RAY:
@@ -43,11 +39,7 @@ async def open_generator(settings: ModelSettings) -> AsyncIterator[Generator]:
 
 @asynccontextmanager
 async def open_pair(long: ModelSettings, short: ModelSettings) -> AsyncIterator[dict[Role, Generator]]:
-    """Both roles' generators; one shared engine if both have the same settings.
-
-    Raises:
-        ConfigError: a model has no path, or its engine is not healthy.
-    """
+    """Both roles' healthy generators, else a ConfigError; one shared engine if both have the same settings."""
     async with AsyncExitStack() as stack:
         generators = {Role.LONG: await stack.enter_async_context(open_generator(long))}
         generators[Role.SHORT] = (
@@ -61,11 +53,7 @@ async def open_pair(long: ModelSettings, short: ModelSettings) -> AsyncIterator[
 
 
 def token_counter(settings: ModelSettings) -> Callable[[str], int]:
-    """Counts tokens of a text by the model's tokenizer.
-
-    Raises:
-        ConfigError: there is no tokenizer at that path.
-    """
+    """Counts tokens of a text by the model's tokenizer; a ConfigError if there is none."""
     path = settings.tokenizer or settings.path
     if not path:
         raise ConfigError("model.path is null; set it, or model.tokenizer, to count tokens")

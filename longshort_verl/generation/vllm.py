@@ -35,8 +35,7 @@ _SHUTDOWN_S = 60.0
 class VLLMGenerator:
     """A vLLM engine of this process; concurrent :meth:`generate` calls are batched.
 
-    The constructor blocks until the model is loaded. An instance serves one event loop. Close it, or use ``async
-    with``: otherwise its engine processes live as long as this process.
+    The constructor blocks until the model is loaded. An instance serves one event loop, and must be closed.
     """
 
     def __init__(self, model: str, settings: VLLMSettings) -> None:

@@ -63,9 +63,7 @@ class PreflightCallback(Callback):
 
 
 def check_config(config: DictConfig, cluster: Mapping[str, float] | None = None) -> LongShortConfig:
-    """Check the config against itself and against the cluster's resources, by Ray's names ("CPU", "GPU").
-
-    ``cluster`` is None before Ray starts, when the settings of a local Ray are used.
+    """Check the config against itself and the cluster's resources, by Ray's names; None before Ray starts.
 
     Raises:
         ConfigError: the first setting that cannot work.
@@ -335,12 +333,7 @@ def check_templates(config: DictConfig, long_tokenizer: Any, short_tokenizer: An
 
 
 def check_problem_files(config: DictConfig, long_tokenizer: Any, short_tokenizer: Any) -> None:
-    """Check every problem file, row by row.
-
-    Raises:
-        ConfigError: there are fewer problems than the run needs.
-        ProblemFileError: a problem file is malformed; the message names the rows.
-    """
+    """Check every problem file by row (ProblemFileError), and that they are enough for the run (ConfigError)."""
     if config.data.custom_cls.path is not None:
         return  # a data set class of the user's reads the files
     settings = long_short_settings(config)

@@ -3,8 +3,7 @@
 """Checkpoints that survive a crash.
 
 A checkpoint is verl's folder ``global_step_<n>`` with the short policy beside the long one. It is complete when its
-file ``long_short.json`` exists, which is written last; older checkpoints are deleted only after that. verl does not
-write its file with the latest step atomically, so :func:`repair` checks that file before a resume.
+file ``long_short.json`` exists, which is written last; older checkpoints are deleted only after that.
 """
 
 from __future__ import annotations
@@ -59,10 +58,7 @@ def prune(root: str | os.PathLike, keep: int | None) -> None:
 
 
 def repair(root: str | os.PathLike) -> None:
-    """Point verl's tracker at the newest complete checkpoint if it names another one, as after a crash during a save.
-
-    Checkpoints of other trainers, which have no mark, are unchanged.
-    """
+    """Point verl's tracker, which verl does not write atomically, at the newest complete checkpoint with our mark."""
     tracker = Path(root) / TRACKER
     steps = _whole(Path(root))
     if not steps:
@@ -77,11 +73,7 @@ def repair(root: str | os.PathLike) -> None:
 
 
 def check(folder: str | os.PathLike, *, policies: str) -> None:
-    """Refuse a checkpoint whose policies differ from the run's.
-
-    Raises:
-        ConfigError: it holds two policies and the run has a shared one, or the reverse.
-    """
+    """Refuse, by a ConfigError, a checkpoint of two policies if the run has a shared one, or the reverse."""
     mark = Path(folder) / MARK
     if not mark.exists():
         logger.warning("%s has no %s: whether it is whole cannot be told", folder, MARK)

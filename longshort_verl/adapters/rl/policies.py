@@ -60,10 +60,7 @@ class ShortPolicyWorker(ActorRolloutRefWorker):
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def init_model(self) -> None:
-        """Build actor and reference as verl does, then point the rollout adapter at the short policy's replicas.
-
-        verl derives the replica from the rank within the worker group, which would be one of the long policy's.
-        """
+        """Build as verl does, then point the rollout adapter at the short policy's replicas instead of the long's."""
         super().init_model()
         rollout = self.rollout
         self.rollout = type(rollout)(
@@ -78,7 +75,7 @@ class ShortPolicyWorker(ActorRolloutRefWorker):
 class _ShiftedWorkers:
     """A worker group for replicas whose ranks begin at ``first_replica``.
 
-    verl's replica r uses ``workers[r * size : (r + 1) * size]``; the leading gaps replace the long policy's workers.
+    verl's replica r uses ``workers[r * size : (r + 1) * size]``; gaps replace the long policy's workers.
     """
 
     workers: Sequence[Any]
@@ -126,11 +123,8 @@ class Policy:
     def push(self, step: int) -> None:
         """Push the actor's weights to the engines, as verl's ``CheckpointEngineManager.update_weights`` does.
 
-        verl waits without a timeout for an engine's answer, which a dead engine never sends. So the engines are
-        checked before the push, and repeatedly during a long push.
-
-        Raises:
-            EnginesFailed: an engine is dead.
+        verl waits for ever for a dead engine's answer, so engines are checked before the push and during a long one.
+        Raises EnginesFailed if one is dead.
         """
         self._check_health(step)
         pending = self.worker_group.update_weights(global_steps=step, mode="naive")
@@ -213,9 +207,6 @@ def _numbered_by_verl() -> bool:
     """Whether verl numbers a second worker group's replicas after the first group's (patch 0006).
 
     The patch has two halves: which workers a replica uses, and to which replica a worker pushes its weights.
-
-    Raises:
-        RuntimeError: only one half is.
     """
     supported = {
         "first_replica_rank" in inspect.signature(function).parameters

@@ -16,9 +16,8 @@ from longshort_verl.types import Generation, Message, Sampling
 class RoleWriter:
     """Writes one role's turns of one dialogue, and collects the role's training sequence.
 
-    ``token_ids`` is the role's transcript so far, prompt first; ``mask`` and ``logprobs`` belong to the tokens after
-    ``num_prompt_tokens``: 1 and the engine's log-probability on generated tokens, 0 on all others. ``versions`` holds
-    the training step of the engine's weights, one per turn.
+    ``mask`` and ``logprobs`` belong to the tokens after ``num_prompt_tokens``: 1 and the engine's log-probability on
+    generated tokens, 0 on all others. ``versions`` holds the training step of the engine's weights, one per turn.
     """
 
     def __init__(

@@ -43,15 +43,7 @@ def single_model_advantage(
     """GRPO advantages of accuracy plus the weighted length term, both within the prompt's group.
 
     The length term is that of the pair (:func:`longshort_verl.rewards.length_terms`), over all generated tokens.
-
-    Args:
-        token_level_rewards: accuracy at one token of each reply, (replies, tokens).
-        response_mask: 1 for generated tokens, (replies, tokens).
-        config: the section ``algorithm``, with ``length_weight`` and ``norm_adv_by_std_in_grpo``.
-        index: the name of each reply's prompt.
-
-    Returns:
-        Advantages and returns, which are equal, (replies, tokens).
+    Rewards, mask and the equal advantages and returns are (replies, tokens); ``config`` is the section ``algorithm``.
 
     Raises:
         ValueError: ``algorithm.length_weight`` is missing, negative or not finite.
