@@ -215,14 +215,12 @@ class LongShortTrainer(PPOTrainerSync):
             if not any(outcomes[key].role is role for key in live):
                 logger.warning("step %s: the %s role wrote no turn in any dialogue", self.global_steps, role.value)
         self._write_inert(batch.select_keys([key for key in batch.keys if key not in set(trained)]))
-        padding = rows = batch.select_keys([])
-        compared = trained or (live[:MAX_CHECKED_ROWS] if policy.unchecked else [])
-        if compared:
-            rows = self._balance_batch(batch.select_keys(compared), metrics=own)
+        padding = batch.select_keys([])
+        if trained:
+            rows = self._balance_batch(batch.select_keys(trained), metrics=own)
             padding = rows.select_keys([key for key in rows.keys if key not in outcomes])
             self._write_inert(padding)
             self._log_probs(policy, rows, own, timing_raw)
-        if trained:
             if self.use_reference_policy:
                 with marked_timer(f"ref/{policy.name}", timing_raw):
                     rows = self._compute_ref_log_prob(rows, metrics=own)
@@ -235,6 +233,11 @@ class LongShortTrainer(PPOTrainerSync):
                             self._add_turn_credits(rows.select_keys(of_role))
             with marked_timer(f"update_actor/{policy.name}", timing_raw):
                 policy.updated |= self._update_policy(rows, len(trained), own)
+        elif policy.unchecked and live:
+            rows = self._balance_batch(batch.select_keys(live[:MAX_CHECKED_ROWS]), metrics=own)
+            padding = rows.select_keys([key for key in rows.keys if key not in outcomes])
+            self._write_inert(padding)
+            self._log_probs(policy, rows, own, timing_raw)
         metrics.update({f"{policy.name}/{key}": value for key, value in own.items()})
         return KVBatchMeta(
             partition_id=batch.partition_id, keys=[*batch.keys, *padding.keys], tags=[*batch.tags, *padding.tags]
