@@ -9,13 +9,14 @@ holds 0 is called no difference.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 
+from longshort_verl.evaluation import scores
 from longshort_verl.evaluation.records import (
     REFERENCE,
     Evaluated,
@@ -24,16 +25,10 @@ from longshort_verl.evaluation.records import (
     has_rethink,
     is_cut_off,
     is_unparseable,
+    well_formed_share,
 )
-from longshort_verl.evaluation.scores import (
-    aes,
-    aes_of,
-    area_under_budget_curve,
-    frontier_gap,
-    interval,
-    resampled_mean,
-    verdict,
-)
+from longshort_verl.evaluation.scores import interval, resampled_mean, verdict
+from longshort_verl.types import Role
 
 BUDGETS = (1 / 8, 1 / 4, 1 / 2, 1.0)
 """Caps on the tokens of a problem, as shares of the reference's mean on its set."""
@@ -47,10 +42,10 @@ class Spread:
     low: float
     high: float
 
-    def format(self, form: str, between: str = " ") -> str:
+    def format(self, form: str) -> str:
         """The mean, and in brackets the lowest to the highest value where they differ."""
         mean, low, high = (form.format(value) for value in (self.mean, self.low, self.high))
-        return mean if low == high else f"{mean}{between}({low} to {high})"
+        return mean if low == high else f"{mean} ({low} to {high})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +54,6 @@ class Comparison:
 
     system: str
     num_seeds: int
-    """Number of evaluation folders."""
     num_problems: int
     """Problems of all sets together."""
     accuracy: Spread
@@ -70,19 +64,17 @@ class Comparison:
     """By name: shares of replies that were truncated or hold no readable answer, if recorded. For a pair also each
     role's tokens and share of well-formed turns, prompt tokens read again, and share of dialogues with a rethink."""
     accuracy_interval: tuple[float, float]
-    """95 % interval of the accuracy, by bootstrap over problems."""
+    """95 % interval, as all others by bootstrap over problems."""
     tokens_interval: tuple[float, float]
-    """95 % interval of the tokens."""
     difference: float
     """Accuracy minus that of the reference, on the same problems and seeds."""
     interval: tuple[float, float]
-    """95 % interval of the difference, by paired bootstrap over problems, each the mean of its seeds and samples."""
+    """Of the difference, by paired bootstrap over problems, each the mean of its seeds and samples."""
     saved: float
     """Share of the reference's tokens that are saved; negative if the system needs more."""
     aes: float | None
     """Accuracy-efficiency score (:func:`.scores.aes`); None if the reference is never right."""
     aes_interval: tuple[float, float] | None
-    """95 % interval of the score, by bootstrap over problems."""
     budgets: tuple[float, ...]
     """Accuracy under each of :data:`BUDGETS`: a reply counts if it is right and within the budget."""
     area: float
@@ -97,26 +89,17 @@ class Comparison:
         """``higher``, ``lower`` or ``no difference`` in accuracy from the reference, by the interval."""
         return verdict(self.interval)
 
-    @property
-    def is_pair(self) -> bool:
-        """Whether the system has two roles."""
-        return "num_tokens_long" in self.details
-
-    def format_aes(self, between: str = " ") -> str:
+    def format_aes(self) -> str:
         """The score and its interval; empty if there is none."""
         if self.aes is None or self.aes_interval is None:
             return ""
         low, high = self.aes_interval
-        return f"{self.aes:.2f}{between}({low:.2f} to {high:.2f})"
+        return f"{self.aes:.2f} ({low:.2f} to {high:.2f})"
 
     def aes_verdict(self, other: Comparison) -> str:
-        """``higher``, ``lower`` or ``no difference`` in score from another system, by the interval of the difference.
-
-        Raises:
-            ValueError: one of the two has no score.
-        """
-        if self.aes_resampled is None or other.aes_resampled is None:
-            raise ValueError(f"{self.system} and {other.system} do not both have an AES")
+        """:attr:`verdict` in score from another system, by the interval of the difference. Both must have a score."""
+        assert self.aes_resampled is not None
+        assert other.aes_resampled is not None
         return verdict(interval(self.aes_resampled - other.aes_resampled))
 
 
@@ -158,52 +141,54 @@ def _compare(runs: Sequence[Evaluated], references: Mapping[Path, Evaluated]) ->
         unique = {json.dumps([(r["correct"], r["num_tokens"]) for r in run.records]): run for run in runs}
         runs = others = list(unique.values())
     names = list(by_set(runs[0].records))
-    right, base = ([_by_problem(which, name, _right) for name in names] for which in (runs, others))
-    tokens, base_tokens = ([_by_problem(which, name, _tokens) for name in names] for which in (runs, others))
-    resampled = {
-        name: resampled_mean(values)
-        for name, values in {"right": right, "base": base, "tokens": tokens, "base_tokens": base_tokens}.items()
-    }
-    accuracy, base_accuracy, num_tokens, num_base_tokens = map(_of_sets, (right, base, tokens, base_tokens))
+    values = [
+        [by_problem(which, name, value) for name in names] for value in (is_right, _tokens) for which in (runs, others)
+    ]
+    accuracy, base_accuracy, num_tokens, num_base_tokens = map(_of_sets, values)
+    resampled, base_resampled, tokens_resampled, base_tokens_resampled = map(resampled_mean, values)
+    right, base = values[:2]
     saved = 1 - num_tokens / num_base_tokens
-    differences = [found - reference for found, reference in zip(right, base, strict=True)]
-    scores = None
+    differences = [of_system - of_reference for of_system, of_reference in zip(right, base, strict=True)]
+    aes = aes_resampled = None
     if base_accuracy:
-        scores = aes_of(resampled["right"], resampled["base"], 1 - resampled["tokens"] / resampled["base_tokens"])
-    replies, base_replies = ([_replies(which, name) for name in names] for which in (runs, others))
-    gaps = [frontier_gap(name, *of) for name, of in zip(names, replies, strict=True)]
+        aes = float(scores.aes(accuracy, base_accuracy, saved))
+        aes_resampled = scores.aes(resampled, base_resampled, 1 - tokens_resampled / base_tokens_resampled)
+    replies = [_replies(runs, name) for name in names]
+    base_lengths = [_replies(others, name)[1] for name in names]
+    gaps = [scores.frontier_gap(name, *of) for name, of in zip(names, replies, strict=True)]
     known = [gap for gap in gaps if gap is not None]
     return Comparison(
         system=runs[0].system,
         num_seeds=len(runs),
         num_problems=sum(map(len, right)),
-        accuracy=_spread(run.mean(_right) for run in runs),
-        num_tokens=_spread(run.mean(_tokens) for run in runs),
+        accuracy=_spread(runs, is_right),
+        num_tokens=_spread(runs, _tokens),
         details=_details(runs),
-        accuracy_interval=interval(resampled["right"]),
-        tokens_interval=interval(resampled["tokens"]),
+        accuracy_interval=interval(resampled),
+        tokens_interval=interval(tokens_resampled),
         difference=_of_sets(differences),
         interval=interval(resampled_mean(differences)),
         saved=saved,
-        aes=aes(accuracy, base_accuracy, saved) if base_accuracy else None,
-        aes_interval=None if scores is None else interval(scores),
+        aes=aes,
+        aes_interval=None if aes_resampled is None else interval(aes_resampled),
         budgets=tuple(
             fmean(
-                float(np.mean(found * (lengths <= share * np.mean(base_lengths))))
-                for (found, lengths), (_, base_lengths) in zip(replies, base_replies, strict=True)
+                float(np.mean(correct * (lengths <= share * np.mean(of_base))))
+                for (correct, lengths), of_base in zip(replies, base_lengths, strict=True)
             )
             for share in BUDGETS
         ),
         area=fmean(
-            area_under_budget_curve(found, lengths, float(base_lengths.max()))
-            for (found, lengths), (_, base_lengths) in zip(replies, base_replies, strict=True)
+            scores.area_under_budget_curve(*of, float(of_base.max()))
+            for of, of_base in zip(replies, base_lengths, strict=True)
         ),
         frontier_gap=fmean(known) if known else None,
-        aes_resampled=scores,
+        aes_resampled=aes_resampled,
     )
 
 
-def _right(record: Record) -> float:
+def is_right(record: Record) -> float:
+    """1 for a right reply, else 0."""
     return float(record["correct"])
 
 
@@ -211,7 +196,7 @@ def _tokens(record: Record) -> float:
     return float(record["num_tokens"])
 
 
-def _by_problem(runs: Sequence[Evaluated], name: str, value: Callable[[Record], float]) -> np.ndarray:
+def by_problem(runs: Sequence[Evaluated], name: str, value: Callable[[Record], float]) -> np.ndarray:
     """One value per problem of a set: the mean over seeds of the mean over samples."""
     rows: dict[int, list[float]] = {}
     for run in runs:
@@ -230,32 +215,30 @@ def _of_sets(values: Sequence[np.ndarray]) -> float:
 def _replies(runs: Sequence[Evaluated], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Correctness and tokens of all replies on a set."""
     records = [record for run in runs for record in by_set(run.records)[name]]
-    return np.array([_right(record) for record in records]), np.array([_tokens(record) for record in records])
+    return np.array([is_right(record) for record in records]), np.array([_tokens(record) for record in records])
 
 
-def _spread(values: Iterable[float]) -> Spread:
-    values = list(values)
+def _spread(runs: Sequence[Evaluated], value: Callable[[Record], float]) -> Spread:
+    return _over_seeds([run.mean(value) for run in runs])
+
+
+def _over_seeds(values: Sequence[float]) -> Spread:
     return Spread(mean=fmean(values), low=float(min(values)), high=float(max(values)))
 
 
 def _details(runs: Sequence[Evaluated]) -> dict[str, Spread]:
     # Fields that every run has: old records lack some.
     fields = set.intersection(*(set(run.records[0]) for run in runs))
-    found: dict[str, Spread] = {}
+    values: dict[str, Callable[[Record], float]] = {}
     if "fault" in fields:
-        found["truncated"] = _spread(run.mean(is_cut_off) for run in runs)
-        found["unparseable"] = _spread(run.mean(is_unparseable) for run in runs)
+        values |= {"truncated": is_cut_off, "unparseable": is_unparseable}
     if "turns" not in fields:
-        return found
-    if "num_tokens_reprefilled" in fields:
-        found["num_tokens_reprefilled"] = _spread(run.mean(lambda r: r["num_tokens_reprefilled"]) for run in runs)
-    found["num_turns"] = _spread(run.mean(lambda record: len(record["turns"])) for run in runs)
-    for role in ("long", "short"):
-        found[f"num_tokens_{role}"] = _spread(run.mean(lambda r, role=role: r[f"num_tokens_{role}"]) for run in runs)
-        formed = [
-            [turn["well_formed"] for record in run.records for turn in record["turns"] if turn["role"] == role]
-            for run in runs
-        ]
-        found[f"well_formed_{role}"] = _spread([fmean(one) if one else 0.0 for one in formed])
-    found["rethink_share"] = _spread(run.mean(has_rethink) for run in runs)
-    return found
+        return {name: _spread(runs, value) for name, value in values.items()}
+    names = [f"num_tokens_{name}" for name in ("reprefilled", "long", "short")]
+    values |= {name: lambda record, name=name: record[name] for name in names if name in fields}
+    values |= {"num_turns": lambda record: len(record["turns"]), "rethink_share": has_rethink}
+    details = {name: _spread(runs, value) for name, value in values.items()}
+    for role in Role:
+        shares = [well_formed_share(run.records, role) for run in runs]
+        details[f"well_formed_{role.value}"] = _over_seeds([share or 0.0 for share in shares])
+    return details

@@ -20,8 +20,6 @@ from longshort_verl.types import Role, StopReason
 
 REFERENCE = "solo"
 """The system that the others are compared with: the single model."""
-CUT_OFF = (StopReason.TRUNCATED.value, StopReason.TOKEN_BUDGET.value)
-"""Stop reasons of truncated replies."""
 
 Record = Mapping[str, Any]
 """One reply, or dialogue, with its grade, as JSON values."""
@@ -154,12 +152,22 @@ def grade_again(record: Record, grade: Grader) -> dict[str, Any]:
 
 def has_rethink(record: Record) -> bool:
     """Whether the short role asked for another thought in a pair's dialogue."""
-    return any(turn["well_formed"] and turn["text"].endswith("</rethink>") for turn in record["turns"])
+    return _num_rethinks(record) > 0
+
+
+def _num_rethinks(record: Record) -> int:
+    return sum(turn["well_formed"] and turn["text"].endswith("</rethink>") for turn in record["turns"])
+
+
+def well_formed_share(records: Sequence[Record], role: Role) -> float | None:
+    """Share of a role's turns that follow the protocol; None without a turn of it."""
+    formed = [turn["well_formed"] for record in records for turn in record["turns"] if turn["role"] == role.value]
+    return fmean(formed) if formed else None
 
 
 def is_cut_off(record: Record) -> bool:
     """Whether a token limit ended the reply."""
-    return record["stop_reason"] in CUT_OFF
+    return record["stop_reason"] in (StopReason.TRUNCATED.value, StopReason.TOKEN_BUDGET.value)
 
 
 def is_unparseable(record: Record) -> bool:
@@ -168,11 +176,8 @@ def is_unparseable(record: Record) -> bool:
 
 
 def summarize(records: Sequence[Record]) -> dict[str, float]:
-    """Means over all records. Replies lost to an engine count as wrong; ``engine_error`` is their share.
-
-    ``well_formed_<role>`` is the share of a role's turns that follow the protocol.
-    """
-    found = {
+    """Means over all records. Replies lost to an engine count as wrong; ``engine_error`` is their share."""
+    means = {
         "num_problems": float(len({(record["index"], record.get("set")) for record in records})),
         "num_replies": float(len(records)),
         "accuracy": fmean(record["correct"] for record in records),
@@ -184,58 +189,42 @@ def summarize(records: Sequence[Record]) -> dict[str, float]:
     for right in (True, False):
         lengths = [record["num_tokens"] for record in records if record["correct"] is right]
         if lengths:
-            found["num_tokens_right" if right else "num_tokens_wrong"] = fmean(lengths)
+            means["num_tokens_right" if right else "num_tokens_wrong"] = fmean(lengths)
     if "turns" not in records[0]:
-        return found
+        return means
     for name in ("num_tokens_long", "num_tokens_short", "num_tokens_prompts", "num_tokens_reprefilled"):
-        found[name] = fmean(record[name] for record in records)
-    found["num_turns"] = fmean(len(record["turns"]) for record in records)
+        means[name] = fmean(record[name] for record in records)
+    means["num_turns"] = fmean(len(record["turns"]) for record in records)
     for role in Role:
-        formed = [turn["well_formed"] for record in records for turn in record["turns"] if turn["role"] == role.value]
-        if formed:
-            found[f"well_formed_{role.value}"] = fmean(formed)
-    found["num_rethinks"] = fmean(
-        sum(turn["text"].endswith("</rethink>") and turn["well_formed"] for turn in record["turns"])
-        for record in records
-    )
-    return found
+        if (share := well_formed_share(records, role)) is not None:
+            means[f"well_formed_{role.value}"] = share
+    return means | {"num_rethinks": fmean(map(_num_rethinks, records))}
 
 
-def accuracy_by_letter(records: Sequence[Record]) -> dict[str, float]:
+def _accuracy_by_letter(records: Sequence[Record]) -> dict[str, float]:
     """Accuracy by the letter of the right choice; large differences show a bias for a letter."""
-    found: dict[str, list[bool]] = {}
+    grades: dict[str, list[bool]] = {}
     for record in records:
-        found.setdefault(record["gold"], []).append(record["correct"])
-    return {letter: fmean(found[letter]) for letter in sorted(found)}
-
-
-def accuracy_within(records: Sequence[Record], budgets: Sequence[int]) -> dict[int, float]:
-    """Accuracy under hard caps on the tokens of a reply."""
-    return {
-        budget: fmean(record["correct"] and record["num_tokens"] <= budget for record in records) for budget in budgets
-    }
+        grades.setdefault(record["gold"], []).append(record["correct"])
+    return {letter: fmean(grades[letter]) for letter in sorted(grades)}
 
 
 def evaluation_results(records: Sequence[Record], budgets: Sequence[int]) -> dict[str, Any]:
     """Results of one system: those of each problem set (:func:`summarize`) under ``sets``, and the means of the sets.
 
-    Args:
-        records: of all sets.
-        budgets: hard caps on tokens, for ``accuracy_within``.
+    ``accuracy_within`` holds the accuracy under each of ``budgets``, hard caps on the tokens of a reply.
     """
-    choices = [name for name, published in PUBLISHED.items() if published.choices]
     sets: dict[str, dict[str, Any]] = {}
     for name, of_set in by_set(records).items():
-        sets[name] = dict(summarize(of_set))
-        sets[name]["accuracy_within"] = {str(cap): value for cap, value in accuracy_within(of_set, budgets).items()}
-        if name in choices:
-            sets[name]["accuracy_by_letter"] = accuracy_by_letter(of_set)
-    found: dict[str, Any] = {}
+        within = {str(cap): fmean(r["correct"] and r["num_tokens"] <= cap for r in of_set) for cap in budgets}
+        sets[name] = {**summarize(of_set), "accuracy_within": within}
+        if name in PUBLISHED and PUBLISHED[name].choices:
+            sets[name]["accuracy_by_letter"] = _accuracy_by_letter(of_set)
+    means: dict[str, Any] = {}
     for name in dict.fromkeys(key for of_set in sets.values() for key in of_set):
         values = [of_set[name] for of_set in sets.values() if name in of_set]
         if isinstance(values[0], float):
-            found[name] = sum(values) if name in ("num_problems", "num_replies") else sum(values) / len(values)
-    found["accuracy_within"] = {
-        str(cap): sum(of_set["accuracy_within"][str(cap)] for of_set in sets.values()) / len(sets) for cap in budgets
-    }
-    return {**found, "sets": sets}
+            means[name] = sum(values) if name in ("num_problems", "num_replies") else sum(values) / len(values)
+    withins = [of_set["accuracy_within"] for of_set in sets.values()]
+    means["accuracy_within"] = {str(cap): sum(of[str(cap)] for of in withins) / len(sets) for cap in budgets}
+    return {**means, "sets": sets}

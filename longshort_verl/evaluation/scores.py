@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 AES_WEIGHTS = (1.0, 3.0, 5.0)
 """Weights of tokens saved, accuracy won and accuracy lost (O1-Pruner, arXiv 2501.12570, as in DOT's table)."""
@@ -29,11 +30,7 @@ _LEVEL = 0.95
 
 
 def resampled_mean(values: Sequence[np.ndarray]) -> np.ndarray:
-    """The mean over sets of the mean over problems, for each of 10,000 resamples.
-
-    Args:
-        values: one array per set, with one value per problem.
-    """
+    """The mean over sets of the mean over problems, for each resample. ``values``: per set one value per problem."""
     from scipy.stats import bootstrap
 
     found = np.zeros(_RESAMPLES)
@@ -41,15 +38,8 @@ def resampled_mean(values: Sequence[np.ndarray]) -> np.ndarray:
         if np.ptp(one) == 0:  # scipy would warn
             found += one[0]
             continue
-        resampled = bootstrap(
-            (one,),
-            np.mean,
-            n_resamples=_RESAMPLES,
-            batch=500,
-            method="percentile",
-            # Sets are resampled independently.
-            rng=np.random.default_rng(number),
-        )
+        rng = np.random.default_rng(number)  # sets are resampled independently
+        resampled = bootstrap((one,), np.mean, n_resamples=_RESAMPLES, batch=500, method="percentile", rng=rng)
         found += resampled.bootstrap_distribution
     return found / len(values)
 
@@ -66,38 +56,21 @@ def verdict(found: tuple[float, float]) -> str:
     return "higher" if low > 0 else "lower" if high < 0 else "no difference"
 
 
-def aes(accuracy: float, base_accuracy: float, saved: float) -> float:
+def aes(accuracy: ArrayLike, base_accuracy: ArrayLike, saved: ArrayLike) -> np.ndarray:
     """Accuracy-efficiency score (O1-Pruner, arXiv 2501.12570): relative tokens saved, and accuracy won or lost.
 
-    Args:
-        accuracy: accuracy of the system, in [0, 1].
-        base_accuracy: accuracy of the reference, above 0.
-        saved: share of the reference's tokens that the system saves.
-
-    Raises:
-        ValueError: the reference is never right.
+    ``saved`` is the share of the reference's tokens that the system saves. NaN where the reference is never right.
     """
-    if not base_accuracy > 0:
-        raise ValueError("the reference has accuracy 0; AES is relative to it")
-    return float(aes_of(np.array(accuracy), np.array(base_accuracy), np.array(saved)))
-
-
-def aes_of(accuracy: np.ndarray, base_accuracy: np.ndarray, saved: np.ndarray) -> np.ndarray:
-    """:func:`aes` of arrays; NaN where the reference is never right."""
+    accuracy, base_accuracy = np.asarray(accuracy, float), np.asarray(base_accuracy, float)
     relative = np.divide(accuracy, base_accuracy, out=np.full_like(accuracy, np.nan), where=base_accuracy > 0)
     tokens, won, lost = AES_WEIGHTS
-    return tokens * saved + np.where(relative >= 1, won, lost) * (relative - 1)
+    return tokens * np.asarray(saved) + np.where(relative >= 1, won, lost) * (relative - 1)
 
 
 def area_under_budget_curve(right: np.ndarray, num_tokens: np.ndarray, longest: float) -> float:
     """Mean accuracy over all hard caps from 0 to ``longest`` tokens, in [0, 1] (after AUC_OAA of OptimalThinkingBench).
 
-    Exact: a right reply counts under every cap from its own length on.
-
-    Args:
-        right: 0 or 1 per reply.
-        num_tokens: tokens of each reply.
-        longest: the largest cap, above 0.
+    Exact: a right reply counts under every cap from its own length on. ``right`` is 0 or 1 per reply.
     """
     return float(np.mean(right * np.clip(1 - num_tokens / longest, 0, None)))
 

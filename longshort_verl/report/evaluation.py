@@ -7,14 +7,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-import numpy as np
 from rich.table import Table
 
-from longshort_verl.evaluation.compare import BUDGETS, Comparison
-from longshort_verl.evaluation.records import Evaluated, Record, by_set, has_rethink, read_source
+from longshort_verl.evaluation.compare import BUDGETS, Comparison, by_problem, is_right
+from longshort_verl.evaluation.records import Evaluated, by_set, has_rethink, read_source
 from longshort_verl.evaluation.scores import AES_NAME, interval, resampled_mean
 from longshort_verl.report.output import new_figure, save_figure
 
@@ -33,20 +31,14 @@ def run_rows(evaluated: Sequence[Evaluated]) -> list[dict[str, Any]]:
     for run in evaluated:
         source, sets = read_source(run.folder), by_set(run.records)
         of_sets = {name: _values(replace(run, records=records)) for name, records in sets.items()}
-        rows.append(
-            {
-                "system": run.system,
-                "seed": source["seed"],
-                **_values(run),
-                "sets": of_sets if len(sets) > 1 else {},
-                **{key: source[key] for key in ("minutes", "commit", "command", "machine")},
-            }
-        )
+        row = {"system": run.system, "seed": source["seed"], **_values(run)}
+        row["sets"] = of_sets if len(sets) > 1 else {}
+        rows.append(row | {key: source[key] for key in ("minutes", "commit", "command", "machine")})
     return rows
 
 
 def _values(run: Evaluated) -> dict[str, Any]:
-    of_sets = [_by_problem(records) for records in by_set(run.records).values()]
+    of_sets = [by_problem([run], name, is_right) for name in by_set(run.records)]
     low, high = interval(resampled_mean(of_sets))
     pair = "turns" in run.records[0]
     return {
@@ -60,13 +52,6 @@ def _values(run: Evaluated) -> dict[str, Any]:
         "tokens_short": run.mean(lambda record: record["num_tokens_short"]) if pair else None,
         "rethink_share": run.mean(has_rethink) if pair else None,
     }
-
-
-def _by_problem(records: Sequence[Record]) -> np.ndarray:
-    samples: dict[int, list[bool]] = {}
-    for record in records:
-        samples.setdefault(record["index"], []).append(record["correct"])
-    return np.array([fmean(samples[index]) for index in sorted(samples)])
 
 
 def comparison_cells(systems: Sequence[Comparison]) -> list[dict[str, str]]:
@@ -117,15 +102,9 @@ def markdown(
     note: str = "",
     against: Sequence[Comparison] = (),
 ) -> str:
-    """The comparison and all its runs as a Markdown page.
+    """The comparison and all its runs (:func:`run_rows`) as a Markdown page.
 
-    Args:
-        systems: the reference first.
-        runs: see :func:`run_rows`.
-        picture: path of the picture relative to the page.
-        title: title of the page.
-        note: Markdown below the title.
-        against: the systems compared with a second reference.
+    ``note`` is Markdown below the title, and ``against`` the systems compared with a second reference.
     """
     cells = comparison_cells(systems)
     heads = [head for head in cells[0] if not head.startswith(_ONLY_HTML)]
@@ -240,23 +219,15 @@ def plot_comparison(systems: Sequence[Comparison], out: Path, *, title: str) -> 
         colour, mark = colours(systems)[one.system], "osD^v<>p*hX"[number % 11]
         x, y = one.num_tokens.mean, one.accuracy.mean
         (left, right), (low, high) = one.tokens_interval, one.accuracy_interval
-        scatter.errorbar(
-            x,
-            y,
-            xerr=[[max(0.0, x - left)], [max(0.0, right - x)]],
-            yerr=[[max(0.0, y - low)], [max(0.0, high - y)]],
-            fmt=mark,
-            color=colour,
-            capsize=3,
-            label=one.system,
-        )
+        xerr = [[max(0.0, x - left)], [max(0.0, right - x)]]
+        yerr = [[max(0.0, y - low)], [max(0.0, high - y)]]
+        scatter.errorbar(x, y, yerr, xerr, fmt=mark, color=colour, capsize=3, label=one.system)
         curve.plot(range(len(BUDGETS)), one.budgets, mark + "-", color=colour, label=one.system, alpha=0.9)
     scatter.set_xscale("log")
     scatter.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     scatter.xaxis.set_major_formatter("{x:g}")
     scatter.xaxis.set_minor_formatter(NullFormatter())
-    scatter.set_xlabel("generated tokens per problem, all roles")
-    scatter.set_ylabel("accuracy")
+    scatter.set(xlabel="generated tokens per problem, all roles", ylabel="accuracy")
     scatter.set_title("accuracy and tokens; bars: 95 % interval over problems", fontsize=10)
     curve.set_xticks(range(len(BUDGETS)), [_share(cap) for cap in BUDGETS])
     curve.set_xlabel(f"maximum tokens per problem, as a share of {systems[0].system}'s mean")

@@ -53,6 +53,8 @@ def dialogue_rows(evaluated: Sequence[Evaluated], most: int) -> list[dict[str, A
         number = min(most, len(records))
         for place in range(number):
             seed, record = records[place * len(records) // number]
+            names = ("role", "text", "num_tokens", "well_formed")
+            turns = [{name.removeprefix("num_"): turn[name] for name in names} for turn in record.get("turns", ())]
             rows.append(
                 {
                     "system": system,
@@ -66,15 +68,7 @@ def dialogue_rows(evaluated: Sequence[Evaluated], most: int) -> list[dict[str, A
                     "extracted": record.get("extracted"),
                     "why": record.get("fault") or record.get("detail") or "",
                     "tokens": record["num_tokens"],
-                    "turns": [
-                        {
-                            "role": turn["role"],
-                            "text": turn["text"],
-                            "tokens": turn["num_tokens"],
-                            "well_formed": turn["well_formed"],
-                        }
-                        for turn in record.get("turns", ())
-                    ]
+                    "turns": turns
                     or [{"role": "solo", "text": record.get("text", ""), "tokens": record["num_tokens"]}],
                 }
             )
@@ -99,9 +93,8 @@ def plot_turns(counts: Mapping[str, Counter[int]], colours: Mapping[str, str], o
     for number, (system, count) in enumerate(counts.items()):
         total = sum(count.values())
         places = [turns + (number - (len(counts) - 1) / 2) * width for turns in range(most + 1)]
-        axis.bar(
-            places, [count[turns] / total for turns in range(most + 1)], width, label=system, color=colours[system]
-        )
+        shares = [count[turns] / total for turns in range(most + 1)]
+        axis.bar(places, shares, width, label=system, color=colours[system])
     axis.set(xlabel="turns of a dialogue, both roles", ylabel="share of dialogues")
     axis.set_xticks(range(most + 1))
     axis.grid(alpha=0.3, axis="y")
@@ -113,11 +106,8 @@ def _table(systems: Sequence[Comparison]) -> dict[str, Any]:
     """The columns that any system has a value in."""
     rows = comparison_cells(systems)
     heads = [head for head in rows[0] if any(row[head] for row in rows)]
-    return {
-        "head": heads,
-        "lines": [[row[head] for head in heads] for row in rows],
-        "problems": systems[0].num_problems,
-    }
+    lines = [[row[head] for head in heads] for row in rows]
+    return {"head": heads, "lines": lines, "problems": systems[0].num_problems}
 
 
 def write_page(
@@ -133,15 +123,8 @@ def write_page(
 ) -> None:
     """Write the page; it loads no other files.
 
-    Args:
-        evaluated: systems with their records.
-        systems: their comparison, the reference first.
-        sets: the comparison on each problem set.
-        runs: see :func:`~longshort_verl.report.evaluation.run_rows`.
-        pictures: caption and PNG of each.
-        out: HTML file to write.
-        title: title of the page.
-        num_dialogues: maximal number of dialogues per system in the browser.
+    ``systems`` is the comparison, ``sets`` that on each problem set; ``pictures`` are captions and PNG files, and
+    ``num_dialogues`` is the maximum per system in the browser.
     """
     from jinja2 import Environment, PackageLoader
 

@@ -34,17 +34,9 @@ def write_results(
 ) -> tuple[list[Table], list[Path]]:
     """Compare evaluations and write ``RESULTS.md``, ``results.json`` and ``results.png``.
 
-    Args:
-        named: label and path of each; see :func:`find_evaluations`.
-        out: folder to write.
-        title: title of the page and the picture.
-        note: Markdown to insert below the title.
-        against: a second reference.
-        html: dialogues per system in ``results.html``; 0 writes none.
-        pack: whether to write ``results/<seed>.tar.xz`` with all dialogues.
-
-    Returns:
-        Tables for the terminal, and the files.
+    ``named`` is as in :func:`find_evaluations`, ``against`` a second reference, ``html`` the number of dialogues per
+    system in ``results.html`` (0 writes none). ``pack`` writes ``results/<seed>.tar.xz`` with all dialogues.
+    Returns tables for the terminal, and the files.
 
     Raises:
         FileNotFoundError, ValueError: there is no evaluation, or the evaluations cannot be compared.
@@ -80,10 +72,7 @@ def find_evaluations(named: Iterable[tuple[str, Path]], scratch: Path) -> list[t
     A folder that holds an evaluation is taken as it is. In any other folder, and in packed dialogues (``.tar.xz``),
     evaluations are found by their manifests and named after their folders as ``examples/pipeline.sh`` lays them out:
     ``solo``, ``pair/cold_start_evaluation``, ``<ablation>/evaluation``. The cold start of an ablation is left out.
-
-    Args:
-        named: label, or "", and path of each.
-        scratch: folder to unpack into.
+    ``named`` holds a label, or "", and a path of each; archives are unpacked into ``scratch``.
     """
     given: list[tuple[str, Path]] = []
     found: list[tuple[str, Path]] = []
