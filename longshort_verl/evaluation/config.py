@@ -29,26 +29,17 @@ content."""
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """The whole config."""
+    """The whole config; ``longshort_evaluate.yaml`` describes each setting."""
 
     long: ModelSettings
-    """The pair's long role; without a path there is no pair."""
     short: ModelSettings
-    """The pair's short role."""
     solo: ModelSettings
-    """A single model to compare with; without a path there is none."""
     dialogue: DialogueSettings
-    """Limits and wording, as in RL."""
     sampling: EvaluationSampling
-    """How replies are sampled."""
     early_exit: EarlyExit
-    """Where the single model is forced to answer early."""
     grading: GradingSettings
-    """Limits of grading."""
     budgets: tuple[Annotated[int, Field(ge=1)], ...]
-    """Hard caps on the tokens of a reply, both roles summed, at which accuracy is reported; in ascending order."""
     max_requests: Annotated[int, Field(ge=1)]
-    """Maximum replies in progress at once."""
 
     def __post_init__(self) -> None:
         if list(self.budgets) != sorted(set(self.budgets)):
@@ -71,9 +62,5 @@ class EvaluateConfig:
 
 
 def read_evaluate(recipe: Path | None, overrides: Sequence[str]) -> EvaluateConfig:
-    """Read a recipe, or the base alone, with overrides in Hydra's form.
-
-    Raises:
-        ConfigError: the recipe cannot be read, or a setting is missing, unknown, of another type or out of range.
-    """
+    """Read a recipe, or the base alone, with overrides in Hydra's form; errors as in :func:`read_recipe`."""
     return read_recipe(recipe, overrides, EvaluateConfig, base=BASE)

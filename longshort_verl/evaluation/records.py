@@ -43,10 +43,10 @@ class Evaluated:
 
 def by_set(records: Sequence[Record]) -> dict[str, list[Record]]:
     """Records by problem set, in the order of the sets."""
-    found: dict[str, list[Record]] = {}
+    sets: dict[str, list[Record]] = {}
     for record in records:
-        found.setdefault(record.get("set", ""), []).append(record)
-    return found
+        sets.setdefault(record.get("set", ""), []).append(record)
+    return sets
 
 
 def read_evaluations(named: Iterable[tuple[str, Path]]) -> list[Evaluated]:
@@ -146,8 +146,8 @@ def answer_text(record: Record) -> str:
 
 def grade_again(record: Record, grade: Grader) -> dict[str, Any]:
     """The record with a new grade of its reply."""
-    stop = StopReason(record["stop_reason"])
-    return {**record, **grade_record(grade(answer_text(record), record["gold"]), stop)}
+    verdict = grade(answer_text(record), record["gold"])
+    return {**record, **grade_record(verdict, StopReason(record["stop_reason"]))}
 
 
 def has_rethink(record: Record) -> bool:

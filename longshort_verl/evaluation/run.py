@@ -29,20 +29,14 @@ Grader = Callable[[str, str], Grade]
 
 @settings_class(frozen=True, kw_only=True)
 class EvaluationSampling:
-    """How replies are sampled."""
+    """How replies are sampled; ``longshort_evaluate.yaml`` describes each setting."""
 
     temperature: Annotated[float, Field(ge=0)]
-    """0 is greedy."""
     top_p: Annotated[float, Field(gt=0, le=1)]
-    """Nucleus mass."""
     seed: int
-    """The seed of each reply follows from this one, its problem's row and its sample."""
     samples: Annotated[int, Field(ge=1)] | None
-    """Replies per problem; None for the usual number of its set."""
     solo_max_tokens: Annotated[int, Field(ge=1)]
-    """Maximum tokens of a single model's reply; a longer one counts as wrong, with this many tokens."""
     solo_suffix: str
-    """Text after the problem, for a single model."""
 
     def __post_init__(self) -> None:
         if self.samples not in (None, 1) and self.temperature == 0:
@@ -58,16 +52,12 @@ class EvaluationSampling:
 
 @settings_class(frozen=True, kw_only=True)
 class EarlyExit:
-    """Where the single model is forced to answer early."""
+    """Where the single model is forced to answer early; ``longshort_evaluate.yaml`` describes each setting."""
 
     max_tokens: tuple[Annotated[int, Field(ge=0)], ...]
-    """Tokens of thinking, each a system of its own; 0 answers at once."""
     forcing_text: str
-    """Text between the thoughts and the answer."""
     answer_tokens: Annotated[int, Field(ge=1)]
-    """Maximum tokens of the answer."""
     stop: tuple[str, ...]
-    """Strings that end the answer, besides the model's end of turn."""
 
     def __post_init__(self) -> None:
         if len(set(self.max_tokens)) < len(self.max_tokens):
@@ -195,11 +185,8 @@ async def run_solo(
         }[reply.finish]
         text = reply.text if stop is StopReason.ANSWERED else ""
         graded = await _graded(attempt, text, stop, reply.error, grade)
-        return graded | {
-            "num_tokens": reply.num_tokens,
-            "num_tokens_prompts": reply.num_prompt_tokens,
-            "text": reply.text,
-        }
+        counts = {"num_tokens": reply.num_tokens, "num_tokens_prompts": reply.num_prompt_tokens}
+        return graded | counts | {"text": reply.text}
 
     return await _all(attempts, ask, journal=journal, max_requests=max_requests, on_done=on_done)
 

@@ -32,13 +32,8 @@ def evaluate(
 ) -> dict[str, dict[str, Any]] | None:
     """Run an evaluation, or what is missing of it, and write it. Returns results by system; None if it was finished.
 
-    An evaluation that lost replies to an engine is not finished: the next run asks for them again.
-
-    Args:
-        sets: names or files of problem sets.
-        config: the systems are those whose models it names.
-        out: folder to write.
-        bar: starts a progress bar of a name and a total, and returns what advances it.
+    An evaluation that lost replies to an engine is not finished: the next run asks for them again. ``sets`` are names
+    or files; ``bar`` starts a progress bar of a name and a total, and returns what advances it.
 
     Raises:
         ValueError: a set cannot be read, or ``out`` holds an evaluation with other settings or models.
@@ -65,10 +60,7 @@ def score(
 ) -> tuple[dict[str, dict[str, Any]], Counter[tuple[bool, bool]]]:
     """Grade stored replies again. Returns the new results, and the number of changed grades by (old, new).
 
-    Args:
-        folder: folder of the evaluation.
-        out: folder for the new records; None writes nothing.
-        track: shows the progress over a sequence, under a name.
+    ``out`` is a folder for the new records (None writes nothing); ``track`` shows the progress over a sequence.
 
     Raises:
         ValueError: the folder holds no evaluation, or ``out`` holds another one.
@@ -113,14 +105,7 @@ def read_attempts(sets: Sequence[ProblemSet], sampling: EvaluationSampling) -> l
 async def run_systems(
     config: EvaluateConfig, attempts: Sequence[Attempt], out: Path, bar: Callable[[str], Callable[[], None]]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Records by system. No engine starts for a system whose journal is complete.
-
-    Args:
-        config: the systems are those whose models it names.
-        attempts: attempts on all sets.
-        out: folder of the journals.
-        bar: starts a progress bar of a name, and returns what advances it.
-    """
+    """Records by system; the journals are in ``out``. No engine starts for a system whose journal is complete."""
     first = [(a.problem_set, a.problem.prompt, a.problem.answer) for a in attempts if a.sample == 0]
     problems = hashlib.sha256(repr(first).encode()).hexdigest()
     with ExitStack() as stack:

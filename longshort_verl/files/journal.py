@@ -27,11 +27,7 @@ class Journal:
     """Records by key, in memory and on disk; one process may have it open."""
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
-        """Open a journal, or begin it.
-
-        Args:
-            path: the file; its folder is created.
-            settings: everything that its records depend on, as JSON values.
+        """Open a journal, or begin it. ``settings``: everything that its records depend on, as JSON values.
 
         Raises:
             JournalError: another process has it open, it was written with other settings, or a line is damaged.
@@ -76,12 +72,8 @@ class Journal:
             os.ftruncate(self._file, 0)
             self._write({"settings": settings})
         elif changed:
-            raise JournalError(
-                f"{self.path} was written with other settings:\n  "
-                + "\n  ".join(changed)
-                + "\nGive another output, or "
-                "the old settings."
-            )
+            lines = "\n  ".join([f"{self.path} was written with other settings:", *changed])
+            raise JournalError(f"{lines}\nGive another output, or the old settings.")
 
     def _write(self, row: dict[str, Any]) -> None:
         line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
@@ -90,11 +82,7 @@ class Journal:
             raise OSError(f"{self.path}: only {written} of {len(line)} bytes could be written; is the disk full?")
 
     def add(self, key: str, value: dict[str, Any]) -> None:
-        """Write a record to disk.
-
-        Raises:
-            ValueError: the key has a record.
-        """
+        """Write a record of a new key to disk."""
         if key in self._records:
             raise ValueError(f"{self.path} has a record {key!r} already")
         self._write({"key": key, "value": value})

@@ -44,14 +44,6 @@ class Artefact:
 
     A context manager. On entry it compares the manifest, if there is one, with the settings and inputs of this run, and
     then writes it as unfinished. On exit it adds the seconds, also where an exception or Ctrl-C ends the run.
-
-    ::
-
-        with Artefact(out, config=config, inputs={"problems": path}) as artefact:
-            if artefact.finished:
-                return print(artefact.nothing_to_do)
-            …
-            artefact.finish(counts={"rows": 12})
     """
 
     def __init__(
@@ -70,9 +62,8 @@ class Artefact:
             out: the folder or file that the run writes; a file is known by its suffix, .json, .jsonl or .parquet.
             config: all settings with their defaults resolved: a dataclass or a mapping of JSON-like values.
             inputs: files and folders by name. What does not exist on disk is the name of a model on a hub.
-            may_change: glob patterns of dotted setting names that may differ from an earlier run of the same output,
-                such as ``trainer.save_freq``. Their change does not refuse the run, but an artefact that was finished
-                under other values is not finished under these.
+            may_change: glob patterns of dotted setting names that do not refuse the run if they differ from an earlier
+                one, such as ``trainer.save_freq``. An artefact finished under other values is not finished under these.
             anew: ignore an existing manifest.
             read_only: compare, but write nothing; for processes beside the one that writes.
         """
@@ -129,21 +120,11 @@ class Artefact:
             if then is None or now is None or _identity(then) != _identity(now):
                 changed.append(f"input {name}: {_described(then)} then, {_described(now)} now")
         if changed:
-            raise ManifestError(
-                "\n  ".join([f"{self._out} was begun with other settings:", *changed])
-                + "\nGive another output, or the old settings."
-            )
+            lines = "\n  ".join([f"{self._out} was begun with other settings:", *changed])
+            raise ManifestError(f"{lines}\nGive another output, or the old settings.")
 
     def finish(self, *, counts: Mapping[str, Any] | None = None, tokens: Mapping[str, Any] | None = None) -> None:
-        """Mark the output as complete.
-
-        Args:
-            counts: how much of what it holds.
-            tokens: generated tokens by purpose.
-
-        Raises:
-            TypeError, ValueError: a value is not JSON.
-        """
+        """Mark the output as complete. ``counts``: how much of what it holds; ``tokens``: generated, by purpose."""
         completed = {"counts": to_jsonable_python(counts or {}), "tokens": to_jsonable_python(tokens or {})}
         json.dumps(completed, allow_nan=False)
         self.manifest |= {**completed, "finished": True}
@@ -200,10 +181,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], may_change: Sequence[str] = ()) -> list[str]:
     """Settings that differ, each as ``sampling.temperature: 0.7 then, 1.0 now``, in the order of their names.
 
-    Args:
-        old: settings, nested as JSON objects.
-        new: the others.
-        may_change: glob patterns of dotted names to leave out.
+    Both are nested as JSON objects; ``may_change`` are glob patterns of dotted names to leave out.
     """
     return [
         f"{name}: {then} then, {now} now"
@@ -320,13 +298,15 @@ def _command() -> str:
 
 def commit() -> str | None:
     """Commit of the checkout around the working folder, with ``-dirty`` after changes; None without a checkout."""
+    return _output("git", "describe", "--always", "--dirty", "--abbrev=7").strip() or None
+
+
+def _output(*command: str) -> str:
+    """What a program prints; empty if it is missing or fails."""
     try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=7"], capture_output=True, text=True, check=False
-        )
-    except OSError:
-        return None
-    return done.stdout.strip() or None
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def machine() -> str:
@@ -339,12 +319,8 @@ def machine() -> str:
 def _accelerators() -> str:
     # Not torch, which would take memory of a device that engines use later.
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader", *([f"--id={visible}"] if visible else [])]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:
-        return "no GPU"
-    names = done.stdout.split("\n")[:-1] if done.returncode == 0 else []
+    ids = [f"--id={visible}"] if visible else []
+    names = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader", *ids).split("\n")[:-1]
     return f"{len(names)} x {names[0]}" if names else "no GPU"
 
 

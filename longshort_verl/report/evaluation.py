@@ -60,10 +60,9 @@ def comparison_cells(systems: Sequence[Comparison]) -> list[dict[str, str]]:
 
     def cells(system: Comparison) -> dict[str, str]:
         def detail(name: str, form: str) -> str:
-            return system.details[name].format(form) if name in system.details else ""
+            return details[name].format(form) if name in details else ""
 
-        compared = system is not reference
-        gap, details = system.frontier_gap, system.details
+        compared, gap, details = system is not reference, system.frontier_gap, system.details
         roles = [f"{details[name].mean:.1f}" for name in ("num_tokens_long", "num_tokens_short") if name in details]
         return {
             "system": system.system,
@@ -81,10 +80,8 @@ def comparison_cells(systems: Sequence[Comparison]) -> list[dict[str, str]]:
             "prompt tokens read again": detail("num_tokens_reprefilled", "{:.1f}"),
             "truncated": detail("truncated", "{:.1%}"),
             "no readable answer": detail("unparseable", "{:.1%}"),
-            **{
-                f"accuracy within {_share(cap)}": f"{value:.1%}"
-                for cap, value in zip(BUDGETS, system.budgets, strict=True)
-            },
+        } | {
+            f"accuracy within {_share(cap)}": f"{share:.1%}" for cap, share in zip(BUDGETS, system.budgets, strict=True)
         }
 
     return [cells(system) for system in systems]
@@ -189,8 +186,8 @@ def _difference(system: Comparison) -> str:
 def comparison_table(systems: Sequence[Comparison], name: str = "") -> Table:
     """One row per system, for the terminal; ``name`` is the problem set."""
     num_seeds = max(system.num_seeds for system in systems)
-    seeds = "seed" if num_seeds == 1 else "seeds: mean (lowest to highest)"
-    problems = f"{systems[0].num_problems} problems, up to {num_seeds} {seeds}"
+    seeds = "1 seed" if num_seeds == 1 else f"{num_seeds} seeds: mean (lowest to highest)"
+    problems = f"{systems[0].num_problems} problems, up to {seeds}"
     table = Table(title=f"{name}: {problems}" if name else problems)
     rows = comparison_cells(systems)
     heads = list(rows[0])[2:7]
