@@ -269,8 +269,8 @@ def evaluation_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
             table.add_row(label, *("" if value is None else form.format(value) for value in values), end_section=end)
 
     systems = list(results.values())
-    for place, (label, name, form) in enumerate(_ROWS):
-        add(label, form, [one.get(name) for one in systems], end=place == len(_ROWS) - 1)
+    for label, name, form in _ROWS:
+        add(label, form, [one.get(name) for one in systems], end=name == _ROWS[-1][1])
     for cap in systems[0]["accuracy_within"]:
         add(f"accuracy within {cap} tokens", "{:.1%}", [one["accuracy_within"].get(cap) for one in systems])
     names = list(systems[0]["sets"])

@@ -45,11 +45,9 @@ def outcome(record: Record) -> str:
 
 def dialogue_rows(evaluated: Sequence[Evaluated], most: int) -> list[dict[str, Any]]:
     """Rows of the page's browser: at most ``most`` records per system, evenly spaced."""
-    by_system: dict[str, list[tuple[int | None, Record]]] = {}
-    for one in evaluated:
-        by_system.setdefault(one.system, []).extend((one.seed, record) for record in one.records)
     rows = []
-    for system, records in by_system.items():
+    for system in dict.fromkeys(run.system for run in evaluated):
+        records = [(run.seed, record) for run in evaluated if run.system == system for record in run.records]
         number = min(most, len(records))
         for place in range(number):
             seed, record = records[place * len(records) // number]
