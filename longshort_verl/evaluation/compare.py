@@ -16,17 +16,8 @@ from statistics import fmean
 
 import numpy as np
 
-from longshort_verl.evaluation import scores
-from longshort_verl.evaluation.records import (
-    REFERENCE,
-    Evaluated,
-    Record,
-    by_set,
-    has_rethink,
-    is_cut_off,
-    is_unparseable,
-    well_formed_share,
-)
+from longshort_verl.evaluation import records, scores
+from longshort_verl.evaluation.records import REFERENCE, Evaluated, Record, by_set
 from longshort_verl.evaluation.scores import interval, resampled_mean, verdict
 from longshort_verl.types import Role
 
@@ -214,8 +205,8 @@ def _of_sets(values: Sequence[np.ndarray]) -> float:
 
 def _replies(runs: Sequence[Evaluated], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Correctness and tokens of all replies on a set."""
-    records = [record for run in runs for record in by_set(run.records)[name]]
-    return np.array([is_right(record) for record in records]), np.array([_tokens(record) for record in records])
+    replies = [record for run in runs for record in by_set(run.records)[name]]
+    return np.array(list(map(is_right, replies))), np.array(list(map(_tokens, replies)))
 
 
 def _spread(runs: Sequence[Evaluated], value: Callable[[Record], float]) -> Spread:
@@ -231,14 +222,14 @@ def _details(runs: Sequence[Evaluated]) -> dict[str, Spread]:
     fields = set.intersection(*(set(run.records[0]) for run in runs))
     values: dict[str, Callable[[Record], float]] = {}
     if "fault" in fields:
-        values |= {"truncated": is_cut_off, "unparseable": is_unparseable}
+        values |= {"truncated": records.is_cut_off, "unparseable": records.is_unparseable}
     if "turns" not in fields:
         return {name: _spread(runs, value) for name, value in values.items()}
     names = [f"num_tokens_{name}" for name in ("reprefilled", "long", "short")]
     values |= {name: lambda record, name=name: record[name] for name in names if name in fields}
-    values |= {"num_turns": lambda record: len(record["turns"]), "rethink_share": has_rethink}
+    values |= {"num_turns": lambda record: len(record["turns"]), "rethink_share": records.has_rethink}
     details = {name: _spread(runs, value) for name, value in values.items()}
     for role in Role:
-        shares = [well_formed_share(run.records, role) for run in runs]
+        shares = [records.well_formed_share(run.records, role) for run in runs]
         details[f"well_formed_{role.value}"] = _over_seeds([share or 0.0 for share in shares])
     return details

@@ -117,7 +117,7 @@ class Artefact:
         changed = differences(old["config"], self._config, self._may_change)
         for name in sorted({*old["inputs"], *inputs}):
             then, now = old["inputs"].get(name), inputs.get(name)
-            if then is None or now is None or _identity(then) != _identity(now):
+            if then is None or now is None or (then["sha256"] or then["path"]) != (now["sha256"] or now["path"]):
                 changed.append(f"input {name}: {_described(then)} then, {_described(now)} now")
         if changed:
             lines = "\n  ".join([f"{self._out} was begun with other settings:", *changed])
@@ -223,10 +223,6 @@ def _two_values(old: str | None, new: str | None) -> tuple[str, str]:
 def _short(text: str, begin: int = 0) -> str:
     end = begin + 80
     return ("…" if begin else "") + text[begin:end] + ("…" if len(text) > end else "")
-
-
-def _identity(source: Mapping[str, str | None]) -> str | None:
-    return source["sha256"] or source["path"]
 
 
 def _described(source: Mapping[str, str | None] | None) -> str:

@@ -107,12 +107,13 @@ def markdown(
     heads = [head for head in cells[0] if not head.startswith(_ONLY_HTML)]
     run_cells = [
         [
-            *map(_cell, (row["system"], row["seed"])),
+            _cell(row["system"]),
+            _cell(row["seed"]),
             f"{row['accuracy']:.1%} ({row['accuracy_low']:.1%} to {row['accuracy_high']:.1%})",
             f"{row['tokens_mean']:.1f}",
-            "" if row["minutes"] is None else f"{row['minutes']:.0f}",
+            _cell(row["minutes"], "{:.0f}"),
             _cell(row["commit"]),
-            "" if row["command"] is None else f"`{row['command']}`",
+            _cell(row["command"], "`{}`"),
             _cell(row["machine"]),
         ]
         for row in runs
@@ -170,8 +171,8 @@ def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
 
 
-def _cell(value: Any) -> str:
-    return "" if value is None else str(value)
+def _cell(value: Any, form: str = "{}") -> str:
+    return "" if value is None else form.format(value)
 
 
 def _share(cap: float) -> str:
@@ -266,7 +267,7 @@ def evaluation_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
 
     def add(label: str, form: str, values: Sequence[float | None], end: bool = False) -> None:
         if any(value is not None for value in values):
-            table.add_row(label, *("" if value is None else form.format(value) for value in values), end_section=end)
+            table.add_row(label, *(_cell(value, form) for value in values), end_section=end)
 
     systems = list(results.values())
     for label, name, form in _ROWS:
