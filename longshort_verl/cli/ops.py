@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from pydantic import NonNegativeFloat, TypeAdapter
 from rich.console import Console
 
 _JSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -45,9 +46,8 @@ def plan(
     from longshort_verl.ops.plan.view import Plan, print_plan
 
     try:
-        models = {role: Path(folder) for role, folder in _pairs(model_config or [], "--model-config")}
-        tokens = _pairs(mean_tokens.split(",") if mean_tokens else [], "--mean-tokens")
-        means = {role: _number(value) for role, value in tokens}
+        models = _pairs(model_config or [], "--model-config", Path)
+        means = _pairs(mean_tokens.split(",") if mean_tokens else [], "--mean-tokens", NonNegativeFloat)
         config = compose_config(config_dir, config_name, overrides or [])
         planned = Plan(read_job(config, find_gpu(gpu), model_configs=models, means=means), host_memory)
     except ValueError as error:
@@ -57,18 +57,12 @@ def plan(
     raise typer.Exit(0 if planned.fits else 1)
 
 
-def _pairs(values: list[str], option: str) -> list[tuple[str, str]]:
+def _pairs(values: list[str], option: str, kind: Any) -> dict[str, Any]:
     """NAME=VALUE, each of them."""
-    for value in values:
-        if not all(value.partition("=")):
-            raise ValueError(f"{option} is {value!r}; give NAME=VALUE")
-    return [(name, value) for name, _, value in (value.partition("=") for value in values)]
-
-
-def _number(value: str) -> float:
-    if not value.replace(".", "", 1).isdecimal():
-        raise ValueError(f"--mean-tokens has {value!r}; give a number of tokens")
-    return float(value)
+    try:
+        return {name: TypeAdapter(kind).validate_python(value) for name, value in (one.split("=") for one in values)}
+    except ValueError as error:
+        raise ValueError(f"{option} is {','.join(values)!r}; give NAME=VALUE, a role and its value") from error
 
 
 def doctor(

@@ -28,21 +28,18 @@ from longshort_verl.ops.doctor.versions import DISTRIBUTION, version_findings
 from longshort_verl.types import Role
 
 _STYLES = {"ok": "green", "warning": "yellow", "failure": "bold red", "n/a": "dim"}
-_PROGRAMS = {
+_PROGRAMS = {  # program of a job, by the section that its config has
     "long_short": "python -m verl.trainer.main_ppo",
     "cold_start": "torchrun --standalone --nproc-per-node=1 -m longshort_verl.adapters.sft.trainer",
 }
-"""Program of a job, by the section that its config has."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """A job's config."""
 
-    arguments: tuple[str, ...]
-    """``--config-dir``, ``--config-name`` and settings, as on the command line of verl's main."""
-    config: Any
-    """The composed config."""
+    arguments: tuple[str, ...]  # --config-dir, --config-name and settings, as on the command line of verl's main
+    config: Any  # composed
 
     @property
     def section(self) -> str | None:
@@ -179,9 +176,8 @@ def _sft_checks(config: Any) -> dict[str, Callable[[], str | Finding]]:
 
     def settings() -> str:
         checked = check_sft(config)
-        return (
-            f"role {checked.settings.role}, {len(checked.train)} transcripts to train on, {len(checked.val)} held out"
-        )
+        train, val = len(checked.train), len(checked.val)
+        return f"role {checked.settings.role}, {train} transcripts to train on, {val} held out"
 
     return {"model": lambda: check_model("model", str(config.model.path)), "settings": settings}
 

@@ -35,12 +35,10 @@ RESOURCES: Mapping[str, tuple[float, float, str]] = {
 }
 """A job fails below the first amount, and may fail below the second; the cure. With Docker's 64 MiB of shared memory,
 NCCL and vLLM end with "Bus error"."""
-RAY_RESERVE = 0.05
-"""Share of a disk that Ray leaves free."""
+RAY_RESERVE = 0.05  # share of a disk that Ray leaves free
 MIN_DRIVERS = {12: "525.60.13", 13: "580.65.06"}
 """Oldest Linux driver for a CUDA major version (NVIDIA, "CUDA Compatibility", minor version compatibility)."""
-IDLE = 0.05
-"""Share of a GPU's memory that the driver uses on an idle GPU."""
+IDLE = 0.05  # share of a GPU's memory that the driver uses on an idle GPU
 
 Status = Literal["ok", "warning", "failure", "n/a"]
 """ok; a job may run, but worse or not everywhere; a job cannot run; the check does not apply here."""
@@ -52,10 +50,8 @@ class Finding:
 
     name: str
     status: Status
-    found: str
-    """The value, and what is wrong with it."""
-    cure: str = ""
-    """What to do; "" where there is nothing to do or ``found`` contains it."""
+    found: str  # the value, and what is wrong with it
+    cure: str = ""  # what to do; "" where there is nothing to do, or ``found`` contains it
 
 
 def run_checks(checks: Mapping[str, Callable[[], str | Finding | Iterable[Finding]]]) -> list[Finding]:
@@ -88,10 +84,8 @@ class GPU(NamedTuple):
 
     name: str
     driver: str
-    total: int
-    """Memory, MiB."""
-    used: int
-    """Memory in use by any process, MiB."""
+    total: int  # MiB of memory
+    used: int  # MiB in use by any process
 
 
 def parse_nvidia_smi(text: str) -> list[GPU]:

@@ -20,27 +20,22 @@ from packaging.utils import canonicalize_name
 from longshort_verl.ops.doctor.machine import Finding
 
 DISTRIBUTION = "longshort-verl"
-_CURES = {
+_CURES = {  # where pip install of the tested version does not work
     "vllm": "pip install 'longshort-verl[vllm]'; on a CPU: pip install --no-deps -r requirements/cpu.txt",
     "flash-attn": "pip install --no-build-isolation flash-attn==2.8.3, or, slower, "
     "+actor_rollout_ref.model.override_config.attn_implementation=sdpa and "
     "actor_rollout_ref.model.use_remove_padding=false",
 }
-"""How to install a package where ``pip install`` of the tested version does not work."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VersionSet:
     """One set of versions that ran."""
 
-    hardware: str
-    """``CPU`` or ``GPU``, or a device's name."""
-    python: tuple[str, ...]
-    """Python versions, as ``3.11``."""
-    packages: Mapping[str, str]
-    """Version by distribution."""
-    ran: str
-    """What was run, as the pages state it."""
+    hardware: str  # CPU or GPU, or a device's name
+    python: tuple[str, ...]  # versions, as 3.11
+    packages: Mapping[str, str]  # version by distribution
+    ran: str  # what was run, as the pages state it
 
 
 TESTED = (
@@ -80,9 +75,7 @@ def installed_version(name: str) -> str | None:
         return None
 
 
-def check_version(
-    name: str, installed: str | None, allowed: SpecifierSet, tested: str | None = None, cure: str = ""
-) -> Finding:
+def check_version(name: str, installed: str | None, allowed: SpecifierSet, tested: str = "", cure: str = "") -> Finding:
     """A version, None where not installed, against the allowed range and the version that ran (0.9.1 or 3.11.*)."""
     cure = cure or _CURES.get(name) or f"pip install '{name}{f'=={tested}' if tested else allowed}'"
     if installed is None:

@@ -22,8 +22,7 @@ class Finding:
     """The first thing that does not fit."""
 
     phase: Phase
-    cures: Mapping[str, Any]
-    """Setting → value with which the whole job fits; empty where no cure was found."""
+    cures: Mapping[str, Any]  # setting → value with which the whole job fits; empty where no cure was found
 
     @property
     def overrides(self) -> list[str]:
@@ -52,12 +51,10 @@ def check_fit(job: Job) -> Finding | None:
 
 def _find_cures(job: Job) -> dict[str, Any]:
     """Changes until everything fits, mildest first, then without the superfluous ones."""
-    cured = job
+    cured: Job | None = job
     while (misfit := first_misfit(cured)) is not None:
-        better = _best_option(cured, misfit)
-        if better is None:
+        if (cured := _best_option(cured, misfit)) is None:
             return {}
-        cured = better
     for name in ("pool", *job.policies[0].keys):
         pairs = zip(cured.policies, job.policies, strict=True)
         policies = (replace(policy, **{name: getattr(old, name)}) for policy, old in pairs)
@@ -65,9 +62,8 @@ def _find_cures(job: Job) -> dict[str, Any]:
         cured = without if first_misfit(without) is None else cured
     changes = {}
     for old, new in zip(job.policies, cured.policies, strict=True):
-        changes |= {
-            key: getattr(new, name) for name, key in old.keys.items() if getattr(new, name) != getattr(old, name)
-        }
+        values = {name: getattr(new, name) for name in old.keys if getattr(new, name) != getattr(old, name)}
+        changes |= {old.keys[name]: value for name, value in values.items()}
         for name in ("n_gpus_per_node", "nnodes"):
             if getattr(new.pool, name) != getattr(old.pool, name):
                 changes[f"{old.pool.key}.{name}"] = getattr(new.pool, name)

@@ -82,8 +82,7 @@ def engine_buffers(policy: Policy) -> float:
     """What vLLM needs beside weights and cache: its fullest forward pass (measured by a trial run) and CUDA graphs."""
     shape = policy.shape
     shared = ((shape.heads + 2 * shape.kv_heads) * shape.head_dim + 3 * shape.intermediate) / policy.devices
-    # The sampler's logits, their softmax and their sorted copy, in float32.
-    logits = 3 * 4 * policy.max_num_seqs * shape.vocab
+    logits = 3 * 4 * policy.max_num_seqs * shape.vocab  # the sampler's: logits, softmax and sorted copy, in float32
     forward = policy.max_batched_tokens * (4 * shape.hidden + shared) * policy.weight_bytes
     return forward + logits + _graph_bytes(policy)
 
@@ -94,8 +93,7 @@ def _graph_bytes(policy: Policy) -> float:
 
 def kv_bytes_per_token(policy: Policy) -> float:
     """Keys and values of one token, on one device."""
-    # With more devices than heads, each device still has a whole head.
-    heads = max(1.0, policy.shape.kv_heads / policy.devices)
+    heads = max(1.0, policy.shape.kv_heads / policy.devices)  # a device has one whole head at least
     return 2 * policy.shape.layers * heads * policy.shape.head_dim * policy.weight_bytes
 
 
@@ -105,11 +103,10 @@ def kv_bytes(policy: Policy, gpu: Gpu) -> float:
 
 
 def layer_bytes(shape: ModelShape, num_bytes: int) -> float:
-    """What one layer keeps of one token for its backward pass.
+    """What one layer of transformers' Qwen2 or Llama keeps of one token for its backward pass.
 
-    Counted from transformers' Qwen2 and Llama: both norms' inputs in float32, their two outputs, queries, keys, values,
-    attention's output and its normaliser, and the feed-forward part's four products (tests/ops/plan/test_memory.py
-    counts what autograd saves).
+    Both norms' inputs in float32, their two outputs, queries, keys, values, attention's output and its normaliser, and
+    the feed-forward part's four products (tests/ops/plan/test_memory.py counts what autograd saves).
     """
     norms = 2 * (4 * shape.hidden + 2 * num_bytes * shape.hidden + 4)
     attention = 2 * num_bytes * (shape.heads + shape.kv_heads) * shape.head_dim + 4 * shape.heads
@@ -117,15 +114,13 @@ def layer_bytes(shape: ModelShape, num_bytes: int) -> float:
 
 
 def _activations(policy: Policy, tokens: int, *, backward: bool) -> float:
-    shape, num_bytes = policy.shape, COMPUTE_BYTES
+    shape = policy.shape
     # At once within a layer: products of the feed-forward part (or their gradients), and a few copies of its input.
-    at_once = tokens * num_bytes * (3 * shape.intermediate + 4 * shape.hidden)
+    at_once = tokens * COMPUTE_BYTES * (3 * shape.intermediate + 4 * shape.hidden)
     if not backward:
         return at_once
-    of_layer = tokens * layer_bytes(shape, num_bytes)
-    if not policy.checkpointing:
-        return shape.layers * of_layer + at_once
-    return shape.layers * tokens * shape.hidden * num_bytes + of_layer + at_once
+    of_layer, inputs = tokens * layer_bytes(shape, COMPUTE_BYTES), shape.layers * tokens * shape.hidden * COMPUTE_BYTES
+    return at_once + (inputs + of_layer if policy.checkpointing else shape.layers * of_layer)
 
 
 def _logits(policy: Policy, tokens: int) -> float:
@@ -193,9 +188,9 @@ def _pool_phases(job: Job, pool: Pool) -> list[Phase]:
 
     for policy in engines:
         # vLLM refuses to start where its cache does not hold one sequence of max_model_len.
-        length = policy.max_model_len
         sizes = {"engine's weights": engine_weights(policy), "engine's buffers": engine_buffers(policy)}
-        sizes[f"cache of one sequence of {length} tokens"] = kv_bytes_per_token(policy) * length
+        cache = f"cache of one sequence of {policy.max_model_len} tokens"
+        sizes[cache] = kv_bytes_per_token(policy) * policy.max_model_len
         add("cache", policy, _parts(policy, Kind.ENGINES, sizes), policy.utilization)
     if engines:
         add("rollout", None, _background(gpu, policies, None, engines))

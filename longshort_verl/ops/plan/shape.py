@@ -24,8 +24,7 @@ class ModelShape:
     params: int
     embedding: int  # parameters of the input embedding, and of the output projection. No tensor is larger
     layer: int  # parameters of the largest layer
-    adapter_width: int
-    """Inputs and outputs of all linear maps in the layers, summed; times the rank, the size of a LoRA adapter."""
+    adapter_width: int  # inputs and outputs of all linear maps in the layers; times the rank, a LoRA adapter's size
     layers: int
     hidden: int
     heads: int

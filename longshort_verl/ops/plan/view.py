@@ -144,7 +144,7 @@ def _gib(num_bytes: float) -> str:
 def _tables(plan: Plan) -> Iterator[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
     """Title, columns and rows of each table."""
     job, gpu = plan.job, plan.job.gpu
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for policy in job.policies:
         name = policy.shape.name.rstrip("/")
         name = name if len(name) <= 34 else f"…{name[-33:]}"
