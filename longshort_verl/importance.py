@@ -277,20 +277,14 @@ class Credit(str, Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class ImportanceRewardSettings:
-    """How turns are measured. The defaults are in ``config/longshort_rl.yaml``."""
+    """How turns are measured; ``config/longshort_rl.yaml`` documents every setting."""
 
     group_share: Annotated[float, Field(gt=0, le=1)]
-    """Share of the prompts whose groups are measured."""
     num_rollouts: Annotated[int, Field(ge=1)]
-    """Rollouts before the first long turn, and after each long turn."""
     max_tokens: Annotated[int, Field(ge=1)]
-    """Of one rollout."""
     max_dialogue_tokens: int
-    """Of all rollouts of one dialogue."""
     forcing_text: Annotated[str, Field(min_length=1)]
-    """Forced beginning of the short role's answer."""
     stop: tuple[str, ...]
-    """Stop strings of a rollout, beside the model's end of turn."""
     credit: Credit
     metric: MetricSettings
 

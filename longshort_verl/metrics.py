@@ -48,16 +48,12 @@ _Limit = Annotated[float, Field(ge=0, le=1)]
 
 @dataclass(frozen=True, kw_only=True)
 class AlarmSettings:
-    """Limits of the alarms; None disables an alarm. The defaults are in ``config/longshort_rl.yaml``."""
+    """Limits of the alarms; None disables one. ``config/longshort_rl.yaml`` documents each."""
 
     probs_diff: _Limit | None
-    """Maximum mean difference of token probabilities between engine and actor."""
     zero_variance_groups: _Limit | None
-    """Maximum share of a role's groups with equal rewards."""
     truncated: _Limit | None
-    """Maximum share of dialogues that a token limit cut off."""
     useful_turns: _Limit | None
-    """Minimum share of a role's turns that say something new."""
 
 
 def mean_of(value: Callable[[Record], float]) -> Callable[[Sequence[Record]], float]:

@@ -61,7 +61,6 @@ class AlternateSettings:
     """Settings of the schedule ``alternate``."""
 
     switch_every: Annotated[int, Field(ge=1)]
-    """Number of steps before the other role learns."""
     first: Role
 
 
@@ -78,13 +77,12 @@ class BestSettings:
     """Which pair of a run is kept in addition to the last ones."""
 
     metric: str | None
-    """Name of a validation metric, as in verl's ``val-…/<source>/<metric>/mean@…``; None keeps none."""
     mode: Literal["max", "min"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LongShortConfig:
-    """The section ``long_short``."""
+    """The section ``long_short``; ``config/longshort_rl.yaml`` documents every setting."""
 
     schedule: Schedule
     alternate: AlternateSettings
@@ -92,13 +90,10 @@ class LongShortConfig:
     placement: Placement
     short_pool: PoolSettings
     short: Mapping[str, Any]
-    """Keys of ``actor_rollout_ref`` that differ for the short policy."""
     seed: int | None
-    """Seed of every request's sampling; None samples without a seed."""
     dialogue: DialogueSettings
     reward: RewardWeights
     importance: ImportanceRewardSettings
-    """How the long role's turns are measured if the importance term has a weight."""
     grading: GradingSettings
     best: BestSettings
     alarms: AlarmSettings
