@@ -158,9 +158,7 @@ def group_rewards(outcomes: Sequence[Outcome], weights: Mapping[str, float]) -> 
     return [weighted_sum(row, weights) for row in terms]
 
 
-def turn_advantages(
-    scores: Mapping[Hashable, Sequence[float]], groups: Mapping[Hashable, Hashable]
-) -> dict[Hashable, list[float]]:
+def turn_advantages(scores: Mapping[str, Sequence[float]], groups: Mapping[str, Hashable]) -> dict[str, list[float]]:
     """Score of each measured turn minus the mean of its group's measured turns, by row.
 
     An unmeasured turn gets nothing, which equals the group's mean.

@@ -133,7 +133,7 @@ class LongShortAgentLoop(AgentLoopBase):
                 # Weights that were loaded from disk and never pushed have no version; they count as up to date.
                 "min_global_steps": min(writer.versions, default=step - 1),
                 "max_global_steps": max(writer.versions, default=step - 1),
-                ROW: dialogue_record(dialogue, role) | shared,
+                ROW: {**dialogue_record(dialogue, role), **shared},
             },
         )
 

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -82,7 +82,7 @@ def token_scores(mask: torch.Tensor, reward: Reward | None) -> torch.Tensor:
 
 def credit_turns(
     scores: Mapping[str, Sequence[float]],
-    groups: Mapping[str, str],
+    groups: Mapping[str, Hashable],
     masks: Mapping[str, torch.Tensor],
     *,
     weight: float,
