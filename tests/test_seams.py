@@ -214,6 +214,8 @@ ATTRIBUTES = [
     "verl.trainer.ppo.utils.Role.ActorRollout",
     "verl.trainer.main_ppo.main",
     "verl.trainer.sft_trainer.main",
+    "verl.trainer.ppo.core_algos.ADV_ESTIMATOR_REGISTRY",
+    "verl.trainer.ppo.core_algos.ADV_ESTIMATOR_REGISTRY.items",
     "verl.utils.config.omega_conf_to_dataclass",
     "verl.utils.debug.marked_timer",
     "verl.utils.metric.reduce_metrics",
