@@ -245,7 +245,8 @@ def test_the_command_and_grading_again_by_a_new_grader(tmp_path):
         pytest.approx(1 / 3),
         {"5": 0.0, "10": pytest.approx(1 / 3)},
     )
-    assert server.requests[0]["messages"][-1]["content"].startswith("0+1\n\nPlease reason step by step")
+    asked = sorted(request["messages"][-1]["content"] for request in server.requests)
+    assert asked[0].startswith("0+1\n\nPlease reason step by step")
     # A reply that was graded wrong by mistake, as by a grader of yesterday.
     rows = [json.loads(line) for line in (out / "solo.jsonl").read_text().splitlines()]
     rows[1]["correct"] = False
