@@ -40,13 +40,13 @@ quickstart: .venv/.ready ## Train two tiny models on a laptop; takes SCHEDULE=, 
 pipeline: .venv/.ready ## Run all stages, from problems to a trained pair; takes RECIPE=, PROBLEMS= and ABLATION=. Twenty minutes.
 	@RECIPE='$(RECIPE)' PROBLEMS='$(PROBLEMS)' ABLATION='$(ABLATION)' examples/pipeline.sh
 
-check: .venv/.ready ## Run lint, type checks and unit tests. Under two minutes.
+check: .venv/.ready ## Run lint, type checks and unit tests.
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/pyright
 	.venv/bin/python -m pytest -q -n auto --dist worksteal -m "not job and not process and not slow and not gpu"
 
-test: check ## Run all tests that need no GPU, including real jobs. Under fifteen minutes.
+test: check ## Run all tests that need no GPU, including real jobs.
 	@# Short processes on all cores; then the tests that need the machine to themselves.
 	.venv/bin/python -m pytest -q -n auto --dist loadfile -m "process and not slow"
 	.venv/bin/python -m pytest -q -m "job and not slow"
