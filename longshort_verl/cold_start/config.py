@@ -12,6 +12,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from longshort_verl.cold_start.select import SelectionSettings
+from longshort_verl.cold_start.transcripts import Rows
 from longshort_verl.cold_start.writer import WriterKind, WriterSettings
 from longshort_verl.config.compose import read_recipe
 from longshort_verl.dialogue import DialogueSettings
@@ -33,6 +34,8 @@ class ColdStartConfig:
     dialogue: DialogueSettings
     """Limits and wording, as in RL."""
     grading: GradingSettings
+    rows: Rows
+    """What a row of the training data is."""
     val_share: Annotated[float, Field(gt=0, lt=1)]
     """Share of the problems that is held out, at least one problem."""
     seed: int
@@ -45,8 +48,9 @@ class ColdStartConfig:
             raise ValueError("tokenizer is null; set it to the path of the models to be trained")
         if not self.rethink_text.strip():
             raise ValueError("rethink_text is empty, but a turn without text is malformed; set it to some text")
-        if self.writer.kind is WriterKind.MODEL and not self.writer_model.path:
-            raise ValueError("writer.kind is 'model' and writer_model.path is null; set it, or set writer.kind=none")
+        if self.writer.kind is not WriterKind.NONE and not self.writer_model.path:
+            kind = f"writer.kind is {self.writer.kind.value!r}"
+            raise ValueError(f"{kind} and writer_model.path is null; set it, or set writer.kind=none")
 
 
 def read_cold_start(recipe: Path | None, overrides: Sequence[str]) -> ColdStartConfig:

@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Turns scored chains of thought into dialogues that teach each role its style (paper, section 4.1).
 
-Important thoughts become turns of the long role. The thoughts between them become a turn of the short role, written
-briefly by a model or dropped. A short turn ends in ``</rethink>`` before another important thought; the last one ends
-in ``</answer>`` with the chain's own answer. The cutting of turns is ours. A dialogue is kept if it follows the
-protocol, is right and is shorter than its chain; every other chain gets a named outcome.
+Important thoughts become turns of the long role. The thoughts between them become a turn of the short role: a model
+writes them from their kinds, or states them briefly, or they are dropped. A short turn ends in ``</rethink>`` before
+another important thought; the last one ends in ``</answer>`` with the chain's own answer. The cutting of turns is ours.
+A dialogue is kept if it follows the protocol, is right and is shorter than its chain; every other chain gets a named
+outcome.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from longshort_verl.cold_start.select import Keep, SelectionSettings, file_threshold, select
-from longshort_verl.cold_start.writer import Writer, WriterEngineError, WriterError
+from longshort_verl.cold_start.writer import Run, Writer, WriterEngineError, WriterError, without_tags
 from longshort_verl.dialogue import DialogueSettings, ending, read_turn
 from longshort_verl.types import Chain, ChainOutcome, FinishReason, Generation, Grade, Problem, Role, StopReason, Turn
 
@@ -66,41 +67,35 @@ class ColdDialogue:
         return sum(turn.num_tokens for turn in self.turns if role is None or turn.role is role)
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """A run of thoughts, important or not."""
-
-    long: bool
-    text: str
-    num_tokens: int
-
-
-def pieces(chain: Chain, chosen: frozenset[int], settings: DialogueSettings) -> list[_Piece]:
+def pieces(chain: Chain, chosen: frozenset[int], settings: DialogueSettings) -> list[Run]:
     """Alternating runs of important and of other thoughts, one for each turn.
 
     Neighbouring important thoughts form one run. If there are more important runs than the short role's turns allow,
     those with the fewest tokens between them are joined, and the thoughts between are dropped. If the long role opens,
     the thoughts before the first important one are dropped.
     """
-    runs: list[_Piece] = []
+    runs: list[Run] = []
     for i, (thought, length) in enumerate(zip(chain.thoughts, chain.lengths, strict=True)):
         long = i in chosen
         if runs and runs[-1].long is long:
-            runs[-1] = _Piece(long, runs[-1].text + thought.text, runs[-1].num_tokens + length)
+            runs[-1] = _joined(runs[-1], Run(long=long, thoughts=(thought,), num_tokens=length))
         else:
-            runs.append(_Piece(long, thought.text, length))
+            runs.append(Run(long=long, thoughts=(thought,), num_tokens=length))
     opens = settings.opening_role is Role.LONG
     if opens and runs and not runs[0].long:
         del runs[0]
     most = settings.max_short_turns - (0 if opens else 1)
-    while sum(piece.long for piece in runs) > most:
+    while sum(run.long for run in runs) > most:
         gaps = [i for i in range(1, len(runs) - 1) if not runs[i].long]
         if most < 1 or not gaps:
             return []
         gap = min(gaps, key=lambda i: runs[i].num_tokens)
-        before, after = runs[gap - 1], runs[gap + 1]
-        runs[gap - 1 : gap + 2] = [_Piece(True, before.text + after.text, before.num_tokens + after.num_tokens)]
+        runs[gap - 1 : gap + 2] = [_joined(runs[gap - 1], runs[gap + 1])]
     return runs
+
+
+def _joined(run: Run, after: Run) -> Run:
+    return replace(run, thoughts=run.thoughts + after.thoughts, num_tokens=run.num_tokens + after.num_tokens)
 
 
 class _Unusable(Exception):
@@ -117,7 +112,7 @@ class DialogueMaker:
 
     selection: SelectionSettings
     writer: Writer | None
-    """Writes the unimportant thoughts; None drops them."""
+    """Writes the short turns; None drops their thoughts."""
     rethink_text: str
     """The short role's words before another thought if nothing was written."""
     dialogue: DialogueSettings
@@ -173,38 +168,37 @@ class DialogueMaker:
             return replace(whole, outcome=reason.outcome, detail=reason.detail)
         return replace(whole, turns=turns)
 
-    async def _bodies(self, chain: Chain, parts: Sequence[_Piece], answer: str) -> list[tuple[Role, str]]:
+    async def _bodies(self, chain: Chain, runs: Sequence[Run], answer: str) -> list[tuple[Role, str]]:
         """Role and body of each turn; the last one answers."""
         opens = self.dialogue.opening_role is Role.LONG
-        if opens and not any(part.long for part in parts):
+        if opens and not any(run.long for run in runs):
             raise _Unusable(ColdStartOutcome.NOTHING_IMPORTANT)
+        written = iter(await self._written(chain, runs))
         bodies: list[tuple[Role, str]] = []
-        thought = ""
-        for number, part in enumerate(parts):
-            if part.long:
-                if not bodies and not opens:
-                    bodies.append((Role.SHORT, self.rethink_text))
-                # Without the chain's own tags.
-                bodies.append((Role.LONG, part.text.strip().removeprefix("<think>").removesuffix("</think>").strip()))
-                thought += part.text
+        for run in runs:
+            if not run.long:
+                bodies.append((Role.SHORT, next(written)))
                 continue
-            text = self.rethink_text
-            if self.writer is not None:
-                assert chain.problem is not None
-                try:
-                    text = await self.writer.write(
-                        f"{chain.key}/{number}", chain.problem.prompt, thought, part.text, part.num_tokens
-                    )
-                except WriterEngineError as error:
-                    raise _Unusable(ColdStartOutcome.ENGINE_ERROR, str(error)) from error
-                except WriterError as error:
-                    raise _Unusable(ColdStartOutcome.WRITER, str(error)) from error
-            bodies.append((Role.SHORT, text))
+            if not bodies and not opens:
+                bodies.append((Role.SHORT, self.rethink_text))
+            bodies.append((Role.LONG, without_tags(run.text)))
         boxed = f"\\boxed{{{answer}}}"
         if not bodies or bodies[-1][0] is Role.LONG:
             return [*bodies, (Role.SHORT, boxed)]
-        written = "" if self.writer is None else f"{bodies[-1][1]}\n"
-        return [*bodies[:-1], (Role.SHORT, written + boxed)]
+        last = "" if self.writer is None else f"{bodies[-1][1]}\n"
+        return [*bodies[:-1], (Role.SHORT, last + boxed)]
+
+    async def _written(self, chain: Chain, runs: Sequence[Run]) -> list[str]:
+        """The body of each short turn."""
+        if self.writer is None:
+            return [self.rethink_text for run in runs if not run.long]
+        assert chain.problem is not None
+        try:
+            return await self.writer.write(chain.key, chain.problem.prompt, runs)
+        except WriterEngineError as error:
+            raise _Unusable(ColdStartOutcome.ENGINE_ERROR, str(error)) from error
+        except WriterError as error:
+            raise _Unusable(ColdStartOutcome.WRITER, str(error)) from error
 
     def _turns(self, bodies: Sequence[tuple[Role, str]]) -> tuple[Turn, ...]:
         """The turns as the protocol parses them, each within its limits, the last one an answer."""

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files of the cold start, split into training and validation by problem, never by row.
 
-For each role ``<role>_train.parquet`` and ``<role>_val.parquet`` in verl's ``messages`` schema; for each side the
+For each role ``<role>_train.parquet`` and ``<role>_val.parquet`` in verl's ``messages`` schema, a row a transcript or a
+turn (:class:`longshort_verl.cold_start.transcripts.Rows`); for each side the
 problems in verl's RL schema (``problems_<side>.parquet``); and ``dialogues.jsonl`` with the outcome of every chain.
 """
 
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from longshort_verl.cold_start.dialogues import ColdDialogue
+from longshort_verl.cold_start.transcripts import Rows
 from longshort_verl.dialogue import DialogueSettings, transcript
 from longshort_verl.files.atomic import write_atomically
 from longshort_verl.files.jsonl import write_jsonl
@@ -26,17 +28,25 @@ class ColdStartError(ValueError):
     """The chains give no cold-start data; the message gives the reason and the cure."""
 
 
-def role_messages(problem: str, turns: Sequence[Turn], role: Role, settings: DialogueSettings) -> list[Message]:
-    """A finished dialogue as the transcript of one role, up to the role's last turn; empty if the role has no turn."""
-    last = max((number for number, turn in enumerate(turns) if turn.role is role), default=None)
-    if last is None:
-        return []
-    before = transcript(problem, turns[:last], role, settings)
-    return [*before, Message(role="assistant", content=turns[last].parsed.text)]
+def role_messages(
+    problem: str, turns: Sequence[Turn], role: Role, settings: DialogueSettings, rows: Rows
+) -> list[list[Message]]:
+    """The rows of one role from a finished dialogue, none if the role has no turn.
+
+    A row is the transcript up to the role's last turn, or one for each of its turns, up to that turn.
+    """
+    own = [number for number, turn in enumerate(turns) if turn.role is role]
+    return [
+        [
+            *transcript(problem, turns[:number], role, settings),
+            Message(role="assistant", content=turns[number].parsed.text),
+        ]
+        for number in (own if rows is Rows.TURN else own[-1:])
+    ]
 
 
 def write_cold_start(
-    dialogues: Sequence[ColdDialogue], out: Path, settings: DialogueSettings, *, val_share: float, seed: int
+    dialogues: Sequence[ColdDialogue], out: Path, settings: DialogueSettings, *, rows: Rows, val_share: float, seed: int
 ) -> dict[str, Any]:
     """Write all files; the same arguments give the same bytes.
 
@@ -70,11 +80,11 @@ def write_cold_start(
         write_problems(problems, out / f"problems_{side}.parquet", split=side)
         counts["num_problems"][side] = len(problems)
         for role in Role:
-            rows = [row for dialogue, _ in part if (row := _sft_row(dialogue, role, settings)) is not None]
-            if not rows and side == "train":
+            listed = [row for dialogue, _ in part for row in _sft_rows(dialogue, role, settings, rows)]
+            if not listed and side == "train":
                 raise ColdStartError(f"no dialogue has a turn of the {role.value} role: the role has no training data")
-            _write_parquet(rows, out / f"{role.value}_{side}.parquet")
-            counts["num_rows"][f"{role.value}_{side}"] = len(rows)
+            _write_parquet(listed, out / f"{role.value}_{side}.parquet")
+            counts["num_rows"][f"{role.value}_{side}"] = len(listed)
     counts["num_tokens"] = {
         "traces": sum(dialogue.num_trace_tokens for dialogue, _ in kept),
         **{role.value: sum(dialogue.num_tokens(role) for dialogue, _ in kept) for role in Role},
@@ -82,15 +92,14 @@ def write_cold_start(
     return counts
 
 
-def _sft_row(one: ColdDialogue, role: Role, settings: DialogueSettings) -> dict[str, Any] | None:
+def _sft_rows(one: ColdDialogue, role: Role, settings: DialogueSettings, rows: Rows) -> list[dict[str, Any]]:
     assert one.problem is not None
-    messages = role_messages(one.problem.prompt, one.turns, role, settings)
-    if not messages:
-        return None
-    return {
-        "messages": [message.as_dict() for message in messages],
-        "extra_info": {"key": one.key, "role": role.value, "problem": one.problem.prompt, "answer": one.problem.answer},
-    }
+    problem = one.problem
+    info = {"key": one.key, "role": role.value, "problem": problem.prompt, "answer": problem.answer, "rows": rows.value}
+    return [
+        {"messages": [message.as_dict() for message in messages], "extra_info": info}
+        for messages in role_messages(problem.prompt, one.turns, role, settings, rows)
+    ]
 
 
 def _write_parquet(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -99,7 +108,7 @@ def _write_parquet(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
     text = pa.string()
     message = pa.struct([("role", text), ("content", text)])
-    extra = pa.struct([("key", text), ("role", text), ("problem", text), ("answer", text)])
+    extra = pa.struct([(name, text) for name in ("key", "role", "problem", "answer", "rows")])
     table = pa.Table.from_pylist(list(rows), schema=pa.schema([("messages", pa.list_(message)), ("extra_info", extra)]))
     write_atomically(path, lambda temporary: pq.write_table(table, temporary))
 

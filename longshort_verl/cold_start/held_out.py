@@ -36,15 +36,14 @@ class TurnReply:
 
 
 def turn_cases(rows: Sequence[RoleRow], most: int) -> list[TurnCase]:
-    """The turns of all rows in order, at most ``most`` of each role, the long role's first."""
+    """The trained turns of all rows in order, at most ``most`` of each role, the long role's first."""
     cases: dict[Role, list[TurnCase]] = {role: [] for role in Role}
     for row in rows:
-        for number, message in enumerate(row.messages):
-            if message.role == "assistant":
-                kind = parse_turn(row.role, message.content).kind
-                assert kind is not None  # rows are checked when they are read
-                case = TurnCase(role=row.role, messages=row.messages[:number], kind=kind, answer=row.answer)
-                cases[row.role].append(case)
+        for number in row.trained:
+            kind = parse_turn(row.role, row.messages[number].content).kind
+            assert kind is not None  # rows are checked when they are read
+            case = TurnCase(role=row.role, messages=row.messages[:number], kind=kind, answer=row.answer)
+            cases[row.role].append(case)
     return [case for own in cases.values() for case in own[:most]]
 
 

@@ -42,17 +42,18 @@ def run_cold_start(config: ColdStartConfig, scored: Path, out: Path, progress: O
             return None
         chains = read_chains(file)
         tokenizer = load_tokenizer(config.tokenizer or "")
+        forbidden = control_tokens([tokenizer])
         num_written = 0
 
         async def make() -> list[ColdDialogue]:
             nonlocal num_written
             async with AsyncExitStack() as stack:
                 writer = None
-                if config.writer.kind is WriterKind.MODEL:
+                if config.writer.kind is not WriterKind.NONE:
                     settings = {"model": config.writer_model.path, "writer": dataclasses.asdict(config.writer)}
                     journal = stack.enter_context(Journal(out / "writer.jsonl", settings))
                     generator = await stack.enter_async_context(open_generator(config.writer_model))
-                    writer = Writer(generator, journal, config.writer)
+                    writer = Writer(generator, journal, config.writer, forbidden)
                 maker = DialogueMaker(
                     selection=config.select,
                     writer=writer,
@@ -60,7 +61,7 @@ def run_cold_start(config: ColdStartConfig, scored: Path, out: Path, progress: O
                     dialogue=config.dialogue,
                     grade=lambda text, gold: grade(text, gold, config.grading),
                     count_tokens=lambda text: len(tokenizer.encode(text, add_special_tokens=False)),
-                    forbidden=control_tokens([tokenizer]),
+                    forbidden=forbidden,
                 )
                 on_done = stack.enter_context(progress("cold start", len(chains)))
                 dialogues = await maker.make_all(chains, max_chains=config.max_traces, on_done=on_done)
@@ -68,7 +69,9 @@ def run_cold_start(config: ColdStartConfig, scored: Path, out: Path, progress: O
                 return dialogues
 
         dialogues = asyncio.run(make())
-        counts = write_cold_start(dialogues, out, config.dialogue, val_share=config.val_share, seed=config.seed)
+        counts = write_cold_start(
+            dialogues, out, config.dialogue, rows=config.rows, val_share=config.val_share, seed=config.seed
+        )
         if ColdStartOutcome.ENGINE_ERROR.value not in counts["outcomes"]:
             artefact.finish(counts=counts, tokens={"writer": num_written})
     return counts

@@ -3,7 +3,8 @@
 """Reads one role's transcripts, checks them row by row, and cuts them into trained and untrained pieces.
 
 A role is trained on its own turns and their end tokens; the system message, the problem and the peer's turns are
-context. Each piece is encoded by itself, into the same tokens as in the two-agent rollout
+context. A row is a whole transcript, or one turn after its history (paper, section 4.1); then earlier own turns are
+context too. Each piece is encoded by itself, into the same tokens as in the two-agent rollout
 (:func:`longshort_verl.chat_template.text_after_turn`).
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,15 @@ class RoleFileError(ValueError):
     """A file of transcripts that is unusable; the message names the bad rows with their reasons."""
 
 
+class Rows(str, Enum):
+    """What a row of the training data is; ``extra_info.rows`` of a file says it, ``transcript`` if absent."""
+
+    TRANSCRIPT = "transcript"
+    """A whole transcript, of which all own turns are trained."""
+    TURN = "turn"
+    """A transcript up to one turn, of which that turn alone is trained, as in the paper."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RoleRow:
     """One transcript, which ends with a turn of the role."""
@@ -34,6 +45,33 @@ class RoleRow:
     """System (optional), user, assistant, user, assistant, …"""
     answer: str | None
     """The gold answer of its problem; None if the file has none."""
+    rows: Rows = Rows.TRANSCRIPT
+
+    @property
+    def trained(self) -> list[int]:
+        """Places of the trained messages, from 0."""
+        return trained_messages(self.messages, self.rows)
+
+
+def trained_messages(messages: Sequence[Message], rows: Rows) -> list[int]:
+    """Places of the trained messages of a transcript, from 0."""
+    own = [number for number, message in enumerate(messages) if message.role == "assistant"]
+    return own if rows is Rows.TRANSCRIPT else own[-1:]
+
+
+def rows_of(extra_info: Any) -> Rows:
+    """What a row of a file is, by its ``extra_info``.
+
+    Raises:
+        RoleFileError: ``extra_info.rows`` is unknown.
+    """
+    value = extra_info.get("rows") if isinstance(extra_info, dict) else None
+    if value is None:
+        return Rows.TRANSCRIPT
+    try:
+        return Rows(value)
+    except ValueError:
+        raise RoleFileError(f"extra_info.rows is {value!r}; give transcript or turn") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +80,7 @@ class Piece:
 
     text: str
     trained: bool
-    """Whether it is the role's own turn with its end token."""
+    """Whether it is a turn to learn, with its end token."""
 
 
 def read_role_rows(paths: Sequence[Path], role: Role | None) -> list[RoleRow]:
@@ -68,13 +106,18 @@ def read_role_rows(paths: Sequence[Path], role: Role | None) -> list[RoleRow]:
         for number, row in enumerate(table):
             messages, fault = _messages(row.get("messages"))
             row_role = role or _role_of(messages)
+            info = row.get("extra_info")
+            answer = info.get("answer") if isinstance(info, dict) else None
+            answer, kind = answer if isinstance(answer, str) else None, Rows.TRANSCRIPT
+            try:
+                kind = rows_of(info)
+            except RoleFileError as error:
+                fault = fault or str(error)
             fault = fault or transcript_fault(messages, row_role)
             if fault:
                 faults.append(f"{path}: row {number}: {fault}")
                 continue
-            info = row.get("extra_info")
-            answer = info.get("answer") if isinstance(info, dict) else None
-            rows.append(RoleRow(role=row_role, messages=messages, answer=answer if isinstance(answer, str) else None))
+            rows.append(RoleRow(role=row_role, messages=messages, answer=answer, rows=kind))
     if faults:
         listed = "\n".join(faults[:_MAX_LISTED])
         more = f"\n… and {len(faults) - _MAX_LISTED} more" if len(faults) > _MAX_LISTED else ""
@@ -119,15 +162,19 @@ def transcript_fault(messages: Sequence[Message], role: Role) -> str:
     return ""
 
 
-def pieces(messages: Sequence[Message], render: Render, control: Iterable[str]) -> list[Piece]:
+def pieces(
+    messages: Sequence[Message], render: Render, control: Iterable[str], rows: Rows = Rows.TRANSCRIPT
+) -> list[Piece]:
     """A transcript as rendered by the chat template, cut into trained and untrained pieces.
 
-    ``messages`` is a finished transcript, ``render`` the chat template; a token of ``control`` may end a turn.
+    ``messages`` is a finished transcript, ``render`` the chat template; a token of ``control`` may end a turn. Earlier
+    turns are pieces of their own also where they are not trained, so that a turn has the same tokens as its context in
+    both kinds of rows.
 
     Raises:
         ChatTemplateError: the template changes earlier turns or does not end one with a control token.
     """
-    whole, place = render(messages, False), 0
+    whole, place, trained = render(messages, False), 0, trained_messages(messages, rows)
     cut: list[Piece] = []
     for number, message in enumerate(messages):
         if message.role != "assistant":
@@ -146,6 +193,7 @@ def pieces(messages: Sequence[Message], render: Render, control: Iterable[str]) 
                 f"the chat template ends a turn with {whole[end : end + 20]!r}, which begins with no special token: "
                 "the model would not learn to stop"
             )
-        cut += [Piece(text=whole[place:start], trained=False), Piece(text=message.content + ending, trained=True)]
+        own = Piece(text=message.content + ending, trained=number in trained)
+        cut += [Piece(text=whole[place:start], trained=False), own]
         place = end + len(ending)
     return [piece for piece in cut if piece.text]

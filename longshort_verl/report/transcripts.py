@@ -34,13 +34,14 @@ def transcript_text(row: RoleRow, role: Role) -> Text:
 
 def lengths(rows: Sequence[RoleRow], count: Callable[[str], int]) -> dict[str, list[int]]:
     """Per kind of length, one value per turn or transcript: what the role writes, and what it reads."""
-    own = [[count(message.content) for message in row.messages if message.role == "assistant"] for row in rows]
+    own = [[count(row.messages[number].content) for number in row.trained] for row in rows]
     return {
         "one turn": [length for turns in own for length in turns],
         "turns per transcript": [len(turns) for turns in own],
         "all turns of a transcript": [sum(turns) for turns in own],
         "text that it reads": [
-            sum(count(message.content) for message in row.messages if message.role != "assistant") for row in rows
+            sum(count(message.content) for number, message in enumerate(row.messages) if number not in row.trained)
+            for row in rows
         ],
     }
 

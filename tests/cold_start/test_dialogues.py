@@ -22,6 +22,7 @@ from longshort_verl.cold_start.dialogues import (
 from longshort_verl.cold_start.files import ColdStartError, role_messages, write_cold_start
 from longshort_verl.cold_start.run import run_cold_start
 from longshort_verl.cold_start.select import Keep, Selection, SelectionSettings, file_threshold, select
+from longshort_verl.cold_start.transcripts import Rows
 from longshort_verl.cold_start.writer import Writer, WriterKind, WriterSettings
 from longshort_verl.config.compose import ConfigError
 from longshort_verl.dialogue import DialogueSettings
@@ -351,7 +352,7 @@ def scored_file(folder, rows):
 def make(path, out, **changes):
     settings = dialogue_settings()
     dialogues = asyncio.run(maker(settings).make_all(read_chains(path), max_chains=4))
-    arguments = {"val_share": 0.25, "seed": 3}
+    arguments = {"rows": Rows.TRANSCRIPT, "val_share": 0.25, "seed": 3}
     return dialogues, write_cold_start(dialogues, out, settings, **(arguments | changes))
 
 
@@ -460,7 +461,7 @@ def test_an_unscored_chain_has_no_dialogue():
 
 def test_a_role_without_a_turn_has_no_transcript():
     turns = made(numbers=(), opening_role=Role.SHORT).turns
-    assert role_messages("p", turns, Role.LONG, dialogue_settings()) == []
+    assert role_messages("p", turns, Role.LONG, dialogue_settings(), Rows.TURN) == []
 
 
 @pytest.mark.parametrize(
@@ -470,7 +471,9 @@ def test_a_role_without_a_turn_has_no_transcript():
         (["tokenizer=x", "rethink_text=''"], "rethink_text is empty"),
         (["tokenizer=x", "val_share=1.0"], "val_share is 1.0"),
         (["tokenizer=x", "max_traces=0"], "max_traces is 0"),
-        (["tokenizer=x", "writer.kind=model"], "writer_model.path is null"),
+        (["tokenizer=x", "writer.kind=model"], "writer.kind is 'model' and writer_model.path is null"),
+        (["tokenizer=x", "writer.kind=complete"], "writer.kind is 'complete' and writer_model.path is null"),
+        (["tokenizer=x", "rows=dialogue"], "rows is 'dialogue'"),
         (["tokenizer=x", "writer.max_attempts=0"], "max_attempts is 0"),
         (["tokenizer=x", "select.by=best"], "select.by is 'best'"),
         (["tokenizer=x", "dialogue.max_short_turns=0"], "max_short_turns is 0"),

@@ -10,7 +10,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from longshort_verl.chat_template import ChatTemplateError, check_chat_template, control_tokens, hf_render
-from longshort_verl.cold_start.transcripts import RoleFileError, pieces, read_role_rows, transcript_fault
+from longshort_verl.cold_start.transcripts import RoleFileError, Rows, pieces, read_role_rows, transcript_fault
 from longshort_verl.types import Message, Role
 
 # Behave as the templates of these families do: Qwen2.5 brings a system message of its own, Llama 3.1 begins with a
@@ -69,6 +69,7 @@ def row_of(tokenizer, messages, **config):
 
     dataset = object.__new__(RoleDataset)  # reading files is verl's part
     dataset.tokenizer, dataset.messages = tokenizer, [[message.as_dict() for message in messages]]
+    dataset.rows = [Rows.TRANSCRIPT]
     settings = OmegaConf.create({"max_length": 1000, "pad_mode": "no_padding"} | config)
     dataset.max_length, dataset.pad_mode = settings.max_length, settings.pad_mode
     return dataset[0]

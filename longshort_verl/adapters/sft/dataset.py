@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""verl's SFT data set with another loss mask: only the role's own turns and their end tokens are trained."""
+"""verl's SFT data set with another loss mask: only the role's own turns and their end tokens are trained.
+
+Of a row that is one turn after its history (``extra_info.rows: turn``), only that turn is trained.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import torch
 from verl.utils.dataset.multiturn_sft_dataset import MultiTurnSFTDataset
 
 from longshort_verl.chat_template import control_tokens, hf_render
-from longshort_verl.cold_start.transcripts import pieces
+from longshort_verl.cold_start.transcripts import pieces, rows_of
 from longshort_verl.types import Message
 
 
@@ -21,12 +24,17 @@ class RoleDataset(MultiTurnSFTDataset):
     fails with templates that treat the first or the last message differently.
     """
 
+    def _read_files_and_process(self) -> None:
+        super()._read_files_and_process()
+        infos = self.dataframe["extra_info"] if "extra_info" in self.dataframe else [None] * len(self.messages)
+        self.rows = [rows_of(info) for info in infos]
+
     def __getitem__(self, item: int) -> dict[str, Any]:
         """Token ids, position ids and loss mask of one transcript, each of shape (length,)."""
         messages = [Message(role=row["role"], content=row["content"]) for row in self.messages[item]]
         ids: list[int] = []
         mask: list[int] = []
-        for piece in pieces(messages, hf_render(self.tokenizer), control_tokens([self.tokenizer])):
+        for piece in pieces(messages, hf_render(self.tokenizer), control_tokens([self.tokenizer]), self.rows[item]):
             tokens = self.tokenizer.encode(piece.text, add_special_tokens=False)
             ids += tokens
             mask += [int(piece.trained)] * len(tokens)

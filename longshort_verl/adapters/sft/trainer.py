@@ -163,7 +163,7 @@ def check_sft(config: DictConfig) -> Checked:
         )
     for rows in (train, val):
         for row in rows:
-            pieces(row.messages, render, control_tokens([tokenizer]))
+            pieces(row.messages, render, control_tokens([tokenizer]), row.rows)
     return Checked(settings=settings, tokenizer=tokenizer, train=train, val=val)
 
 
@@ -176,7 +176,7 @@ def _files(value: Any) -> list[Path]:
 def example(row: RoleRow, tokenizer: Any) -> Text:
     """One transcript with its loss mask: trained text stands between ⟦ and ⟧, in green."""
     shown = Text()
-    for piece in pieces(row.messages, hf_render(tokenizer), control_tokens([tokenizer])):
+    for piece in pieces(row.messages, hf_render(tokenizer), control_tokens([tokenizer]), row.rows):
         shown.append(f"⟦{piece.text}⟧" if piece.trained else piece.text, style="bold green" if piece.trained else "dim")
     return shown
 
