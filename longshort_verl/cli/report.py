@@ -31,6 +31,29 @@ def report_importance(
         typer.echo(f"{folder / name}")
 
 
+def report_thoughts(
+    scored: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders of `longshort importance`, or their importance.jsonl. Several are pooled; LABEL=PATH draws a "
+            "line for each label."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for thoughts.md, thoughts.json and thoughts.png.")],
+    metric: Annotated[str | None, typer.Option(help="Metric to recompute. Default: that of the run.")] = None,
+    writer: Annotated[bool, typer.Option(help="Grade the chains' own answers too, to compare with.")] = False,
+    title: Annotated[str, typer.Option(help="Title of the page and the picture.")] = "",
+) -> None:
+    """Study thoughts: accuracy, response length and metric along the chains, and their convergence over rollouts."""
+    from longshort_verl.report.thoughts import write_study
+
+    with user_errors():
+        tables, written = write_study(_labelled(scored), out, metric=metric, writer=writer, title=title)
+    for table in tables:
+        Console().print(table)
+    typer.echo("\n".join(f"written: {path}" for path in written))
+
+
 def report_rl(
     metrics: Annotated[
         list[str],

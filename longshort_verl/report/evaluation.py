@@ -14,7 +14,7 @@ from rich.table import Table
 from longshort_verl.evaluation.compare import BUDGETS, Comparison, by_problem, is_right
 from longshort_verl.evaluation.records import Evaluated, by_set, has_rethink, read_source
 from longshort_verl.evaluation.scores import AES_NAME, interval, resampled_mean
-from longshort_verl.report.output import new_figure, save_figure
+from longshort_verl.report.output import markdown_table, new_figure, save_figure
 
 HEADLINE_SAVED, HEADLINE_LOSS = 0.8, 0.01
 """The paper's claim as the page checks it: share of tokens saved, and accuracy lost at most."""
@@ -127,13 +127,13 @@ def markdown(
         f"# {title}",
         *([note.strip()] if note.strip() else []),
         *verdicts(systems),
-        _table(heads, [[row[head] for head in heads] for row in cells]),
+        markdown_table(heads, [[row[head] for head in heads] for row in cells]),
         method,
         f"![accuracy against tokens, and under a budget of tokens]({picture})",
         *(_against(against) if against else []),
         "## Runs",
         "Accuracy with a 95 % interval over the run's problems. Minutes include those of all earlier stages.",
-        _table(["system", "seed", "accuracy", "tokens", "minutes", "commit", "command", "machine"], run_cells),
+        markdown_table(["system", "seed", "accuracy", "tokens", "minutes", "commit", "command", "machine"], run_cells),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -142,7 +142,11 @@ def _against(systems: Sequence[Comparison]) -> list[str]:
     reference = systems[0].system
     head = ["system", "seeds", f"points against {reference} (95 % interval)", f"share of {reference}'s tokens"]
     lines = [[one.system, str(one.num_seeds), _difference(one), f"{1 - one.saved:.0%}"] for one in systems[1:]]
-    return [f"## Against {reference}", "On the seeds that a system has, paired by problem.", _table(head, lines)]
+    return [
+        f"## Against {reference}",
+        "On the seeds that a system has, paired by problem.",
+        markdown_table(head, lines),
+    ]
 
 
 def verdicts(systems: Sequence[Comparison]) -> list[str]:
@@ -164,11 +168,6 @@ def verdicts(systems: Sequence[Comparison]) -> list[str]:
 
 def _names(systems: Sequence[Comparison]) -> str:
     return ", ".join(system.system for system in systems) or "none"
-
-
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [head, ["---"] * len(head), *lines]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
 
 
 def _cell(value: Any, form: str = "{}") -> str:

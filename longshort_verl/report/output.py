@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Writes pictures and the pages of templates."""
+"""Writes pictures, the pages of templates, and tables in Markdown."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,3 +34,9 @@ def write_template(name: str, picture: Path, **values: Any) -> None:
     template = Environment(autoescape=True).from_string(Path(__file__).with_name(name).read_text(encoding="utf-8"))
     page = template.render(picture=base64.b64encode(picture.read_bytes()).decode(), **values)
     picture.with_suffix(".html").write_text(page, encoding="utf-8")
+
+
+def markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of cells."""
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
