@@ -22,7 +22,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from longshort_verl.generation.base import Generator
-from longshort_verl.types import Chain, ChainOutcome, Cost, FinishReason, Message, Sampling, Thought
+from longshort_verl.types import Chain, ChainOutcome, Cost, FinishReason, Generation, Message, Sampling, Thought
 
 UNASSIGNED = "unassigned"
 """Kind of the thought that holds the steps after the model's last block."""
@@ -41,7 +41,7 @@ class Chunker(str, Enum):
 
 @plain_dataclass(frozen=True, kw_only=True)
 class Block:
-    """Steps ``first`` to ``last``, counted from 1, both included, as a model named them."""
+    """Steps ``first`` to ``last``, counted from 0, both included."""
 
     first: int
     last: int
@@ -171,85 +171,136 @@ def _is_equation(step: str) -> bool:
 
 # --- a model --------------------------------------------------------------------------------------------------------
 
+# The paper gives the content (appendix A.2: a teacher, the problem, steps numbered from 0, blocks of consecutive steps
+# with a broad type, JSON alone); the wording is ours.
 _SYSTEM = """You divide a worked solution into its thoughts. A thought is a run of neighbouring steps that serve one \
 purpose, for example understanding the problem, planning, a derivation, solving for one quantity, checking a result, \
 trying another way, or stating the answer. Prefer few, broad thoughts to many small ones.
 
-Reply with JSON alone, no other text: a list of objects with "first" and "last" (numbers of the first and the last \
-step of the thought) and "kind" (two to four words). The first thought begins at step 1; every other one begins right \
-after the one before ends."""
+The steps are numbered from 0. Reply with JSON alone, no other text: a list of objects with "first" and "last" \
+(numbers of the first and the last step of the thought) and "kind" (two to four words). The first thought begins at \
+step 0; every other one begins right after the one before ends."""
 
 
-def chunk_messages(problem: str, steps: Sequence[str]) -> list[Message]:
-    """The request to the model."""
-    numbered = "\n\n".join(f"Step {i}: {step.strip()}" for i, step in enumerate(steps, start=1))
-    content = f"Problem:\n{problem}\n\nSolution of {len(steps)} steps:\n\n{numbered}"
+def chunk_messages(problem: str, steps: Sequence[str], fault: str = "") -> list[Message]:
+    """The request to the model; ``fault`` is the fault of its last reply."""
+    numbered = "\n\n".join(f"Step {i}: {step.strip()}" for i, step in enumerate(steps))
+    content = f"Problem:\n{problem}\n\nSolution, steps 0 to {len(steps) - 1}:\n\n{numbered}"
+    if fault:
+        content += f"\n\nAn earlier reply was unusable: {fault}."
     return [Message(role="system", content=_SYSTEM), Message(role="user", content=content)]
 
 
-def read_blocks(reply: str, num_steps: int) -> list[Block]:
-    """The blocks of a model's reply, which may have prose or a code fence around its JSON.
+def read_reply(reply: Generation, num_steps: int) -> list[Block]:
+    """The blocks of a model's reply: JSON that parses as a whole, with prose or one code fence around it.
 
-    The form of the paper's authors is accepted too: ``{"block 1": {"start": 1, "end": 4, "block type": …}, …}``.
+    Only the text after ``</think>`` is the reply. Steps are numbered from 0, as in the request.
 
     Raises:
-        BlockError: there is no JSON with blocks, or they have gaps, overlaps, reversed or out-of-range steps.
+        BlockError: the reply is cut or only thinking, its JSON is missing or broken, or :func:`read_blocks` raises.
     """
-    rows = _find_rows(reply)
+    if reply.finish is FinishReason.LENGTH:
+        raise BlockError(f"the reply is cut at its limit of {reply.num_tokens} tokens")
+    text = reply.text.rpartition("</think>")[2].partition("<think>")[0]
+    if not text.strip() and reply.text.strip():
+        raise BlockError("the reply is only thinking")
+    fenced = _FENCED.findall(text)
+    if len(fenced) > 1:
+        raise BlockError(f"the reply has {len(fenced)} code blocks; give one")
+    text = fenced[0] if fenced else text
+    first, last = _OPENING.search(text), max(text.rfind("]"), text.rfind("}"))
+    if first is None:
+        raise BlockError("the reply has no JSON")
+    try:
+        value = json.loads(text[first.start() : last + 1], object_pairs_hook=_unique)
+    except RecursionError:
+        raise BlockError("the JSON is broken: it is nested too deeply") from None
+    except ValueError as error:
+        raise BlockError(f"the JSON is broken: {error}") from None
+    return read_blocks(value, num_steps, first_step=0)
+
+
+_FENCED = re.compile(r"```[a-zA-Z]*(.*?)(?:```|\Z)", re.DOTALL)
+_OPENING = re.compile(r"[\[{]")
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """The object of ``pairs``; a repeated key raises, where :mod:`json` would keep its last value in silence."""
+    if len(value := dict(pairs)) < len(pairs):
+        raise ValueError("a key is repeated")
+    return value
+
+
+def read_blocks(value: object, num_steps: int, first_step: int | None = None) -> list[Block]:
+    """Blocks from parsed JSON: a list of objects, an object that holds one list, or the form of the paper's authors.
+
+    The authors' form is ``{"block 1": {"start": 1, "end": 4, "block type": …}, …}``. Their paper numbers steps from 0,
+    their code and their published chain from 1 (block_generate.py). ``first_step`` is the number of the first step;
+    None takes it from the first block, which must begin there.
+
+    Raises:
+        BlockError: there are no blocks, a block has no kind, or there are gaps, overlaps, reversed or unknown steps.
+    """
+    rows = _rows(value)
+    if first_step is None:
+        start = _field(rows[0], _KEYS[0]) if isinstance(rows[0], dict) else None
+        first_step = 0 if start in (0, "0") else 1
     blocks: list[Block] = []
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             raise BlockError(f"block {number} is not an object")
-        first, last = (next((row[key] for key in keys if key in row), None) for keys in _KEYS)
+        first, last = (_field(row, keys) for keys in _KEYS)
         if type(first) is not int or type(last) is not int:
             raise BlockError(f"block {number} has {first!r} and {last!r} for its first and last step; give integers")
-        kind = next((row[key] for key in ("kind", "block type", "type") if isinstance(row.get(key), str)), "")
-        expected = blocks[-1].last + 1 if blocks else 1
+        expected = blocks[-1].last + 1 + first_step if blocks else first_step
+        highest = num_steps - 1 + first_step
         if last < first:
             raise BlockError(f"block {number} is reversed: steps {first} to {last}")
-        if first < 1 or last > num_steps:
-            raise BlockError(f"block {number} is out of range: steps {first} to {last} of {num_steps}")
+        if first < first_step or last > highest:
+            message = f"steps {first} to {last}, but the steps are {first_step} to {highest}"
+            raise BlockError(f"block {number} is out of range: {message}")
         if first != expected:
             word = "a gap" if first > expected else "an overlap"
             raise BlockError(f"{word} before block {number}: it begins at step {first}, not at {expected}")
+        kind = _field(row, ("kind", "block type", "block_type", "type"))
+        if not isinstance(kind, str) or not kind.strip():
+            raise BlockError(f"block {number} has no kind")
         kind = " ".join(kind.split())[:80].encode("utf-8", "replace").decode()  # JSON can spell half a surrogate pair
-        blocks.append(Block(first=first, last=last, kind=kind))
+        blocks.append(Block(first=first - first_step, last=last - first_step, kind=kind))
     return blocks
 
 
 _KEYS = (("first", "start"), ("last", "end"))
-_OPENING = re.compile(r"[\[{]")
-_MAX_OPENINGS = 200
+_DIGITS = re.compile(r"[0-9]{1,9}")
 
 
-def _find_rows(reply: str) -> list:
-    """The first JSON value in ``reply`` that holds blocks."""
-    decoder = json.JSONDecoder()
-    for number, opening in enumerate(_OPENING.finditer(reply)):
-        if number == _MAX_OPENINGS:
-            break
-        try:
-            value, _ = decoder.raw_decode(reply, opening.start())
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict):
-            nested = [row for row in value.values() if isinstance(row, dict)]
-            lists = [rows for rows in value.values() if isinstance(rows, list)]
-            rows = nested or (lists[0] if len(lists) == 1 else [value])
-        else:
-            rows = value
-        if rows and all(isinstance(row, dict) and any(key in row for key in _KEYS[0]) for row in rows):
-            return rows
-    raise BlockError("there is no JSON list of blocks in the reply")
+def _field(row: dict, names: Sequence[str]) -> object:
+    """The first field of ``names``; a number in quotes, as the authors' prompt shows it, counts as a number."""
+    value = next((row[name] for name in names if name in row), None)
+    return int(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else value
+
+
+def _rows(value: object) -> list:
+    rows = value
+    if isinstance(value, dict):
+        rows = list(value.values())
+        lists = [row for row in rows if isinstance(row, list)]
+        if any(key in value for key in _KEYS[0]):
+            rows = [value]
+        elif len(lists) == 1 and not any(isinstance(row, dict) for row in rows):
+            (rows,) = lists
+    if not isinstance(rows, list) or not any(isinstance(row, dict) for row in rows):
+        raise BlockError("the JSON has no blocks")
+    return rows
 
 
 def by_blocks(steps: Sequence[str], blocks: Sequence[Block]) -> list[Thought]:
-    """Thoughts from blocks; steps after the last block form one thought of kind UNASSIGNED."""
-    last = blocks[-1].last
-    rest = [Block(first=last + 1, last=len(steps), kind=UNASSIGNED)] if last < len(steps) else []
+    """Thoughts from blocks; steps after the last block form one thought of kind UNASSIGNED, as the authors accept."""
+    end = blocks[-1].last + 1
+    rest = [Block(first=end, last=len(steps) - 1, kind=UNASSIGNED)] if end < len(steps) else []
     return [
         Thought(
-            text="".join(steps[block.first - 1 : block.last]), kind=block.kind, num_steps=block.last - block.first + 1
+            text="".join(steps[block.first : block.last + 1]), kind=block.kind, num_steps=block.last - block.first + 1
         )
         for block in [*blocks, *rest]
     ]
@@ -284,12 +335,12 @@ async def _ask(chain: Chain, steps: Sequence[str], settings: ChunkSettings, gene
     sampling = Sampling(max_tokens=settings.max_tokens, temperature=settings.temperature)
     cost, detail = Cost(), ""
     for _ in range(settings.max_attempts):
-        reply = await generator.generate(chunk_messages(chain.problem.prompt, steps), sampling)
+        reply = await generator.generate(chunk_messages(chain.problem.prompt, steps, detail), sampling)
         cost += Cost(num_tokens=reply.num_tokens)
         if reply.finish is FinishReason.ERROR:
             return replace(chain, outcome=ChainOutcome.ENGINE_ERROR, detail=reply.error, cost=cost)
         try:
-            thoughts = by_blocks(steps, read_blocks(reply.text, len(steps)))
+            thoughts = by_blocks(steps, read_reply(reply, len(steps)))
         except BlockError as error:
             detail = str(error)
             sampling = replace(sampling, temperature=max(settings.temperature, 0.5))

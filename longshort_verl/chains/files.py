@@ -116,7 +116,7 @@ def _results(raw: Mapping[str, Any], text: str, outcome: ChainOutcome) -> dict[s
         # The form in which the paper's authors publish chunked chains.
         steps = split_steps(text)
         try:
-            thoughts = tuple(by_blocks(steps, read_blocks(json.dumps(raw["block"]), len(steps))))
+            thoughts = tuple(by_blocks(steps, read_blocks(raw["block"], len(steps))))
         except ValueError as error:
             raise ValueError(f"block: {error}") from error
     if outcome is not ChainOutcome.SCORED:

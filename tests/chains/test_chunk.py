@@ -5,9 +5,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -25,6 +25,7 @@ from longshort_verl.chains.chunk import (
     chunk,
     chunk_messages,
     read_blocks,
+    read_reply,
     split_steps,
 )
 from longshort_verl.types import Chain, ChainOutcome, FinishReason, Generation, Problem
@@ -56,17 +57,23 @@ def test_thoughts_concatenate_to_the_trace(trace, chunker):
         assert chunked.thoughts == ()
 
 
-@given(trace=texts, ends=st.lists(st.integers(1, 40)))
+def scripted_blocks(ends: list[int]) -> str:
+    """A model's reply of blocks that end at the steps ``ends``, counted from 0."""
+    starts = [0, *(end + 1 for end in ends[:-1])]
+    return json.dumps([{"first": a, "last": b, "kind": "x"} for a, b in zip(starts, ends, strict=True)])
+
+
+@given(trace=texts, ends=st.sets(st.integers(0, 40), min_size=1))
 def test_blocks_and_what_they_leave_concatenate_to_the_trace(trace, ends):
     steps = split_steps(trace)
-    ends = sorted({end for end in ends if end <= len(steps)})
+    ends = sorted(end for end in ends if end < len(steps))
     if not ends:
         return
-    starts = [1, *(end + 1 for end in ends[:-1])]
-    blocks = [Block(first=first, last=last, kind="x") for first, last in zip(starts, ends, strict=True)]
-    thoughts = by_blocks(steps, blocks)
-    assert "".join(thought.text for thought in thoughts) == trace
-    assert [thought.kind for thought in thoughts[len(ends) :]] == [UNASSIGNED] * (ends[-1] < len(steps))
+    chunked = run(trace, Chunker.LLM, scripted_blocks(ends))
+    if chunked.outcome is ChainOutcome.ONLY_TAGS:
+        return
+    assert "".join(thought.text for thought in chunked.thoughts) == trace
+    assert [thought.kind for thought in chunked.thoughts[len(ends) :]] == [UNASSIGNED] * (ends[-1] < len(steps) - 1)
 
 
 @given(steps=st.lists(st.text(alphabet="ab= ", min_size=1).filter(str.strip), min_size=1, max_size=20))
@@ -80,8 +87,10 @@ def test_the_authors_own_blocks(shared_data):
     steps = split_steps(example["thought"])
     assert [step.strip() for step in steps] == [step.strip() for step in example["thought"].split("\n\n")]
     assert len(steps) == 150
-    blocks = read_blocks(json.dumps(example["block"], ensure_ascii=False), len(steps))
+    blocks = read_blocks(example["block"], len(steps))
     assert len(blocks) == 8
+    # Their code shows the steps from "Step 1" and takes steps[start - 1 : end]; their first block is steps 1 to 4.
+    assert (blocks[0], blocks[-1].last) == (Block(first=0, last=3, kind="问题理解"), 132)
     thoughts = by_blocks(steps, blocks)
     assert [thought.num_steps for thought in thoughts] == [4, 8, 16, 20, 16, 27, 40, 2, 17]
     assert thoughts[-1].kind == UNASSIGNED
@@ -137,21 +146,38 @@ def test_large_traces_take_no_time_to_speak_of(trace):
     assert time.process_time() - start < 10
 
 
-GOOD = '[{"first": 1, "last": 2, "kind": "plan"}, {"first": 3, "last": 3, "kind": "check"}]'
+GOOD = '[{"first": 0, "last": 1, "kind": "plan"}, {"first": 2, "last": 2, "kind": "check"}]'
+AUTHORS = (
+    '{"block 1": {"start": 0, "end": 1, "block type": "plan"}, "block 2": {"start": 2, "end": 2, "type": "check"}}'
+)
 TRACE = "a\n\nb\n\nc\n\nd"
+
+
+def generation(text: str, finish: FinishReason = FinishReason.STOP) -> Generation:
+    return Generation(text=text, finish=finish, num_prompt_tokens=1, num_tokens=500)
 
 
 @pytest.mark.parametrize(
     "reply",
     [
         GOOD,
+        f"Here are the blocks:\n{GOOD}\nAnything else?",
         f"Sure! Here [they] are:\n```json\n{GOOD}\n```\nAnything {{else}}?",
+        f"```\n{GOOD}",  # a fence that the model does not close
         f'{{"blocks": {GOOD}}}',
-        '{"block 1": {"start": 1, "end": 2, "block type": "plan"}, "block 2": {"start": 3, "end": 3, "type": "check"}}',
+        AUTHORS,
+        f"```json\n{AUTHORS}\n```",
+        AUTHORS.replace("0", '"0"').replace("1,", '"1",'),  # numbers in quotes, as in the authors' prompt
+        f"<think>Perhaps {GOOD.replace('plan', 'draft')}.</think>\n{GOOD}",
+        f"I begin with [1, 2].</think>{GOOD}",  # a template may open the thinking itself
     ],
 )
 def test_a_models_blocks_are_read(reply):
-    assert read_blocks(reply, 4) == [Block(first=1, last=2, kind="plan"), Block(first=3, last=3, kind="check")]
+    blocks = [Block(first=0, last=1, kind="plan"), Block(first=2, last=2, kind="check")]
+    assert read_reply(generation(reply), 4) == blocks
+
+
+CUT = '[{"first": 0, "last": 1, "kind": "plan"}'
 
 
 @pytest.mark.parametrize(
@@ -159,38 +185,99 @@ def test_a_models_blocks_are_read(reply):
     [
         ("", "no JSON"),
         ("I cannot do that.", "no JSON"),
-        ("[]", "no JSON"),
-        ("[1, 2]", "no JSON"),
-        ("[" * 100_000, "no JSON"),
-        ('[{"first": 1, "last": 2, "kind": "pl', "no JSON"),
-        ('[{"first": 2, "last": 3}]', "a gap before block 1: it begins at step 2, not at 1"),
-        ('[{"first": 1, "last": 1}, {"first": 3, "last": 4}]', "a gap before block 2"),
-        ('[{"first": 1, "last": 2}, {"first": 2, "last": 4}]', "an overlap before block 2"),
-        ('[{"first": 1, "last": 2}, {"first": 4, "last": 3}]', "block 2 is reversed: steps 4 to 3"),
-        ('[{"first": 1, "last": 5}]', "block 1 is out of range: steps 1 to 5 of 4"),
-        ('[{"first": 0, "last": 1}]', "block 1 is out of range"),
-        ('[{"first": "1", "last": 2}]', "block 1 has '1' and 2"),
+        ("[]", "no blocks"),
+        ("[1, 2]", "no blocks"),
+        ("{}", "no blocks"),
+        ("[" * 100_000, "the JSON is broken"),
+        ("[" * 100_000 + "]", "the JSON is broken"),
+        ('[{"first": 1, "last": 2, "kind": "pl', "the JSON is broken"),
+        (CUT, "the JSON is broken"),  # the first block is whole
+        (CUT + ', {"first": 2, "la', "the JSON is broken"),
+        (CUT + ', {"first": 2, "last": 2 "kind": "check"}]', "the JSON is broken"),
+        (GOOD.replace("[", "").replace("]", ""), "the JSON is broken"),  # objects without a list around them
+        (f"{GOOD}\nor {GOOD}", "the JSON is broken"),
+        (f"```json\n{GOOD}\n```\nor\n```json\n{GOOD}\n```", "2 code blocks"),
+        (f"```json\n{CUT}\n```", "the JSON is broken"),
+        (AUTHORS.replace("block 2", "block 1"), "a key is repeated"),
+        (f"<think>{GOOD}</think>", "only thinking"),
+        (f"<think>Perhaps {GOOD}", "only thinking"),
+        (f"<think>Perhaps {GOOD}</think>\n{CUT}", "the JSON is broken"),
+        ('{"block 1": {"start": 0, "end": 1, "block type": "plan"}, "block 2": null}', "block 2 is not an object"),
+        ('[{"first": 1, "last": 3}]', "a gap before block 1: it begins at step 1, not at 0"),
+        ('[{"first": 0, "last": 0, "kind": "a"}, {"first": 2, "last": 3}]', "a gap before block 2"),
+        ('[{"first": 0, "last": 2, "kind": "a"}, {"first": 2, "last": 3}]', "an overlap before block 2"),
+        ('[{"first": 0, "last": 2, "kind": "a"}, {"first": 3, "last": 2}]', "block 2 is reversed: steps 3 to 2"),
+        ('[{"first": 0, "last": 4}]', "block 1 is out of range: steps 0 to 4, but the steps are 0 to 3"),
+        ('[{"first": -1, "last": 1}]', "block 1 is out of range"),
+        ('[{"first": "one", "last": 2}]', "block 1 has 'one' and 2"),
         ('[{"first": true, "last": 2}]', "block 1 has True"),
-        ('[{"first": 1}]', "block 1 has 1 and None"),
+        ('[{"first": 0}]', "block 1 has 0 and None"),
+        ('[{"first": 0, "last": 1}]', "block 1 has no kind"),
+        ('[{"first": 0, "last": 1, "kind": " "}]', "block 1 has no kind"),
     ],
 )
 def test_unsound_blocks_are_refused(reply, fault):
     with pytest.raises(BlockError, match=fault):
-        read_blocks(reply, 4)
+        read_reply(generation(reply), 4)
 
 
-@given(reply=texts)
-def test_no_reply_breaks_the_reader(reply):
-    with contextlib.suppress(BlockError):
-        read_blocks(reply, 4)
+def test_a_reply_cut_by_its_limit_is_refused_even_if_it_parses():
+    with pytest.raises(BlockError, match="the reply is cut at its limit of 500 tokens"):
+        read_reply(generation(GOOD, FinishReason.LENGTH), 4)
 
 
-def test_a_model_is_asked_again():
-    chunked = run(TRACE, Chunker.LLM, "nonsense", GOOD)
+def test_a_file_may_number_steps_from_0_or_from_1():
+    from_0, from_1 = (
+        {
+            "block 1": {"start": i, "end": i + 1, "block type": "a"},
+            "block 2": {"start": i + 2, "end": i + 3, "type": "b"},
+        }
+        for i in (0, 1)
+    )
+    blocks = [Block(first=0, last=1, kind="a"), Block(first=2, last=3, kind="b")]
+    assert read_blocks(from_0, 4) == read_blocks(from_1, 4) == blocks
+    # In a reply the numbers are those of the request, so the same object from 1 leaves out the first step.
+    assert read_reply(generation(json.dumps(from_0)), 4) == blocks
+    with pytest.raises(BlockError, match="a gap before block 1"):
+        read_reply(generation(json.dumps(from_1)), 5)
+
+
+pieces = st.sampled_from(
+    ["<think>", "</think>", "```", "```json\n", "[", "]", "{", "}", ",", '"first": ', "0", "1", GOOD]
+)
+
+
+@given(
+    replies=st.lists(texts | st.lists(pieces).map("".join), min_size=3, max_size=3),
+    finish=st.sampled_from([FinishReason.STOP, FinishReason.LENGTH]),
+)
+def test_no_reply_raises(replies, finish):
+    chunked = run(TRACE, Chunker.LLM, *(generation(reply, finish) for reply in replies))
+    if chunked.outcome is ChainOutcome.CHUNKED:
+        assert finish is FinishReason.STOP
+        assert "".join(thought.text for thought in chunked.thoughts) == TRACE
+    else:
+        assert (chunked.outcome, chunked.detail != "") == (ChainOutcome.BAD_REPLY, True)
+
+
+def test_a_model_is_asked_again_and_told_the_fault():
+    replies = [generation(GOOD, FinishReason.LENGTH), f"<think>{GOOD}", CUT, GOOD]
+    model = ScriptedGenerator(replies)
+    chunked = asyncio.run(chunk(chain(TRACE), replace(SETTINGS[Chunker.LLM], max_attempts=4), model))
     assert chunked.outcome is ChainOutcome.CHUNKED
     assert [thought.text for thought in chunked.thoughts] == ["a\n\nb\n\n", "c\n\n", "d"]
     assert [thought.kind for thought in chunked.thoughts] == ["plan", "check", UNASSIGNED]
-    assert chunked.cost.num_tokens == len("nonsense") + len(GOOD.replace(" ", ""))
+    sizes = [len(reply.replace(" ", "")) for reply in replies[1:]]
+    assert chunked.cost.num_tokens == 500 + sum(sizes)
+    faults = [
+        messages[-1].content.partition("\n\nAn earlier reply was unusable: ")[2] for messages, _ in model.requests
+    ]
+    assert [fault[:24] for fault in faults] == [
+        "",
+        "the reply is cut at its ",
+        "the reply is only thinki",
+        "the JSON is broken: Expe",
+    ]
 
 
 def test_it_is_not_asked_for_the_same_reply_again():
@@ -200,9 +287,9 @@ def test_it_is_not_asked_for_the_same_reply_again():
 
 
 def test_the_number_of_attempts_is_limited():
-    chunked = run(TRACE, Chunker.LLM, "no", "no", '[{"first": 2, "last": 3}]')
+    chunked = run(TRACE, Chunker.LLM, "no", "no", '[{"first": 1, "last": 3}]')
     assert chunked.outcome is ChainOutcome.BAD_REPLY
-    assert chunked.detail == "a gap before block 1: it begins at step 2, not at 1"
+    assert chunked.detail == "a gap before block 1: it begins at step 1, not at 0"
 
 
 def test_an_engine_that_fails_has_a_name():
@@ -220,7 +307,7 @@ def test_the_question_holds_problem_and_numbered_steps():
     system, user = chunk_messages("1+1?", split_steps("a\n\nb"))
     assert (system.role, user.role) == ("system", "user")
     assert "1+1?" in user.content
-    assert "Step 1: a\n\nStep 2: b" in user.content
+    assert "Step 0: a\n\nStep 1: b" in user.content
 
 
 @pytest.mark.parametrize(
