@@ -201,6 +201,38 @@ def test_packed_rows_teach_what_padded_ones_do(trained, rows, tmp_path):
     assert json.loads((tmp_path / "model" / "kept.json").read_text())["step"] == 12, "without a metric the last is kept"
 
 
+def as_turns(path, out):
+    """Transcripts as rows of single turns."""
+    rows = [
+        {"messages": row["messages"][: number + 1], "extra_info": {**row["extra_info"], "rows": "turn"}}
+        for row in pq.read_table(path).to_pylist()
+        for number, message in enumerate(row["messages"])
+        if message["role"] == "assistant"
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), out)
+    return out
+
+
+@pytest.mark.job
+@pytest.mark.timeout(900)
+def test_rows_of_turns_teach_what_transcripts_do_if_a_batch_holds_all(rows, tmp_path):
+    transcripts = rows["short", "val"]
+    turns = as_turns(transcripts, tmp_path / "turns.parquet")
+    found, num_rows, histories = {}, {}, {}
+    for kind, file in (("transcript", transcripts), ("turn", turns)):
+        num_rows[kind] = pq.read_metadata(file).num_rows
+        sizes = [f"data.train_batch_size={num_rows[kind]}", "trainer.total_epochs=2"]
+        files = dict.fromkeys([("short", "train"), ("short", "val")], file)
+        finish(tmp_path / kind, "short", *overrides(files, "short", tmp_path / kind), *sizes)
+        found[kind] = losses(tmp_path / kind)
+        histories[kind] = json.loads((tmp_path / kind / "turns.jsonl").read_text())
+    assert num_rows["turn"] > num_rows["transcript"] == BATCH
+    # The same tokens, averaged over all of them: the same loss, and the same model after the first step.
+    assert found["turn"] == pytest.approx(found["transcript"], rel=1e-4)
+    # Held-out turns are generated once each from both kinds of rows.
+    assert histories["turn"] == pytest.approx(histories["transcript"], abs=0.05)
+
+
 @pytest.mark.job
 @pytest.mark.timeout(900)
 def test_kill_9_and_resume_end_with_the_same_loss_curve(trained, rows, tmp_path):
