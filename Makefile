@@ -47,13 +47,13 @@ check: .venv/.ready ## Run lint, type checks and unit tests.
 	.venv/bin/python -m pytest -q -n auto --dist worksteal -m "not job and not process and not slow and not gpu"
 
 test: check ## Run all tests that need no GPU, including real jobs.
-	@# Short processes on all cores; then the tests that need the machine to themselves.
-	.venv/bin/python -m pytest -q -n auto --dist loadfile -m "process and not slow"
-	.venv/bin/python -m pytest -q -m "job and not slow"
+	@# What fits beside each other, two at a time; then the tests that need the machine to themselves.
+	.venv/bin/python -m pytest -q -n 2 --dist loadfile -m "(process or job) and not alone and not slow"
+	.venv/bin/python -m pytest -q -m "alone and not slow"
 
 test-slow: .venv/.ready ## Run the longer tests.
-	.venv/bin/python -m pytest -q -n auto --dist worksteal -m "slow and not job"
-	.venv/bin/python -m pytest -q -m "slow and job"
+	.venv/bin/python -m pytest -q -n 2 --dist loadfile -m "slow and not alone and not gpu"
+	.venv/bin/python -m pytest -q -m "slow and alone"
 
 test-gpu: ## Run one SFT step and three RL steps on a GPU; takes GPU_PYTHON=, with verl[vllm] installed.
 	$(GPU_PYTHON) -m pytest -q -m gpu tests/gpu

@@ -32,6 +32,7 @@ FEW = {"RL": FEW_STEPS, "SFT": "data.train_batch_size=8", "PYTHON": sys.executab
 
 
 @pytest.mark.job
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_from_problems_to_a_trained_pair(tmp_path):

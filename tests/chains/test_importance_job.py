@@ -135,6 +135,7 @@ def test_report(scored):
     assert (out / "importance.png").stat().st_size > 20_000
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_kill_9_loses_and_repeats_no_rollout(written, scored, tmp_path):
     traces, _, _ = written
@@ -159,6 +160,7 @@ def test_kill_9_loses_and_repeats_no_rollout(written, scored, tmp_path):
     assert summary["outcomes"] == {"scored": NUM_TRACES}
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_verls_rollout_servers_say_the_same(written, scored, tmp_path):
     """Two traces on a Ray cluster: as likely, and the same rollouts from the same seeds, as from vLLM alone."""

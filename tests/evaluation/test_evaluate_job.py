@@ -20,7 +20,7 @@ from longshort_verl.types import Problem
 from tests.support.configs import ROOT
 from tests.support.engines import engine_environment
 
-pytestmark = [pytest.mark.job, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.job, pytest.mark.alone, pytest.mark.timeout(900)]
 
 TINY = ROOT / "recipes" / "tiny_cpu"
 SETTINGS = [

@@ -389,6 +389,7 @@ def test_math500_solutions_are_right(rows) -> None:
 
 
 @pytest.mark.job
+@pytest.mark.alone
 @pytest.mark.timeout(120)
 def test_math500_gold_answers_are_right_by_math_verify_alone(rows) -> None:
     # The solutions hold the gold answers letter by letter, so that the test above never leaves the short cut.
@@ -398,6 +399,7 @@ def test_math500_gold_answers_are_right_by_math_verify_alone(rows) -> None:
 
 
 @pytest.mark.job
+@pytest.mark.alone
 @pytest.mark.timeout(120)
 def test_math500_another_problems_answer_is_wrong(rows) -> None:
     golds = [row["answer"] for row in rows("math500")]

@@ -62,6 +62,7 @@ BOMBS = {
 
 
 @pytest.mark.job
+@pytest.mark.alone
 @pytest.mark.timeout(120)
 def test_bombs_are_wrong_in_time_and_grading_goes_on() -> None:
     reasons = {}
@@ -78,6 +79,7 @@ def test_bombs_are_wrong_in_time_and_grading_goes_on() -> None:
 
 
 @pytest.mark.job
+@pytest.mark.alone
 def test_a_late_or_dead_worker_is_replaced_and_reaped(fresh_workers: Workers) -> None:
     one = GradingSettings(timeout_s=0.8, max_answer_chars=2000, max_workers=1)
     warm_up(PATIENT)
@@ -179,6 +181,7 @@ def test_many_threads_share_few_workers() -> None:
 
 
 @pytest.mark.job
+@pytest.mark.alone
 def test_time_limit_holds_in_threads() -> None:
     with ThreadPoolExecutor(3) as threads:
         bombs = [threads.submit(grade, boxed(BOMBS["tower"]), "5", HASTY) for _ in range(2)]
@@ -197,6 +200,7 @@ def test_executor_of_a_running_event_loop() -> None:
 
 
 @pytest.mark.job
+@pytest.mark.alone
 def test_daemonic_spawned_process() -> None:
     # Pool workers are daemonic: multiprocessing would not let them start children.
     with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -246,6 +250,7 @@ def gone_after(pids: list[int], limit_s: float) -> float:
 
 
 @pytest.mark.job
+@pytest.mark.alone
 def test_exit_amid_grading_leaves_nothing_and_does_not_hang(tmp_path: Path) -> None:
     process = launch(
         tmp_path,
@@ -274,6 +279,7 @@ def test_exit_amid_grading_leaves_nothing_and_does_not_hang(tmp_path: Path) -> N
 
 
 @pytest.mark.job
+@pytest.mark.alone
 def test_workers_die_with_a_killed_parent(tmp_path: Path) -> None:
     process = launch(
         tmp_path,
@@ -305,6 +311,7 @@ def test_workers_die_with_a_killed_parent(tmp_path: Path) -> None:
 
 
 @pytest.mark.job
+@pytest.mark.alone
 def test_forked_process_has_workers_of_its_own(tmp_path: Path) -> None:
     process = launch(
         tmp_path,

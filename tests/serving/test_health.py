@@ -94,6 +94,7 @@ def test_a_vllm_engine_whose_process_died():
     assert closed == "the engine is closed"
 
 
+@pytest.mark.alone
 @pytest.mark.job
 @pytest.mark.slow
 def test_verls_servers_whose_engine_died(monkeypatch):

@@ -21,7 +21,7 @@ from longshort_verl.types import Role
 from tests.support.jobs import start_job
 from tests.support.replay_rows import MODELS, recipe_weights, write_rows
 
-pytestmark = [pytest.mark.job, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.job, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 PROMPTS, SAMPLES, STEPS = 4, 4, 3
 ESTIMATORS = (

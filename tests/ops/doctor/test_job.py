@@ -244,6 +244,7 @@ def test_the_next_command(recipe, status, steps):
 
 
 @pytest.mark.job
+@pytest.mark.alone
 def test_a_running_cluster_is_asked_for_its_size(job):
     """A real raylet with two logical GPUs."""
     from ray.cluster_utils import Cluster
