@@ -2,14 +2,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """The importance metric, for the thoughts of a chain and for the long role's turns in a dialogue.
 
-The default metric ``gain_decay`` is ours, not Eq. 1 of the paper (arXiv 2505.11827, section 3.2). It rewards the gain
-of a thought, where the paper rewards the accuracy after it. With p_i the probability of a right answer after the
-problem and the thoughts y_1 … y_i, ℓ_i the tokens of y_i, C_i those of y_1 … y_i and n thoughts, it is::
+``paper``, the default, is Eq. 1 of the paper (arXiv 2505.11827, section 3.2). With p_i the probability of a right
+answer after the problem and the thoughts y_1 … y_i, ℓ_i the tokens of y_i, C_i those of y_1 … y_i and n thoughts::
 
-    M_i = δ_i · (p_i − p_{i−1}) − λ · ℓ_i / C_n ,      δ_i = exp(−γ · C_{i−1} / C_n)
+    M_i = log2(1 + T1_i · T2_i · p_i) − δ_i ,      T1_i = (C_n − C_i) / C_n ,      T2_i = (C_n − ℓ_i) / C_n
 
-Therefore −1 − λ ≤ M_i ≤ 1, and with γ = 0 the sum over i is p_n − p_0 − λ. Rollouts estimate the p_i; every estimate
-has an interval, and the interval of M_i follows from those of p_i and p_{i−1}.
+with δ_i = δ where p_i ≤ p_{i−1}, else 0. Therefore −δ ≤ M_i ≤ 1, and the last thought has M_n = 0 or −δ.
+
+``gain_decay`` is ours. It rewards the gain of a thought, where the paper rewards the accuracy after it::
+
+    M_i = γ_i · (p_i − p_{i−1}) − λ · ℓ_i / C_n ,      γ_i = exp(−γ · C_{i−1} / C_n)
+
+Therefore −1 − λ ≤ M_i ≤ 1, and with γ = 0 the sum over i is p_n − p_0 − λ.
+
+Rollouts estimate the p_i; every estimate has an interval, and the interval of M_i follows from those of p_i and
+p_{i−1}. The paper's own bound (Eq. 2–5), |M − M_opt| ≤ ε / ln 2 for |p̂_i − p_i| ≤ ε, holds where estimate and truth
+switch δ alike. Our interval is wider by δ where the intervals leave the sign of p_i − p_{i−1} open.
 
 To add a metric, register a function in a module of your own::
 
@@ -56,12 +64,25 @@ def _known_metric(name: str) -> str:
     return name
 
 
+class First(str, Enum):
+    """With what Eq. 1 compares thought 1, which the paper does not say."""
+
+    COMPARE = "compare"
+    """With the rollouts after no thought."""
+    NEVER_PENALISED = "never_penalised"
+    """With nothing: its δ is 0."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MetricSettings:
     """Form and constants of the metric. The defaults are in ``config/longshort_metric.yaml``."""
 
     metric: Annotated[str, AfterValidator(_known_metric)]
     """Name in ``METRICS``."""
+    penalty: Annotated[float, Field(ge=0, lt=1)]
+    """δ of Eq. 1: subtracted where a thought does not raise the accuracy. Used by ``paper``."""
+    first: First
+    """Whether thought 1 can be penalised. Used by ``paper``."""
     decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     """γ: how fast the gain of later thoughts is discounted. Used by ``gain_decay``."""
     length_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -219,6 +240,38 @@ def importance(values: Sequence[Value], lengths: Sequence[int], settings: Metric
     return METRICS[settings.metric](values, lengths, settings)
 
 
+def length_factors(lengths: Sequence[int]) -> list[float]:
+    """T1 · T2 of each thought (Eq. 1): falls with the tokens up to its end, and with its own tokens."""
+    total = sum(lengths)
+    ends = itertools.accumulate(lengths)
+    return [(total - end) / total * ((total - length) / total) for end, length in zip(ends, lengths, strict=True)]
+
+
+def effectiveness(factor: float, accuracy: float) -> float:
+    """log2(1 + T1 · T2 · p), Eq. 1 without its penalty; with ``accuracy`` 1 the bound of a thought's importance."""
+    return math.log2(1 + factor * accuracy)
+
+
+def _paper(values: Sequence[Value], lengths: Sequence[int], settings: MetricSettings) -> list[Importance]:
+    """Eq. 1; the interval is wider by δ where those of the values leave open whether δ is on."""
+    total, scores = sum(lengths), []
+    rows = zip(lengths, length_factors(lengths), itertools.pairwise(values), strict=True)
+    for number, (length, factor, (old, new)) in enumerate(rows):
+        free = number == 0 and settings.first is First.NEVER_PENALISED
+        penalty = 0.0 if free else settings.penalty
+        scores.append(
+            Importance(
+                score=effectiveness(factor, new.mean) - penalty * (new.mean <= old.mean),
+                low=effectiveness(factor, new.low) - penalty * (new.low <= old.high),
+                high=effectiveness(factor, new.high) - penalty * (new.high <= old.low),
+                gain=new.mean - old.mean,
+                decay=factor,
+                length_share=length / total,
+            )
+        )
+    return scores
+
+
 def _gains(
     values: Sequence[Value],
     lengths: Sequence[int],
@@ -226,7 +279,7 @@ def _gains(
     length_weight: float = 0.0,
     per_token: bool = False,
 ) -> list[Importance]:
-    """δ_i · (p_i − p_{i−1}) − λ · ℓ_i / C_n, or the same with the first term per token."""
+    """γ_i · (p_i − p_{i−1}) − λ · ℓ_i / C_n, or the same with the first term per token."""
     total, before, scores = sum(lengths), 0, []
     for length, (old, new) in zip(lengths, itertools.pairwise(values), strict=True):
         factor = math.exp(-decay * before / total)
@@ -251,7 +304,9 @@ Metric = Callable[[Sequence[Value], Sequence[int], MetricSettings], list[Importa
 """From the values after 0, 1, …, n thoughts and the tokens of the n thoughts to the importance of each thought."""
 
 METRICS: dict[str, Metric] = {
-    # M_i as above.
+    # Eq. 1.
+    "paper": _paper,
+    # Ours, as above.
     "gain_decay": lambda values, lengths, s: _gains(values, lengths, decay=s.decay, length_weight=s.length_weight),
     # γ = 0: the position of a thought does not matter.
     "no_decay": lambda values, lengths, s: _gains(values, lengths, length_weight=s.length_weight),
@@ -260,7 +315,7 @@ METRICS: dict[str, Metric] = {
     # (p_i − p_{i−1}) / ℓ_i.
     "gain_per_token": lambda values, lengths, s: _gains(values, lengths, per_token=True),
 }
-"""Metrics by name; all except the first are ablations."""
+"""Metrics by name; all except the first are ours, and ablations."""
 
 
 # --- turns of a dialogue --------------------------------------------------------------------------------------------

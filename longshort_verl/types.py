@@ -244,6 +244,8 @@ class Counts:
 
     num_right: int = 0
     num_rollouts: int = 0
+    num_tokens: int = 0
+    """Generated tokens of the rollouts."""
 
     @property
     def mean(self) -> float:
@@ -270,6 +272,19 @@ class Value:
     low: float
     high: float
     """Ends of its interval."""
+    response_tokens: float | None = None
+    """Mean tokens of the responses in its rollouts; None without rollouts."""
+
+
+class Decision(str, Enum):
+    """By what the pruned plan decided whether a thought raises the running maximum of its chain's importance."""
+
+    BOUND = "bound"
+    """By the bound log2(1 + T1 · T2), without a rollout."""
+    INTERVAL = "interval"
+    """By the interval of its value, before the full number of rollouts."""
+    ROLLOUTS = "rollouts"
+    """By the full number of rollouts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,7 +299,7 @@ class Importance:
     gain: float
     """p_i − p_{i−1}."""
     decay: float
-    """Factor of the gain; 1 in metrics without decay."""
+    """Factor of the gain, 1 in metrics without decay; in the paper's metric T1 · T2, the factor of the accuracy."""
     length_share: float
     """Share of the chain's tokens in this thought."""
 
@@ -373,6 +388,8 @@ class Chain:
     """Rollouts of the restart control by boundary."""
     scores: tuple[Importance, ...] = ()
     """Importance of each thought."""
+    decisions: tuple[Decision, ...] = ()
+    """By what each thought was decided; empty unless the plan was pruned. Values without rollouts are then unknown."""
     agreement: float | None = None
     """F1 of its thought boundaries against those in its file; None if the file has none."""
     cost: Cost | None = None

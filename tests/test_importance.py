@@ -32,12 +32,14 @@ from longshort_verl.importance import (
 from longshort_verl.rewards import turn_advantages
 from longshort_verl.types import Counts, Value
 
-SETTINGS = MetricSettings(metric="gain_decay", decay=1.0, length_weight=0.5, alpha=0.1)
+SETTINGS = MetricSettings(metric="gain_decay", penalty=0.25, first="compare", decay=1.0, length_weight=0.5, alpha=0.1)
 probabilities = st.floats(0, 1)
 chains = st.lists(st.tuples(st.integers(1, 5000), probabilities), min_size=1, max_size=30)
 constants = st.builds(
     MetricSettings,
     metric=st.just("gain_decay"),
+    penalty=st.just(0.25),
+    first=st.just("compare"),
     decay=st.floats(0, 20),
     length_weight=st.floats(0, 5),
     alpha=st.floats(0.001, 0.5),
@@ -282,7 +284,9 @@ def test_likelihoods_of_0_and_1_are_borrowed_from_like_others():
 
 # Turns of a dialogue -----------------------------------------------------------------------------------------------
 
-TURN_METRIC = MetricSettings(metric="gain_decay", decay=0.5, length_weight=0.1, alpha=0.05)
+TURN_METRIC = MetricSettings(
+    metric="gain_decay", penalty=0.25, first="compare", decay=0.5, length_weight=0.1, alpha=0.05
+)
 COUNTS = st.integers(0, 4).map(lambda right: Counts(num_right=right, num_rollouts=4))
 
 
@@ -338,7 +342,7 @@ def test_the_sum_is_bounded(turns, before, broke):
     found = turn_importances(counts, lengths, ends_with_long=broke, settings=TURN_METRIC)
     assert len(found) == len(turns)
     assert all(-1.1 <= one.score <= 1 and one.low <= one.score <= one.high for one in found)
-    flat = MetricSettings(metric="no_decay", decay=0.0, length_weight=0.1, alpha=0.05)
+    flat = MetricSettings(metric="no_decay", penalty=0.25, first="compare", decay=0.0, length_weight=0.1, alpha=0.05)
     total = sum(one.score for one in turn_importances(counts, lengths, ends_with_long=broke, settings=flat))
     assert total == pytest.approx(counts[-1].mean - before.mean - 0.1)
 

@@ -82,6 +82,11 @@ class ImportanceConfig:
     """Maximum number of chains in progress."""
 
     def __post_init__(self) -> None:
+        if self.plan.plan is Plan.PRUNED and self.metric.metric != "paper":
+            raise ValueError(
+                f"plan.plan is 'pruned' and metric.metric is {self.metric.metric!r}: only the paper's metric has a "
+                "bound before any rollout; set metric.metric=paper, or plan.plan to adaptive or fixed"
+            )
         if self.plan.plan is Plan.ADAPTIVE and self.plan.prescreen:
             if self.rollouts.elicitation is not Elicitation.FORCED:
                 raise ValueError(

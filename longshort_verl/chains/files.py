@@ -15,7 +15,7 @@ from typing import Any
 
 from longshort_verl.chains.chunk import by_blocks, read_blocks, split_steps
 from longshort_verl.files.jsonl import write_jsonl
-from longshort_verl.types import Chain, ChainOutcome, Counts, Importance, Problem, Thought, Value
+from longshort_verl.types import Chain, ChainOutcome, Counts, Decision, Importance, Problem, Thought, Value
 
 _NAMES = {
     "problem": ("problem", "question", "prompt"),
@@ -126,6 +126,7 @@ def _results(raw: Mapping[str, Any], text: str, outcome: ChainOutcome) -> dict[s
         "lengths": tuple(int(row["num_tokens"]) for row in rows),
         "scores": tuple(Importance(**{k: float(v) for k, v in row["importance"].items()}) for row in rows),
         "values": tuple(Value(**value) for value in raw["values"]),
+        "decisions": tuple(Decision(row["decision"]) for row in rows if "decision" in row),
         "likelihoods": tuple(map(float, raw.get("likelihoods", ()))),
         "restarts": {int(boundary): Counts(**counts) for boundary, counts in raw.get("restarts", {}).items()},
     }
@@ -157,6 +158,8 @@ def _row(chain: Chain) -> dict[str, Any]:
         thought["num_tokens"] = length
     for thought, score in zip(thoughts, chain.scores, strict=False):
         thought["importance"] = vars(score)
+    for thought, decision in zip(thoughts, chain.decisions, strict=False):
+        thought["decision"] = decision.value
     if chain.scores:
         row["values"] = [vars(value) for value in chain.values]
         row["likelihoods"] = list(chain.likelihoods)

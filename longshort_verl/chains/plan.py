@@ -6,11 +6,16 @@
 chain and at the largest jump of the gold answer's likelihood (with pre-screen), divides a stretch while its ends
 disagree, and stops at a boundary once its value is known well enough. The intervals stay valid under any such rule,
 because they hold at every number of rollouts at once (:func:`longshort_verl.importance.anytime`).
+
+``pruned`` makes the rollouts that the running maximum of the paper's metric needs, and no others. A probability is at
+most 1, so M_i ≤ log2(1 + T1_i · T2_i) ≤ log2(1 + T1_i), which falls with i: a thought whose bound does not exceed the
+maximum so far cannot raise it, and needs no rollout. The selection equals that of ``fixed``. The pruning is ours.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from enum import Enum
 from typing import Annotated
@@ -18,7 +23,8 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from longshort_verl.types import Counts
+from longshort_verl.importance import First, MetricSettings, anytime, effectiveness, length_factors, value_alpha
+from longshort_verl.types import Counts, Decision
 
 
 class Plan(str, Enum):
@@ -28,6 +34,8 @@ class Plan(str, Enum):
     """The same number at every boundary."""
     ADAPTIVE = "adaptive"
     """More where the value changes or is uncertain."""
+    PRUNED = "pruned"
+    """The same number, but only at thoughts that may raise the running maximum of the paper's metric."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +44,11 @@ class PlanSettings:
 
     plan: Plan
     num_rollouts: Annotated[int, Field(ge=1)]
-    """``fixed``: rollouts at every boundary."""
+    """``fixed`` and ``pruned``: rollouts at every visited boundary."""
+    early_stop: bool
+    """``pruned``: stop the rollouts of a thought as soon as its interval lies at or below the running maximum."""
     min_rollouts: Annotated[int, Field(ge=1)]
-    """``adaptive``: first rollouts at a visited boundary, and the number added at a time."""
+    """``adaptive`` and ``early_stop``: first rollouts at a visited boundary, and the number added at a time."""
     max_rollouts: int
     """``adaptive``: most rollouts at one boundary."""
     spread: Annotated[float, Field(gt=0, lt=1)]
@@ -84,6 +94,61 @@ def next_rollouts(
         if not middles:
             return {}
         wanted |= middles
+
+
+def next_candidates(
+    counts: Sequence[Counts], lengths: Sequence[int], settings: PlanSettings, metric: MetricSettings
+) -> tuple[dict[int, int], list[Decision]]:
+    """``pruned``: number of missing rollouts by boundary, empty when the chain is done, and how thoughts were decided.
+
+    Args:
+        counts: of the boundaries 0 (no thought) to n (all).
+        lengths: tokens of the n thoughts.
+        settings: the plan.
+        metric: the settings of the metric ``paper``.
+    """
+    alpha, best = value_alpha(metric, len(lengths)), -math.inf
+    decisions: list[Decision] = []
+
+    def full(boundary: int) -> bool:
+        return counts[boundary].num_rollouts >= settings.num_rollouts
+
+    def ends(boundary: int) -> tuple[float, float]:
+        return _ends(counts[boundary], settings.num_rollouts, alpha) if settings.early_stop else (0.0, 1.0)
+
+    def more(boundary: int) -> dict[int, int]:
+        left = settings.num_rollouts - counts[boundary].num_rollouts
+        return {boundary: min(left, settings.min_rollouts) if settings.early_stop else left}
+
+    for i, factor in enumerate(length_factors(lengths), start=1):
+        if effectiveness(factor, 1.0) <= best:
+            decisions.append(Decision.BOUND)
+            continue
+        if not full(i):
+            if effectiveness(factor, ends(i)[1]) > best:
+                return more(i), decisions
+            decisions.append(Decision.INTERVAL)
+            continue
+        mean = counts[i].mean
+        score = effectiveness(factor, mean)
+        # Whether δ is on matters only here; the thought before may have no rollouts yet.
+        if score > best and (i > 1 or metric.first is First.COMPARE):
+            low, high = ends(i - 1)
+            if not full(i - 1) and low < mean <= high:
+                return more(i - 1), decisions
+            score -= metric.penalty * (mean <= counts[i - 1].mean)
+        decisions.append(Decision.ROLLOUTS)
+        best = max(best, score)
+    return {}, decisions
+
+
+def _ends(counts: Counts, num_rollouts: int, alpha: float) -> tuple[float, float]:
+    """Least and greatest share of right rollouts that a boundary may end with: certain ends, cut by its interval."""
+    low, high = counts.num_right / num_rollouts, 1 - (counts.num_rollouts - counts.num_right) / num_rollouts
+    if not counts.num_rollouts:
+        return low, high
+    value = anytime(counts.num_right, counts.num_rollouts, alpha)
+    return max(low, value.low), min(high, value.high)
 
 
 def _missing(counts: Counts, settings: PlanSettings) -> int:

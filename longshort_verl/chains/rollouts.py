@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Values of the prefixes of a chain of thought, by rollouts of a model, and the importance of each thought from them.
 
-A rollout continues a prefix and is graded. ``forced`` ends the thinking after the prefix and asks for the answer;
-``continued`` lets the model respond freely, as in the paper (arXiv 2505.11827, section 3.2). The default is ``forced``.
+A rollout is what a model writes after a prefix, and is graded. ``free`` is the paper's (arXiv 2505.11827, section 3):
+the base model, not the writer of the chain, reads the problem and the thoughts and writes its own response, whose
+accuracy and length count; the wording of the request is ours. ``forced`` ends the thinking after the prefix and asks
+for the answer, which costs few tokens; ``continued`` lets the writer of the chain continue. Both are ours.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import asyncio
 import hashlib
 import itertools
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
@@ -20,16 +23,18 @@ from typing import Annotated, Any, cast
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from longshort_verl.chains.plan import Plan, PlanSettings, next_rollouts
+from longshort_verl.chains.plan import Plan, PlanSettings, next_candidates, next_rollouts
 from longshort_verl.files.journal import Journal
 from longshort_verl.generation.base import Generator, LikelihoodGenerator
 from longshort_verl.importance import MetricSettings, anytime, hoeffding, importance, interpolate, pool, value_alpha
-from longshort_verl.types import Chain, ChainOutcome, Cost, Counts, FinishReason, Message, Sampling
+from longshort_verl.types import Chain, ChainOutcome, Cost, Counts, Decision, FinishReason, Message, Sampling, Value
 
 
 class Elicitation(str, Enum):
     """What a rollout is."""
 
+    FREE = "free"
+    """The model reads problem and prefix and writes a response of its own."""
     FORCED = "forced"
     """The thinking ends after the prefix, and the model must answer."""
     CONTINUED = "continued"
@@ -45,6 +50,10 @@ class RolloutSettings:
     """Text at which a chain's thinking ends; the rest is its answer and is not scored. ``""`` for none."""
     forcing_text: str
     """``forced``: the text after the prefix, up to the beginning of the answer."""
+    free_prompt: str
+    """``free``: the user's message, with ``{problem}`` and perhaps ``{thoughts}``."""
+    free_prefix: str
+    """``free``: the beginning of the model's reply, perhaps with ``{thoughts}``."""
     max_tokens: Annotated[int, Field(ge=1)]
     """Token limit of one rollout."""
     temperature: Annotated[float, Field(gt=0)]
@@ -67,6 +76,14 @@ class RolloutSettings:
                 "rollouts.forcing_text is empty; set it to the text that ends a thought, or set "
                 "rollouts.elicitation=continued"
             )
+        if self.elicitation is Elicitation.FREE:
+            if "{problem}" not in self.free_prompt:
+                raise ValueError(f"rollouts.free_prompt is {self.free_prompt!r}, without {{problem}}; add it")
+            if "{thoughts}" not in self.free_prompt + self.free_prefix:
+                raise ValueError(
+                    "neither rollouts.free_prompt nor rollouts.free_prefix has {thoughts}: all rollouts of a chain "
+                    "would be the same; add it to one of them"
+                )
 
 
 class _EngineFailed(Exception):
@@ -97,23 +114,28 @@ async def score_chain(
     run = _Run(chain, generator, is_right, journal, rollouts, on_cost)
     counts, restarts = run.counts["rollout"], run.counts["restart"]
     places = [0, *itertools.accumulate(chain.lengths)]
-    likelihoods = None
+    likelihoods, decisions = None, list[Decision]()
     try:
-        if plan.plan is Plan.ADAPTIVE and plan.prescreen:
+        if plan.plan is Plan.PRUNED:
+            missing, decisions = next_candidates(counts, chain.lengths, plan, metric)
+            while missing:
+                await run.roll_out("rollout", missing)
+                missing, decisions = next_candidates(counts, chain.lengths, plan, metric)
+        elif plan.plan is Plan.ADAPTIVE and plan.prescreen:
             likelihoods = await run.likelihoods(cast(LikelihoodGenerator, generator))
-        while missing := next_rollouts(counts, places, plan, likelihoods):
+        while plan.plan is not Plan.PRUNED and (missing := next_rollouts(counts, places, plan, likelihoods)):
             await run.roll_out("rollout", missing)
         visited = [i for i, count in enumerate(counts) if i and count.num_rollouts]
         await run.roll_out("restart", {i: rollouts.restart_rollouts - restarts[i].num_rollouts for i in visited})
     except _EngineFailed as error:
         return replace(chain, outcome=ChainOutcome.ENGINE_ERROR, detail=str(error), cost=run.cost)
     alpha = value_alpha(metric, len(chain.thoughts))
-    # Only the fixed plan knows the number of rollouts in advance.
-    interval = hoeffding if plan.plan is Plan.FIXED else anytime
-    seen = [interval(c.num_right, c.num_rollouts, alpha) if c.num_rollouts else None for c in counts]
+    # Both need the number of rollouts of a visited boundary in advance.
+    in_advance = plan.plan is Plan.FIXED or (plan.plan is Plan.PRUNED and not plan.early_stop)
+    seen = [_value(c, hoeffding if in_advance else anytime, alpha) if c.num_rollouts else None for c in counts]
     if likelihoods is not None:
         seen = pool(seen, likelihoods)
-    values = interpolate(seen, chain.lengths, likelihoods)
+    values = carry(seen) if plan.plan is Plan.PRUNED else interpolate(seen, chain.lengths, likelihoods)
     return replace(
         chain,
         outcome=ChainOutcome.SCORED,
@@ -122,8 +144,24 @@ async def score_chain(
         likelihoods=tuple(likelihoods or ()),
         restarts={i: count for i, count in enumerate(restarts) if count.num_rollouts},
         scores=tuple(importance(values, chain.lengths, metric)),
+        decisions=tuple(decisions),
         cost=run.cost,
     )
+
+
+def _value(counts: Counts, interval: Callable[[int, int, float], Value], alpha: float) -> Value:
+    value = interval(counts.num_right, counts.num_rollouts, alpha)
+    return replace(value, response_tokens=counts.num_tokens / counts.num_rollouts)
+
+
+def carry(values: Sequence[Value | None]) -> list[Value]:
+    """Values with the unknown ones filled in: the estimate of the one before, anywhere in [0, 1]."""
+    filled: list[Value] = []
+    mean = next((value.mean for value in values if value is not None), 0.0)
+    for value in values:
+        mean = mean if value is None else value.mean
+        filled.append(value or Value(num_right=0, num_rollouts=0, mean=mean, low=0.0, high=1.0))
+    return filled
 
 
 class _Run:
@@ -154,7 +192,7 @@ class _Run:
         counts = Counts()
         while (row := self._journal.get(self._key(kind, boundary, counts.num_rollouts))) is not None:
             self.cost += Cost(**row["cost"])
-            counts = _with(counts, row["right"])
+            counts = _with(counts, row)
         return counts
 
     def _key(self, kind: str, boundary: int, number: int = 0) -> str:
@@ -191,7 +229,7 @@ class _Run:
             for extra in range(number)
         ]
         for boundary, row in await _all(jobs):
-            self.counts[kind][boundary] = _with(self.counts[kind][boundary], row["right"])
+            self.counts[kind][boundary] = _with(self.counts[kind][boundary], row)
             self.cost += Cost(**row["cost"])
 
     async def _rollout(self, kind: str, boundary: int, number: int) -> tuple[int, dict[str, Any]]:
@@ -210,7 +248,9 @@ class _Run:
         return boundary, row
 
     async def _reply(self, prefix: str, sampling: Sampling, where: str) -> tuple[str, Cost]:
-        """The text to grade: the answer, or with ``continued`` the whole chain."""
+        """The text to grade: the response, the answer, or with ``continued`` the whole chain."""
+        if self._settings.elicitation is Elicitation.FREE:
+            return await self._ask(self._free_messages(prefix), sampling, where)
         if self._settings.elicitation is Elicitation.FORCED:
             opening = self._settings.forcing_text
             text, cost = await self._ask(self._messages(prefix + opening), sampling, where)
@@ -243,6 +283,16 @@ class _Run:
         question = [Message(role="user", content=self._problem.prompt)]
         return [*question, Message(role="assistant", content=prefix)] if prefix else question
 
+    def _free_messages(self, prefix: str) -> list[Message]:
+        texts = {"{problem}": self._problem.prompt, "{thoughts}": prefix.strip().removeprefix("<think>").strip()}
+        # In one pass, because either text may contain braces of its own.
+        prompt, opening = (
+            re.sub(r"\{problem\}|\{thoughts\}", lambda name: texts[name[0]], template)
+            for template in (self._settings.free_prompt, self._settings.free_prefix)
+        )
+        messages = [Message(role="user", content=prompt.strip())]
+        return [*messages, Message(role="assistant", content=opening)] if opening else messages
+
     def _sampling(self, key: str) -> Sampling:
         digest = hashlib.sha256(f"{self._settings.seed}/{key}".encode()).digest()
         return Sampling(
@@ -263,5 +313,10 @@ async def _all(jobs: Sequence[Any]) -> list[Any]:
     return results
 
 
-def _with(counts: Counts, right: bool) -> Counts:
-    return Counts(num_right=counts.num_right + right, num_rollouts=counts.num_rollouts + 1)
+def _with(counts: Counts, row: Mapping[str, Any]) -> Counts:
+    """The counts with one more rollout, from its row of the journal."""
+    return Counts(
+        num_right=counts.num_right + row["right"],
+        num_rollouts=counts.num_rollouts + 1,
+        num_tokens=counts.num_tokens + row["cost"].get("num_tokens", 0),
+    )

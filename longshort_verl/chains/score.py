@@ -21,7 +21,7 @@ from typing import Any
 from longshort_verl.chains.chunk import Chunker, boundary_f1, chunk
 from longshort_verl.chains.config import NOT_IN_RESULTS, ImportanceConfig
 from longshort_verl.chains.files import read_chains, write_chains
-from longshort_verl.chains.rollouts import score_chain
+from longshort_verl.chains.rollouts import Elicitation, score_chain
 from longshort_verl.files.journal import Journal
 from longshort_verl.files.manifest import Artefact
 from longshort_verl.generation.base import Generator
@@ -163,6 +163,7 @@ def summary(chains: Sequence[Chain]) -> dict[str, Any]:
         "num_tokens": cost.num_tokens,
         "num_prompt_tokens": cost.num_prompt_tokens,
         "hit_rate": cost.hit_rate,
+        "decisions": dict(Counter(decision.value for chain in chains for decision in chain.decisions)),
         "median_interval_width": widths[len(widths) // 2] if widths else None,
     }
 
@@ -230,7 +231,9 @@ def run_importance(
 def journal_settings(config: ImportanceConfig, traces: Path) -> dict[str, Any]:
     """Everything that a rollout depends on. The plan, the metric and the machine may change between runs."""
     rollouts = dataclasses.asdict(config.rollouts)
-    del rollouts["restart_rollouts"]
+    unused = ("forcing_text",) if config.rollouts.elicitation is Elicitation.FREE else ("free_prompt", "free_prefix")
+    for name in ("restart_rollouts", *unused):
+        del rollouts[name]
     return {
         "model": config.model.path,
         "rollouts": rollouts,

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
 from collections.abc import Sequence
 from enum import Enum
@@ -18,6 +20,8 @@ from longshort_verl.types import Chain
 class Selection(str, Enum):
     """Which thoughts are important."""
 
+    RUNNING_MAX = "running_max"
+    """The first, and those with more importance than all before them (paper, section 4.1)."""
     SHARE = "share"
     """The fewest that carry a share of their chain's gain."""
     THRESHOLD = "threshold"
@@ -66,11 +70,22 @@ def select(chain: Chain, settings: SelectionSettings, threshold: float) -> froze
     """Numbers, from 0, of the thoughts of a scored chain that become long turns.
 
     ``threshold`` is that of :func:`file_threshold`.
+
+    Raises:
+        ValueError: the chain was scored by the pruned plan, which knows the importance of few thoughts, and is not
+            selected by the running maximum.
     """
+    if chain.decisions and settings.keep is not Keep.ALL and settings.by is not Selection.RUNNING_MAX:
+        raise ValueError(
+            f"select.by is {settings.by.value!r}, but chain {chain.key} was scored with plan.plan=pruned, which leaves "
+            "most thoughts without rollouts; set select.by=running_max, or score the chains with another plan"
+        )
     everything = frozenset(range(len(chain.thoughts)))
     if settings.keep is Keep.ALL:
         return everything
-    if settings.by is Selection.SHARE:
+    if settings.by is Selection.RUNNING_MAX:
+        important = running_max([importance.score for importance in chain.scores])
+    elif settings.by is Selection.SHARE:
         important = _fewest([importance.gain for importance in chain.scores], settings.share)
     else:
         important = frozenset(i for i, importance in enumerate(chain.scores) if importance.score >= threshold)
@@ -86,6 +101,12 @@ def select(chain: Chain, settings: SelectionSettings, threshold: float) -> froze
         chosen.add(i)
         budget -= chain.lengths[i]
     return frozenset(chosen)
+
+
+def running_max(scores: Sequence[float]) -> frozenset[int]:
+    """The first thought, and every thought whose importance exceeds that of all thoughts before it (paper, 4.1)."""
+    before = itertools.accumulate(scores, max, initial=-math.inf)
+    return frozenset(i for i, (score, best) in enumerate(zip(scores, before, strict=False)) if score > best)
 
 
 def _fewest(gains: Sequence[float], share: float) -> frozenset[int]:

@@ -12,6 +12,7 @@ def plan(**changes):
     settings = dict(
         plan=Plan.ADAPTIVE,
         num_rollouts=8,
+        early_stop=False,
         min_rollouts=4,
         max_rollouts=16,
         spread=0.15,

@@ -13,6 +13,7 @@ import pytest
 
 from longshort_verl.chains.plan import Plan, PlanSettings
 from longshort_verl.chains.rollouts import Elicitation, RolloutSettings, score_chain
+from longshort_verl.cold_start.select import running_max
 from longshort_verl.files.journal import Journal
 from longshort_verl.importance import MetricSettings, anytime, pool
 from longshort_verl.types import (
@@ -31,6 +32,8 @@ ROLLOUTS = RolloutSettings(
     elicitation=Elicitation.FORCED,
     end_of_thinking="</think>",
     forcing_text="</think>\\boxed{",
+    free_prompt="{problem}",
+    free_prefix="{thoughts}",
     max_tokens=8,
     temperature=1.0,
     top_p=1.0,
@@ -42,13 +45,14 @@ ROLLOUTS = RolloutSettings(
 PLAN = PlanSettings(
     plan=Plan.ADAPTIVE,
     num_rollouts=8,
+    early_stop=False,
     min_rollouts=4,
     max_rollouts=16,
     spread=0.15,
     resolution=0.2,
     prescreen=True,
 )
-METRIC = MetricSettings(metric="gain_decay", decay=0.5, length_weight=0.1, alpha=0.05)
+METRIC = MetricSettings(metric="gain_decay", penalty=0.25, first="compare", decay=0.5, length_weight=0.1, alpha=0.05)
 
 
 def chain(truth=TRUTH, key="t"):
@@ -153,7 +157,89 @@ def test_estimates_borrow_from_the_likelihood(journal):
     seen = [anytime(v.num_right, v.num_rollouts, alpha) if v.num_rollouts else None for v in scored.values]
     pooled = pool(seen, truth)
     assert pooled != seen
-    assert [v for v, p in zip(scored.values, pooled, strict=True) if p] == [p for p in pooled if p]
+    made = [(v, p) for v, p in zip(scored.values, pooled, strict=True) if p]
+    assert [replace(v, response_tokens=None) for v, _ in made] == [p for _, p in made]
+    # Every reply of the generator has two tokens.
+    assert {v.response_tokens for v, _ in made} == {2.0}
+
+
+class Listening:
+    """Answers 2 in a box, and keeps the messages."""
+
+    def __init__(self):
+        self.heard = []
+
+    async def generate(self, messages, sampling):
+        self.heard.append([(message.role, message.content) for message in messages])
+        return Generation(text="so \\boxed{2}", finish=FinishReason.STOP, num_prompt_tokens=9, num_tokens=5)
+
+
+def free_chain(thoughts):
+    return replace(
+        chain((0.0,) * (len(thoughts) + 1)),
+        thoughts=tuple(Thought(text=text, kind="work", num_steps=1) for text in thoughts),
+        problem=Problem(prompt="1+1 in {thoughts}?", answer="2", source="test", index=0),
+    )
+
+
+def test_a_free_rollout_reads_problem_and_thoughts_in_the_users_message(journal):
+    rollouts = replace(
+        ROLLOUTS, elicitation=Elicitation.FREE, free_prompt="{problem}\n\n{thoughts}", free_prefix="", max_tokens=512
+    )
+    generator, plan = Listening(), replace(PLAN, plan=Plan.FIXED, num_rollouts=1, prescreen=False)
+    scored = score(generator, journal, rollouts, plan, chain=free_chain(["<think>\na {problem}\n\n", "b"]))
+    # Neither text is read as a template.
+    assert sorted(generator.heard) == [
+        [("user", "1+1 in {thoughts}?")],
+        [("user", "1+1 in {thoughts}?\n\na {problem}")],
+        [("user", "1+1 in {thoughts}?\n\na {problem}\n\nb")],
+    ]
+    assert [value.mean for value in scored.values] == [1, 1, 1]
+    assert [value.response_tokens for value in scored.values] == [5, 5, 5]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"free_prompt": "{thoughts}"}, "free_prompt is '{thoughts}', without {problem}"),
+        ({"free_prefix": ""}, "all rollouts of a chain would be the same"),
+    ],
+)
+def test_a_free_rollout_without_its_texts_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(ROLLOUTS, elicitation=Elicitation.FREE, **changes)
+
+
+def test_a_pruned_chain_is_selected_as_the_same_chain_with_all_rollouts(tmp_path):
+    metric = replace(METRIC, metric="paper")
+    shares = []
+    for seed in range(20):
+        rng = random.Random(seed)
+        truth = tuple(rng.choice((0.2, 0.5, 0.6, 0.9)) for _ in range(9))
+        found = {}
+        for plan in (Plan.FIXED, Plan.PRUNED):
+            with Journal(tmp_path / f"{seed}-{plan.value}.jsonl", {}) as journal:
+                found[plan] = asyncio.run(
+                    score_chain(
+                        chain(truth, key=str(seed)),
+                        Simulated(truth),
+                        is_right,
+                        journal,
+                        rollouts=ROLLOUTS,
+                        plan=replace(PLAN, plan=plan, prescreen=False),
+                        metric=metric,
+                    )
+                )
+        every, pruned = found[Plan.FIXED], found[Plan.PRUNED]
+        chosen = [running_max([one.score for one in scored.scores]) for scored in (every, pruned)]
+        assert chosen[0] == chosen[1]
+        assert len(pruned.decisions) == 8
+        assert not every.decisions
+        for thought in chosen[0]:
+            assert pruned.scores[thought].score == every.scores[thought].score
+        shares.append(pruned.cost.num_rollouts / every.cost.num_rollouts)
+    assert max(shares) <= 1
+    assert sum(shares) / 20 < 0.8
 
 
 def test_a_failed_likelihood_ends_the_chain_after_the_others_are_in_the_journal(journal):

@@ -292,7 +292,7 @@ def test_files_of_which_nothing_can_be_read(tmp_path, content, message):
         (["metric.metric=magic"], "unknown metric 'magic'; known metrics are gain, gain_decay"),
         (["chunk.chunker=magic"], "chunk.chunker is 'magic'"),
         (["plan.nothing=1"], "Could not override 'plan.nothing'"),
-        (["+plan.nothing=1"], "plan.nothing is no setting; known ones here are max_rollouts"),
+        (["+plan.nothing=1"], "plan.nothing is no setting; known ones here are early_stop, max_rollouts"),
         (["max_traces=0"], "max_traces is 0"),
         (["model.ray.nnodes=0"], "nnodes is 0"),
         (["model.vllm.max_model_len=many"], "model.vllm.max_model_len is 'many'"),

@@ -20,7 +20,7 @@ from longshort_verl.report.chains import (
 from longshort_verl.types import Chain, ChainOutcome, Cost, Problem, Thought
 
 HOSTILE = "<script>alert(1)</script> $\\frac{\n\n"
-METRIC = MetricSettings(metric="gain_decay", decay=0.5, length_weight=0.1, alpha=0.05)
+METRIC = MetricSettings(metric="gain_decay", penalty=0.25, first="compare", decay=0.5, length_weight=0.1, alpha=0.05)
 
 
 def scored(key="1", texts=("\x1b[31mno colour\n\n", HOSTILE, "[red]nor here[/red]"), kind="$\\frac{$ <b>check</b>"):
