@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reward terms by name, and their weighted sum per role.
 
-The paper names a hybrid reward of accuracy, format and length; the authors' code weighs the three 1/1/1. Group-relative
+The paper's reward is η·EM + λ·FM + µ·LM: accuracy, format and length, µ being 0 at first and raised gradually (section
+4.2; it gives none of the three weights, nor the course of µ). The authors' code weighs the three 1/1/1. Group-relative
 terms are computed in the trainer, which knows the rows of a prompt. Lengths are in tokens.
 
 To add a term, add an entry to :data:`TERMS`, here or in a module of your own that ``VERL_USE_EXTERNAL_MODULES`` names,
@@ -15,9 +16,11 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic.dataclasses import dataclass as settings_class
 
 from longshort_verl.types import Dialogue, Reward, Role
 
@@ -35,6 +38,8 @@ class Outcome:
     """Share of the role's turns that are well-formed, in [0, 1]."""
     num_tokens: int
     """Tokens that the role generated in the dialogue."""
+    length: int | None = None
+    """Tokens that the length term counts (:class:`LengthOf`); None for ``num_tokens``."""
     importance: float = 0.0
     """Sum of the importance of the role's turns; 0 if not measured."""
     failed: bool = False
@@ -47,6 +52,15 @@ class Outcome:
     def live(self) -> bool:
         """Whether the row is trained on: the role spoke and no engine failed."""
         return self.num_tokens > 0 and not self.failed
+
+
+class LengthOf(str, Enum):
+    """Whose tokens the length term counts. The paper does not say; the authors' code counts the role's own reply."""
+
+    OWN = "own"
+    """The role's own tokens."""
+    DIALOGUE = "dialogue"
+    """The tokens of both roles."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +105,9 @@ TERMS: dict[str, Term] = {
     "accuracy": Term(of_row=lambda row: row.accuracy, always_logged=True),
     "format": Term(of_row=lambda row: row.format, always_logged=True),
     "length": Term(
-        of_group=lambda rows: length_terms([row.num_tokens for row in rows], [row.accuracy > 0 for row in rows]),
+        of_group=lambda rows: length_terms(
+            [row.num_tokens if row.length is None else row.length for row in rows], [row.accuracy > 0 for row in rows]
+        ),
         always_logged=True,
     ),
     "importance": Term(of_row=lambda row: row.importance),
@@ -99,7 +115,56 @@ TERMS: dict[str, Term] = {
 """Reward terms by name."""
 
 
-def _all_weights(weights: Mapping[str, float]) -> dict[str, float]:
+_Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+@settings_class(frozen=True, kw_only=True, config={"extra": "forbid"})
+class Ramp:
+    """A weight that changes linearly with the training step from ``start`` to ``end``, and is constant outside.
+
+    The paper raises µ, the weight of length, gradually from 0 (section 4.2); a linear course is ours.
+    """
+
+    from_: Annotated[_Weight, Field(alias="from")]
+    to: _Weight
+    start: Annotated[int, Field(ge=0)]
+    end: int
+
+    def __post_init__(self) -> None:
+        if self.end <= self.start:
+            raise ValueError(
+                f"end is {self.end} and start {self.start}; set end to a later step, start + 1 for a change at once"
+            )
+
+    def at(self, step: int) -> float:
+        """The weight at a training step; steps count from 1."""
+        share = min(1.0, max(0.0, (step - self.start) / (self.end - self.start)))
+        return self.from_ + (self.to - self.from_) * share
+
+
+Weight = Annotated[
+    Annotated[_Weight, Tag("[number]")] | Annotated[Ramp, Tag("[ramp]")],
+    Discriminator(lambda value: "[ramp]" if isinstance(value, Mapping | Ramp) else "[number]"),
+]
+"""A weight, or its course over the steps."""
+
+
+def weights_at(weights: Mapping[str, float | Ramp], step: int) -> dict[str, float]:
+    """The weights in force at a training step: a function of the step alone, so that a resumed run repeats them."""
+    return {name: weight.at(step) if isinstance(weight, Ramp) else weight for name, weight in weights.items()}
+
+
+def final_weights(weights: Mapping[str, float | Ramp]) -> dict[str, float]:
+    """The weights at the end of all ramps: those of validation, whose scores are compared between steps."""
+    return {name: weight.to if isinstance(weight, Ramp) else weight for name, weight in weights.items()}
+
+
+def is_ever_positive(weight: float | Ramp) -> bool:
+    """Whether a weight is positive at some step."""
+    return bool(weight.from_ or weight.to if isinstance(weight, Ramp) else weight)
+
+
+def _all_weights(weights: Mapping[str, float | Ramp]) -> dict[str, float | Ramp]:
     """The weights of all terms; 0 for terms without one."""
     for name in weights:
         if name not in TERMS:
@@ -107,16 +172,14 @@ def _all_weights(weights: Mapping[str, float]) -> dict[str, float]:
                 f"long_short.reward.{name} is no reward term; known terms are {', '.join(TERMS)}. Add a term to "
                 "longshort_verl.rewards.TERMS in a module that VERL_USE_EXTERNAL_MODULES names"
             )
-    if not any(weights.values()):
+    if not any(map(is_ever_positive, weights.values())):
         raise ValueError("long_short.reward: all weights are 0; give at least one term a positive weight")
     return {name: weights.get(name, 0.0) for name in TERMS}
 
 
-RewardWeights = Annotated[
-    dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]],
-    AfterValidator(_all_weights),
-]
-"""Weight of each term by name; the defaults are in ``config/longshort_rl.yaml``. Weight 0 leaves a term out."""
+RewardWeights = Annotated[dict[str, Weight], AfterValidator(_all_weights)]
+"""Weight of each term by name, a number or a :class:`Ramp`; the defaults are in ``config/longshort_rl.yaml``. Weight 0
+leaves a term out."""
 
 
 def format_term(dialogue: Dialogue, role: Role) -> float:

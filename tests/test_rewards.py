@@ -12,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from longshort_verl.rewards import TERMS, Outcome, RewardWeights, Term, group_rewards, length_terms, weighted_sum
+from longshort_verl.rewards import (
+    TERMS,
+    Outcome,
+    RewardWeights,
+    Term,
+    final_weights,
+    group_rewards,
+    length_terms,
+    weighted_sum,
+    weights_at,
+)
 from longshort_verl.types import Role
 
 WEIGHTS = {"accuracy": 1.0, "format": 0.5, "length": 2.0, "importance": 0.0}
@@ -63,6 +73,50 @@ def test_bad_weights_are_refused(value):
 def test_all_weights_zero_are_refused():
     with pytest.raises(ValueError, match="all weights"):
         read_weights({"accuracy": 0, "format": 0, "length": 0, "importance": 0})
+
+
+def test_a_weight_may_change_with_the_step():
+    # µ of the paper: 0 at first, then raised. (step - 10) / 30 between steps 10 and 40: 0, 1/3, 0.5, 1.
+    weights = read_weights({"accuracy": 1, "length": {"from": 0, "to": 2, "start": 10, "end": 40}})
+    assert [weights_at(weights, step)["length"] for step in (1, 10, 25, 40, 1000)] == [0, 0, 1, 2, 2]
+    assert weights_at(weights, 20)["length"] == pytest.approx(2 / 3)
+    assert weights_at(weights, 25) == {"accuracy": 1, "format": 0, "length": 1, "importance": 0}
+    assert final_weights(weights)["length"] == 2
+    # Down, and at once after step 3.
+    weights = read_weights({"accuracy": {"from": 1, "to": 0, "start": 3, "end": 4}})
+    assert [weights_at(weights, step)["accuracy"] for step in (1, 3, 4, 5)] == [1, 1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"from": -1}, r"from\n.*greater than or equal to 0"),
+        ({"to": math.inf}, r"to\n.*finite"),
+        ({"end": 10}, r"end is 10 and start 10; set end to a later step"),
+        ({"slope": 1}, r"slope\n.*Unexpected"),
+        ({"from": 0, "to": 0}, "all weights are 0"),
+    ],
+)
+def test_a_ramp_that_cannot_be_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        read_weights({"length": {"from": 0, "to": 1, "start": 10, "end": 40} | change})
+
+
+@pytest.mark.parametrize("missing", ["from", "to", "start", "end"])
+def test_a_ramp_lacks_nothing(missing):
+    ramp = {"from": 0, "to": 1, "start": 10, "end": 40}
+    del ramp[missing]
+    with pytest.raises(ValueError, match=missing):
+        read_weights({"length": ramp})
+
+
+def test_the_length_term_counts_what_it_is_told_to_count():
+    rows = [
+        Outcome(group="a", role=Role.LONG, accuracy=1.0, format=1.0, num_tokens=own, length=length)
+        for own, length in ((10, 90), (20, 30), (30, 30))
+    ]
+    # lengths 90, 30, 30: (l - 30) / 60 = 1, 0, 0, so -0.5, 0.5, 0.5; by own tokens it would be 0.5, 0, -0.5
+    assert [reward.terms["length"] for reward in group_rewards(rows, {"length": 1})] == [-0.5, 0.5, 0.5]
 
 
 def test_an_unknown_term_is_refused_with_the_known_ones():

@@ -135,7 +135,8 @@ def _join(*parts: Any) -> str:
 
 
 def _describe(fault: Any, path: str, base: str) -> str:
-    key = _join(path, *(part for part in fault["loc"] if part != "[key]"))
+    # Parts in brackets are no keys: pydantic's "[key]", and the tags of a union's members.
+    key = _join(path, *(part for part in fault["loc"] if not str(part).startswith("[")))
     message = fault["msg"].removeprefix("Value error, ")
     if path and message.startswith(path):
         return message

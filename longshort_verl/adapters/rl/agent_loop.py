@@ -9,6 +9,7 @@ from them and never encoded again.
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -21,19 +22,23 @@ from longshort_verl.adapters import compat
 from longshort_verl.adapters.rl.check import AGENT_LOOP
 from longshort_verl.adapters.rl.forced_rollouts import ForcedRollouts, unmeasured
 from longshort_verl.adapters.rl.role_writer import RoleWriter
-from longshort_verl.adapters.rl.settings import load_tokenizer, long_short_settings, role_config
+from longshort_verl.adapters.rl.settings import Schedule, load_tokenizer, long_short_settings, role_config
 from longshort_verl.adapters.server_client import ServerClient
 from longshort_verl.chat_template import control_tokens, hf_render
 from longshort_verl.dialogue import run_dialogue, transcript
+from longshort_verl.evaluation.run import dialogue_record as evaluation_record
 from longshort_verl.importance import is_measured
 from longshort_verl.metrics import MEASURED
-from longshort_verl.rewards import format_term
+from longshort_verl.rewards import format_term, weights_at
 from longshort_verl.types import Dialogue, Problem, Role, Sampling
 
 ROW = "long_short"
 """Key of ``extra_fields`` with a row's record of its dialogue, for reward manager and trainer."""
 IN_TRAINING = "long_short_in_training"
 """Key of training prompts, absent in validation: importance is measured in training only."""
+
+RECORD = "evaluation_record"
+"""Key of a dialogue's record in the form of ``longshort evaluate``, as JSON, in the validation between rounds."""
 
 
 class TwoPolicyClient(LLMServerClient):
@@ -100,6 +105,10 @@ class LongShortAgentLoop(AgentLoopBase):
         shared = {MEASURED: measured.to_json()} if job.may_measure(kwargs) else {}
         if job.writes_dialogues:
             shared["dialogue"] = dialogue_text(dialogue)
+        if job.records_evaluation(kwargs):
+            asked = {"set": problem.source, "index": problem.index, "sample": int(kwargs["session_id"])}
+            asked |= {"problem": problem.prompt, "gold": problem.answer}
+            shared[RECORD] = json.dumps(asked | evaluation_record(dialogue))
         return [self._row(role, writers[role], dialogue, timing, kwargs, job, shared) for role in Role]
 
     def _row(
@@ -177,7 +186,8 @@ class _Job:
 
     def may_measure(self, kwargs: Mapping[str, Any]) -> bool:
         """Whether importance is measured in a share of the step's groups."""
-        return bool(self.settings.reward["importance"] and kwargs.get(IN_TRAINING))
+        weights = weights_at(self.settings.reward, int(kwargs["global_steps"]))
+        return bool(weights["importance"] and kwargs.get(IN_TRAINING))
 
     def measures(self, kwargs: Mapping[str, Any]) -> bool:
         """Whether importance is measured in this session: the same for all sessions of a prompt, its group."""
@@ -186,6 +196,11 @@ class _Job:
         return self.may_measure(kwargs) and is_measured(
             f"{group}/{kwargs['index']}", self.settings.importance.group_share
         )
+
+    def records_evaluation(self, kwargs: Mapping[str, Any]) -> bool:
+        """Whether this is the validation of a pair between two rounds, which is kept."""
+        between = self.settings.schedule is Schedule.ROUNDS and self.settings.rounds.ends(int(kwargs["global_steps"]))
+        return between and not kwargs.get(IN_TRAINING)
 
     def short_prompt(self, problem: Problem) -> list[int]:
         """The short role's transcript before any turn."""

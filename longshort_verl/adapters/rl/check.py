@@ -24,6 +24,7 @@ from longshort_verl.adapters.rl.settings import (
     LongShortConfig,
     Placement,
     Policies,
+    Schedule,
     has_lora,
     load_tokenizer,
     long_short_settings,
@@ -101,6 +102,8 @@ def check_settings(config: DictConfig) -> LongShortConfig:
     _check_replicas(config, settings, policies)
     _check_lora(config, policies)
     _check_sizes(config, settings, policies)
+    if settings.schedule is Schedule.ROUNDS:
+        _check_rounds(config, settings, policies)
     return settings
 
 
@@ -212,6 +215,34 @@ def _check_lora(config: DictConfig, policies: Mapping[Role, DictConfig]) -> None
                 f"{_KEY[role]}.actor.checkpoint.save_contents is {contents}, but the {role.value} role trains a LoRA "
                 "adapter: verl's hf_model export writes full parameters only, and the adapter would be lost; set it to "
                 "[model, optimizer, extra] and run `longshort export` on the checkpoint"
+            )
+
+
+def _check_rounds(config: DictConfig, settings: LongShortConfig, policies: Mapping[Role, DictConfig]) -> None:
+    rounds, trainer = settings.rounds, config.trainer
+    if trainer.total_training_steps != rounds.total_steps:
+        raise ConfigError(
+            f"trainer.total_training_steps is {trainer.total_training_steps}, but {SECTION}.rounds has "
+            f"{len(rounds.order)} rounds (order) of {rounds.steps} steps; set it to {rounds.total_steps}"
+        )
+    if trainer.test_freq < 1 or rounds.steps % trainer.test_freq:
+        raise ConfigError(
+            f"trainer.test_freq is {trainer.test_freq}, but rounds end with a validation, and {SECTION}.rounds.steps "
+            f"is {rounds.steps}; set the former to {rounds.steps}, or to a number that divides it"
+        )
+    for role, policy in policies.items():
+        strategy = policy.actor.strategy
+        if strategy != "fsdp2":
+            raise ConfigError(
+                f"{_KEY[role]}.actor.strategy is {strategy!r}, but {SECTION}.schedule rounds renews the optimizers "
+                "and references of 'fsdp2' alone; set it to fsdp2"
+            )
+        kl = "algorithm.use_kl_in_reward" if config.algorithm.use_kl_in_reward else f"{_KEY[role]}.actor.use_kl_loss"
+        if has_lora(policy) and (config.algorithm.use_kl_in_reward or policy.actor.use_kl_loss):
+            raise ConfigError(
+                f"{kl} is true and the {role.value} role trains a LoRA adapter: its reference is the model without the "
+                f"adapter, which no round of {SECTION}.schedule rounds can renew; set {kl} to false, or train all "
+                "parameters"
             )
 
 

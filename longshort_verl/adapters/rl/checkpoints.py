@@ -38,6 +38,11 @@ def complete(folder: str | os.PathLike, record: Mapping[str, Any]) -> None:
     _write(Path(folder) / MARK, json.dumps(record, indent=2) + "\n")
 
 
+def is_complete(folder: str | os.PathLike) -> bool:
+    """Whether all of a checkpoint was written."""
+    return (Path(folder) / MARK).exists()
+
+
 def latest(root: str | os.PathLike) -> dict[str, Any] | None:
     """Record of the newest complete checkpoint under ``root``; None without one."""
     steps = _whole(Path(root))
@@ -93,7 +98,7 @@ def _folders(root: Path) -> dict[int, Path]:
 
 
 def _whole(root: Path) -> list[int]:
-    return [step for step, folder in _folders(root).items() if (folder / MARK).exists()]
+    return [step for step, folder in _folders(root).items() if is_complete(folder)]
 
 
 def _write(path: Path, text: str) -> None:

@@ -48,8 +48,41 @@ SHORT_GROUP = "short"
 """Name of the short policy's worker group and of its folder in a checkpoint; the long policy's is verl's "actor"."""
 
 
-class ShortPolicyWorker(ActorRolloutRefWorker):
-    """verl's worker, except that its weights go to the short policy's engines.
+PARTS = {Role.LONG: "actor", Role.SHORT: SHORT_GROUP}
+"""Folder of each role's policy in a checkpoint."""
+
+
+class PolicyWorker(ActorRolloutRefWorker):
+    """verl's worker with what a round of ``long_short.rounds`` needs, for its FSDP engine."""
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def save_model(self, folder: str) -> None:
+        """Save the actor's parameters as verl's checkpoint does, without those of the optimizer."""
+        manager = self.actor.engine.checkpoint_manager
+        saved, manager.checkpoint_save_contents = manager.checkpoint_save_contents, ["model"]
+        try:
+            self.actor.save_checkpoint(folder)
+        finally:
+            manager.checkpoint_save_contents = saved
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def load_reference(self, folder: str) -> None:
+        """Load the reference's parameters from what :meth:`save_model` wrote."""
+        self.ref.engine.checkpoint_manager.checkpoint_load_contents = ["model"]
+        self.ref.load_checkpoint(folder)
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def reset_optimizer(self) -> None:
+        """Build the actor's optimizer and lr schedule anew; verl's engine has built them in the same way."""
+        engine = self.actor.engine
+        engine.optimizer = engine._build_optimizer(engine.module)
+        engine.lr_scheduler = engine._build_lr_scheduler(engine.optimizer)
+        engine.checkpoint_manager.optimizer = engine.optimizer
+        engine.checkpoint_manager.lr_scheduler = engine.lr_scheduler
+
+
+class ShortPolicyWorker(PolicyWorker):
+    """:class:`PolicyWorker`, except that its weights go to the short policy's engines.
 
     Remove when verl numbers the replicas of a second worker group itself: see :func:`_numbered_by_verl`.
     """
@@ -167,7 +200,7 @@ def build_short_policy(
     role = VerlRole.ActorRolloutRef if own_reference else VerlRole.ActorRollout
     numbered = _numbered_by_verl()
     worker = RayClassWithInitArgs(
-        cls=ray.remote(ActorRolloutRefWorker if numbered else ShortPolicyWorker),
+        cls=ray.remote(PolicyWorker if numbered else ShortPolicyWorker),
         config=config.actor_rollout_ref,
         distillation_config=config.get("distillation"),
         role=str(role),

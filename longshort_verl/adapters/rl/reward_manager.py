@@ -3,24 +3,28 @@
 """verl's reward manager for a dialogue: grades the final answer and passes on what the trainer needs.
 
 verl gives one score to all rows of a session. The score here is the pair's, without the group-relative terms;
-validation reports it. The trainer, which knows the groups, computes each role's reward.
+validation reports it. A weight that is a ramp counts with its last value, so that the scores of all steps compare. The
+trainer, which knows the groups, computes each role's reward.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from verl import DataProto
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
-from longshort_verl.adapters.rl.agent_loop import ROW
+from longshort_verl.adapters.rl.agent_loop import RECORD, ROW
 from longshort_verl.adapters.rl.settings import long_short_settings
+from longshort_verl.evaluation.run import grade_record
 from longshort_verl.grading import grade, warm_up
 from longshort_verl.importance import MeasuredTurns
 from longshort_verl.metrics import MEASURED
-from longshort_verl.types import Role, StopReason
+from longshort_verl.rewards import final_weights
+from longshort_verl.types import Grade, Role, StopReason
 
 
 class LongShortRewardManager(RewardManagerBase):
@@ -43,7 +47,7 @@ class LongShortRewardManager(RewardManagerBase):
         )
         accuracy = float(verdict is not None and verdict.correct)
         formats = [record[f"format_{role.value}"] for role in Role if record[f"num_turns_{role.value}"]]
-        weights = self.settings.reward
+        weights = final_weights(self.settings.reward)
         pair_format = sum(formats) / len(formats) if formats else 0.0
         info = {
             "acc": accuracy,
@@ -64,6 +68,10 @@ class LongShortRewardManager(RewardManagerBase):
             **({"dialogue": record["dialogue"]} if "dialogue" in record else {}),
             **({MEASURED: (await self._grade_rollouts(record)).to_json()} if MEASURED in record else {}),
         }
+        if RECORD in record:
+            stop = {"stop_reason": record["stop_reason"], "detail": record["detail"]}
+            graded = grade_record(verdict or Grade(correct=False, extracted=None), StopReason(record["stop_reason"]))
+            info[RECORD] = json.dumps(json.loads(record[RECORD]) | graded | stop)
         return {
             "reward_score": weights["accuracy"] * accuracy + weights["format"] * pair_format,
             "reward_extra_info": info,

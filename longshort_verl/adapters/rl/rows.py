@@ -15,7 +15,7 @@ from longshort_verl.adapters.rl.agent_loop import ROW
 from longshort_verl.adapters.rl.settings import LongShortConfig
 from longshort_verl.importance import Credit, MeasuredTurns
 from longshort_verl.metrics import MEASURED, dialogue_metrics, role_metrics
-from longshort_verl.rewards import Outcome, group_rewards, turn_advantages
+from longshort_verl.rewards import LengthOf, Outcome, group_rewards, turn_advantages, weights_at
 from longshort_verl.types import Reward, Role, StopReason
 
 
@@ -44,31 +44,34 @@ def score_rows(
     fields: Mapping[str, Mapping[str, Any]],
     masks: Mapping[str, torch.Tensor],
     settings: LongShortConfig,
+    step: int,
 ) -> ScoredRows:
-    """Compute each row's reward within its group.
+    """Compute each row's reward within its group, by the weights of the training step.
 
     All mappings are by key, ``{uid}_{session}_{row}``: the prompt's name, verl's ``extra_fields`` and
     ``response_mask`` (tokens).
     """
     records = {key: _record(extra) for key, extra in fields.items()}
-    outcomes = {key: _outcome(uids[key], record) for key, record in records.items()}
+    outcomes = {key: _outcome(uids[key], record, settings.length_of) for key, record in records.items()}
     live = {key: outcome for key, outcome in outcomes.items() if outcome.live}
-    weights = dict(settings.reward)
+    in_force = weights_at(settings.reward, step)
+    weights = dict(in_force)
     per_turn = settings.importance.credit is Credit.TURN
     if per_turn:
         weights["importance"] = 0.0  # no term of the row: each turn gets its own
     rewards = dict(zip(live, group_rewards(list(live.values()), weights), strict=True))
     credits: dict[str, torch.Tensor] = {}
-    if per_turn and settings.reward["importance"]:
+    if per_turn and in_force["importance"]:
         long = {key: outcome.group for key, outcome in live.items() if outcome.role is Role.LONG}
         scores = {key: [turn.score for turn in records[key][MEASURED].importances] for key in long}
-        credits = credit_turns(scores, long, masks, weight=settings.reward["importance"])
+        credits = credit_turns(scores, long, masks, weight=in_force["importance"])
     order = {key: (record["problem"], *map(int, key.rsplit("_", 2)[1:])) for key, record in records.items()}
     return ScoredRows(
         outcomes={key: outcomes[key] for key in sorted(outcomes, key=order.__getitem__)},
         rewards=rewards,
         turn_credits=credits,
-        metrics=_metrics(outcomes, list(records.values()), rewards),
+        metrics=_metrics(outcomes, list(records.values()), rewards)
+        | {f"reward_weight/{name}": weight for name, weight in in_force.items()},
     )
 
 
@@ -111,14 +114,16 @@ def _record(extra: Mapping[str, Any]) -> dict[str, Any]:
     return record
 
 
-def _outcome(uid: str, record: Mapping[str, Any]) -> Outcome:
+def _outcome(uid: str, record: Mapping[str, Any], length_of: LengthOf) -> Outcome:
     role = Role(record["role"])
+    counted = Role if length_of is LengthOf.DIALOGUE else (role,)
     return Outcome(
         group=uid,
         role=role,
         accuracy=record["acc"],
         format=record[f"format_{role.value}"],
         num_tokens=record[f"num_tokens_{role.value}"],
+        length=sum(record[f"num_tokens_{one.value}"] for one in counted),
         importance=record[MEASURED].score if MEASURED in record and role is Role.LONG else 0.0,
         failed=record["stop_reason"] == StopReason.ENGINE_ERROR.value,
         record=record,

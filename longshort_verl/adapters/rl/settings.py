@@ -19,7 +19,7 @@ from longshort_verl.generation import base
 from longshort_verl.grading import GradingSettings
 from longshort_verl.importance import ImportanceRewardSettings
 from longshort_verl.metrics import AlarmSettings
-from longshort_verl.rewards import RewardWeights
+from longshort_verl.rewards import LengthOf, RewardWeights, is_ever_positive
 from longshort_verl.types import Role
 
 SECTION = "long_short"
@@ -33,7 +33,9 @@ class Schedule(str, Enum):
     SHORT_ONLY = "short_only"
     """The short role learns; the long role's model is frozen."""
     ALTERNATE = "alternate"
-    """The roles learn in turn, as in the paper's asynchronous optimisation."""
+    """The roles learn in turn, with their first reference and optimizer throughout."""
+    ROUNDS = "rounds"
+    """The roles learn in rounds, each with a new reference and a new optimizer, as in the paper."""
     JOINT = "joint"
     """Both roles learn at every step."""
 
@@ -65,6 +67,36 @@ class AlternateSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RoundsSettings:
+    """Settings of the schedule ``rounds``, and its arithmetic. Steps count from 1, across resumes too."""
+
+    order: Annotated[tuple[Role, ...], Field(min_length=1)]
+    steps: Annotated[int, Field(ge=1)]
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all rounds."""
+        return len(self.order) * self.steps
+
+    def role(self, step: int) -> Role:
+        """The role that learns at a step; after the last round, at which the run ends, that of the last round."""
+        return self.order[min((step - 1) // self.steps, len(self.order) - 1)]
+
+    def before(self, step: int) -> int:
+        """The last step before the round of ``step``, 0 in the first round."""
+        return (step - 1) // self.steps * self.steps
+
+    def ends(self, step: int) -> bool:
+        """Whether a round ends with this step; at step 0 the pair is that of the start."""
+        return step % self.steps == 0
+
+    def name(self, step: int) -> str:
+        """Name of the pair after a step, by each role's finished rounds: ``long-r2_short-r1``."""
+        finished = self.order[: step // self.steps]
+        return "_".join(f"{role.value}-r{finished.count(role)}" for role in Role)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PoolSettings:
     """Devices of the short policy under the placement ``split``, in addition to those of ``trainer``."""
 
@@ -86,6 +118,7 @@ class LongShortConfig:
 
     schedule: Schedule
     alternate: AlternateSettings
+    rounds: RoundsSettings
     policies: Policies
     placement: Placement
     short_pool: PoolSettings
@@ -93,21 +126,28 @@ class LongShortConfig:
     seed: int | None
     dialogue: DialogueSettings
     reward: RewardWeights
+    length_of: LengthOf
     importance: ImportanceRewardSettings
     grading: GradingSettings
     best: BestSettings
     alarms: AlarmSettings
 
     def __post_init__(self) -> None:
-        if self.reward["importance"] and Role.LONG not in self.trained:
+        importance = self.reward["importance"]
+        if is_ever_positive(importance) and Role.LONG not in self.trained:
             raise ValueError(
-                f"{SECTION}.reward.importance is {self.reward['importance']:g}, but the long role, whose turns it "
+                f"{SECTION}.reward.importance is {importance}, but the long role, whose turns it "
                 f"rewards, never learns under schedule {self.schedule.value}: its rollouts would be wasted; set it to 0"
             )
         path = (self.short.get("model") or {}).get("path")
         if self.policies is Policies.TWO and not path:
             raise ValueError(f"{SECTION}.short.model.path is {path!r}; set it to the short policy's model")
         if self.policies is Policies.SHARED:
+            if self.schedule is Schedule.ROUNDS:
+                raise ValueError(
+                    f"{SECTION}.schedule is 'rounds' and {SECTION}.policies 'shared', but in a round one of two models "
+                    "learns; set policies to two, or schedule to alternate or joint"
+                )
             if self.placement is Placement.SPLIT:
                 raise ValueError(
                     f"{SECTION}.placement is 'split' and {SECTION}.policies 'shared': one model has no second place; "
@@ -128,13 +168,22 @@ class LongShortConfig:
             return frozenset({Role.SHORT})
         if self.schedule is Schedule.JOINT:
             return frozenset(Role)
+        if self.schedule is Schedule.ROUNDS:
+            return frozenset({self.rounds.role(step)})
         first = self.alternate.first
         return frozenset({first.peer if (step - 1) // self.alternate.switch_every % 2 else first})
 
     @property
+    def phases(self) -> list[frozenset[Role]]:
+        """The different sets of roles that learn at the same step, if the run is long enough, in their order."""
+        if self.schedule is Schedule.ROUNDS:
+            return [frozenset({role}) for role in dict.fromkeys(self.rounds.order)]
+        return list(dict.fromkeys([self.learning(1), self.learning(1 + self.alternate.switch_every)]))
+
+    @property
     def trained(self) -> frozenset[Role]:
         """Roles that learn at some step, if the run is long enough."""
-        return self.learning(1) | self.learning(1 + self.alternate.switch_every)
+        return frozenset().union(*self.phases)
 
 
 def read_long_short(section: Mapping[str, Any]) -> LongShortConfig:

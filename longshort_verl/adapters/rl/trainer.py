@@ -27,6 +27,7 @@ from omegaconf import DictConfig, open_dict
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.single_controller.ray import RayResourcePool
+from verl.trainer.ppo.utils import Role as VerlRole
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils import tensordict_utils
@@ -37,11 +38,12 @@ from verl.workers.rollout.llm_server import LLMServerClient
 
 from longshort_verl.adapters import compat
 from longshort_verl.adapters.rl import checkpoints
-from longshort_verl.adapters.rl.agent_loop import IN_TRAINING, TwoPolicyClient
+from longshort_verl.adapters.rl.agent_loop import IN_TRAINING, RECORD, TwoPolicyClient
 from longshort_verl.adapters.rl.check import TRAINER_MODE, as_sync, check_config, check_files
-from longshort_verl.adapters.rl.policies import SHORT_GROUP, Policy, build_short_policy
+from longshort_verl.adapters.rl.policies import SHORT_GROUP, Policy, PolicyWorker, build_short_policy
+from longshort_verl.adapters.rl.rounds import Rounds
 from longshort_verl.adapters.rl.rows import score_rows, token_scores
-from longshort_verl.adapters.rl.settings import Placement, Policies, load_tokenizer, role_config
+from longshort_verl.adapters.rl.settings import Placement, Policies, Schedule, load_tokenizer, role_config
 from longshort_verl.metrics import alarms, check_engines, validation_mean
 from longshort_verl.rewards import Outcome
 from longshort_verl.types import Role
@@ -64,6 +66,8 @@ class LongShortTrainer(PPOTrainerSync):
     def __init__(self, config: DictConfig):
         compat.log_in_worker()
         self.settings = check_config(config, cluster=ray.cluster_resources())
+        in_rounds = self.settings.schedule is Schedule.ROUNDS
+        self._rounds = Rounds(self.settings.rounds, config.trainer.default_local_dir) if in_rounds else None
         as_sync(config, PPOTrainerSync)
         super().__init__(config)
         self._policies: list[Policy] = []
@@ -81,9 +85,16 @@ class LongShortTrainer(PPOTrainerSync):
         check_files(self.config, *tokenizers)
         self._short_tokenizer = tokenizers[1]
         super()._init_dataloader()
+        if self._rounds:
+            # The lr schedule is that of a round; verl has set it to all steps.
+            with open_dict(self.config):
+                self.config.actor_rollout_ref.actor.optim.total_training_steps = self.settings.rounds.steps
 
     def _init_resource_pool_mgr(self) -> None:
         super()._init_resource_pool_mgr()
+        for role in (VerlRole.ActorRollout, VerlRole.ActorRolloutRef):
+            if role in self.role_worker_mapping:
+                self.role_worker_mapping[role] = ray.remote(PolicyWorker)
         if self.settings.placement is Placement.SPLIT:
             pool = self.settings.short_pool
             self.resource_pool_manager.resource_pool_spec[SHORT_POOL] = [pool.n_gpus_per_node] * pool.nnodes
@@ -139,9 +150,13 @@ class LongShortTrainer(PPOTrainerSync):
         super().on_sample_end()
         for policy in self._policies[1:]:
             policy.engines.sleep_replicas()
+        if self._rounds:
+            self._rounds.begin(self.global_steps, self._policies)
 
     def on_step_end(self) -> None:
         """Push the weights that were updated at this step, and those that sleep dropped."""
+        if self._rounds:
+            self._rounds.end(self.global_steps, self._policies)
         for policy in self._policies:
             if policy.updated or policy.sleeps:
                 with marked_timer(f"update_weights/{policy.name}", self.timing_raw):
@@ -189,6 +204,7 @@ class LongShortTrainer(PPOTrainerSync):
             dict(zip(batch.keys, data.pop("extra_fields").tolist(), strict=True)),
             masks,
             self.settings,
+            self.global_steps,
         )
         check_engines(scored.failed, f"step {self.global_steps}")
         self._write(batch, {"rm_scores": [token_scores(masks[key], scored.rewards.get(key)) for key in batch.keys]})
@@ -346,9 +362,16 @@ class LongShortTrainer(PPOTrainerSync):
         self._keep_best(metrics)
         return metrics
 
+    def _val_metrics_update(self, data_sources, sample_uids, reward_extra_infos_dict, *args, **kwargs):
+        records = reward_extra_infos_dict.pop(RECORD, None)
+        if self._rounds and records:
+            self._rounds.write_validation(self.global_steps, records)
+        return super()._val_metrics_update(data_sources, sample_uids, reward_extra_infos_dict, *args, **kwargs)
+
     def _dump_generations(self, inputs, outputs, gts, scores, reward_extra_infos_dict, dump_path):
         """Write one line per validation dialogue, with both roles' turns, instead of one line per row."""
         infos = dict(reward_extra_infos_dict)
+        infos.pop(RECORD, None)
         dialogues = infos.pop("dialogue", None)
         if dialogues is None:
             return super()._dump_generations(inputs, outputs, gts, scores, infos, dump_path)
@@ -406,6 +429,8 @@ class LongShortTrainer(PPOTrainerSync):
             policy.worker_group.load_checkpoint(
                 local_path=os.path.join(root, SHORT_GROUP), del_local_after_load=trainer.del_local_ckpt_after_load
             )
+        if self._rounds:
+            self._rounds.resume(self.global_steps, self._policies)
 
     def _keep_best(self, validation: Mapping[str, float]) -> None:
         """Save the pair, in addition to the last ones, if it is the best so far by ``long_short.best``."""

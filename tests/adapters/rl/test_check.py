@@ -33,6 +33,13 @@ def test_the_recipe_passes(config_with):
     check_files(config, *(load_tokenizer(role_config(config, role)) for role in Role))
 
 
+def test_rounds_pass(config_with):
+    kl = ["actor_rollout_ref.actor.use_kl_loss=true", "actor_rollout_ref.actor.kl_loss_coef=0.1"]
+    assert check_config(config_with(*ROUNDS, *kl)).rounds.total_steps == 30
+    # An adapter without a reference, and validation within a round.
+    check_config(config_with(*ROUNDS, "actor_rollout_ref.model.lora_rank=8", "trainer.test_freq=5"))
+
+
 def test_short_is_merged_onto_long(config_with):
     config = config_with("+long_short.short.actor.optim.lr=0.125")
     short = role_config(config, Role.SHORT)
@@ -52,6 +59,14 @@ def test_a_split_short_policy_knows_its_own_nodes(config_with):
     assert split.actor_rollout_ref.rollout.n_gpus_per_node == 8
 
 
+ROUNDS = [
+    "long_short.schedule=rounds",
+    "long_short.rounds.order=[long,short,long]",
+    "long_short.rounds.steps=10",
+    "trainer.total_training_steps=30",
+    "trainer.test_freq=10",
+]
+
 REFUSED = {
     "unknown schedule": (["long_short.schedule=both"], ["long_short.schedule is 'both'", "long_only"]),
     "unknown role": (["long_short.dialogue.opening_role=middle"], ["opening_role is 'middle'", "'long'"]),
@@ -63,6 +78,30 @@ REFUSED = {
     "misspelt in short": (["+long_short.short.rolout.n=3"], ["long_short.short does not fit", "rolout"]),
     "no short model": (["long_short.short.model.path=null"], ["long_short.short.model.path is None"]),
     "zero turns": (["long_short.dialogue.max_short_turns=0"], ["max_short_turns is 0", "or equal to 1"]),
+    "steps of the rounds": (
+        [*ROUNDS, "trainer.total_training_steps=40"],
+        ["total_training_steps is 40", "3 rounds (order) of 10 steps", "set it to 30"],
+    ),
+    "no end of the rounds": (
+        [*ROUNDS, "trainer.total_training_steps=null"],
+        ["total_training_steps is None", "set it to 30"],
+    ),
+    "no validation of a round": (
+        [*ROUNDS, "trainer.test_freq=4"],
+        ["trainer.test_freq is 4", "rounds.steps is 10", "set the former to 10"],
+    ),
+    "rounds of another engine": (
+        [*ROUNDS, "+long_short.short.actor.strategy=fsdp"],
+        ["long_short.short.actor.strategy is 'fsdp'", "set it to fsdp2"],
+    ),
+    "the reference of an adapter": (
+        [*ROUNDS, "actor_rollout_ref.model.lora_rank=8", "actor_rollout_ref.actor.use_kl_loss=true"],
+        ["actor_rollout_ref.actor.use_kl_loss is true", "the long role trains a LoRA adapter", "to false"],
+    ),
+    "a ramp": (
+        ["long_short.reward.length={from: 0, to: 1, start: 4, end: 3}"],
+        ["long_short.reward.length is", "end is 3 and start 4"],
+    ),
     "text for a number": (["long_short.reward.length=long"], ["long_short.reward.length is 'long'"]),
     "negative weight": (
         ["long_short.reward.length=-1"],

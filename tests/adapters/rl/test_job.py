@@ -7,6 +7,7 @@ Three jobs, and two slow ones that fail; what can share one does. They start one
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shutil
@@ -15,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from longshort_verl.evaluation.records import read_records
 from longshort_verl.problems.read import read_problems
 from longshort_verl.problems.write import write_problems
 from longshort_verl.types import StopReason
@@ -80,54 +82,57 @@ def long_only(tmp_path_factory, problems, math_problems, installed, root):
 
 
 @pytest.fixture(scope="module")
-def alternate(tmp_path_factory, problems, root):
-    """Both roles learn, one after the other, until Ctrl-C after step 4; the short model has another tokenizer.
+def in_rounds(tmp_path_factory, problems, root):
+    """Both roles learn in rounds of two steps, until Ctrl-C after step 6; the short model has another tokenizer.
 
-    Checkpoints after steps 2 and 4; a reference policy for the short role alone.
+    Long, long, short: its rounds end with steps 2, 4 and 6; checkpoints after steps 3 and 6.
     """
-    folder = tmp_path_factory.mktemp("alternate")
+    folder = tmp_path_factory.mktemp("in_rounds")
     short = with_other_ids(root / "recipes" / "tiny_cpu" / "models" / "short", folder / "short_model")
     job = start_job(
         folder,
-        *alternate_overrides(problems, short),
+        *rounds_overrides(problems, short, ["long", "long", "short", "long"]),
         "long_short.best.metric=reward",
         f"trainer.rollout_data_dir={folder}/rollouts",
     )
-    job.wait_for_step(4, timeout=900)
+    job.wait_for_step(6, timeout=900)
     job.interrupt()
     job.process.wait(timeout=60)
     return job
 
 
 @pytest.fixture(scope="module")
-def resumed(tmp_path_factory, problems, alternate):
-    """The run ``alternate`` as if it had died while it wrote its second checkpoint; goes on to step 5.
+def resumed(tmp_path_factory, problems, in_rounds):
+    """The run ``in_rounds`` as if it had died while it wrote its second checkpoint; goes on within the second round.
 
-    At step 4 the short role learns and its engine is left with the old weights.
+    At step 5 the short role learns and its engine is left with the old weights.
     """
     folder = tmp_path_factory.mktemp("resumed")
-    for step in (2, 4):
-        shutil.copytree(alternate.folder / f"global_step_{step}", folder / f"global_step_{step}")
-    (folder / "global_step_4" / "long_short.json").unlink()
-    shutil.rmtree(folder / "global_step_4" / "short")
-    (folder / "latest_checkpointed_iteration.txt").write_text("4")
+    for name in ("global_step_3", "global_step_6", "rounds/long-r1_short-r0"):
+        shutil.copytree(in_rounds.folder / name, folder / name)
+    (folder / "global_step_6" / "long_short.json").unlink()
+    shutil.rmtree(folder / "global_step_6" / "short")
+    (folder / "latest_checkpointed_iteration.txt").write_text("6")
     job = start_job(
         folder,
-        *alternate_overrides(problems, alternate.folder / "short_model"),
+        *rounds_overrides(problems, in_rounds.folder / "short_model", ["long", "long", "short"]),
         "trainer.val_before_train=false",
-        "trainer.test_freq=-1",
-        environment={"VERL_USE_EXTERNAL_MODULES": "tests.support.faults", "LONGSHORT_TEST_NO_PUSH": "short@4"},
+        environment={"VERL_USE_EXTERNAL_MODULES": "tests.support.faults", "LONGSHORT_TEST_NO_PUSH": "short@5"},
     )
     job.process.wait()
     assert job.process.returncode == 0, job.log[-6000:]
     return job
 
 
-def alternate_overrides(problems, short):
+def rounds_overrides(problems, short, order):
     return (
-        "long_short.schedule=alternate",
+        "long_short.schedule=rounds",
+        f"long_short.rounds.order=[{','.join(order)}]",
+        "long_short.rounds.steps=2",
+        f"trainer.total_training_steps={2 * len(order)}",
         f"long_short.short.model.path={short}",
-        "+long_short.short.actor.use_kl_loss=true",
+        "actor_rollout_ref.actor.use_kl_loss=true",
+        "long_short.reward.length={from: 0, to: 0.2, start: 1, end: 5}",
         # What each long turn of half of the groups is worth, onto its tokens.
         "long_short.reward.importance=0.5",
         "long_short.importance.credit=turn",
@@ -135,40 +140,43 @@ def alternate_overrides(problems, short):
         "long_short.importance.max_tokens=8",
         f"data.train_files={problems}/train.parquet",
         f"data.val_files={problems}/val.parquet",
-        "trainer.total_training_steps=5",
         "trainer.test_freq=2",
-        "trainer.save_freq=2",
+        "trainer.save_freq=3",
         "trainer.max_actor_ckpt_to_keep=2",
-        # Two steps of the optimizer, so that the second one's loss depends on the first one's.
-        "actor_rollout_ref.actor.ppo_mini_batch_size=8",
         # So that one update moves the probabilities by more than rounding does.
         "actor_rollout_ref.actor.optim.lr=3e-4",
         "actor_rollout_ref.actor.optim.lr_warmup_steps=0",
     )
 
 
-def test_each_engine_holds_its_own_roles_weights(long_only, alternate, resumed):
+def digest(part):
+    """Hash of the parameters in a policy's folder of a checkpoint."""
+    state = torch.load(part / "model_world_size_1_rank_0.pt", weights_only=False)
+    values = [state[name].to_local().contiguous().numpy().tobytes() for name in sorted(state)]
+    return hashlib.sha256(b"".join(values)).hexdigest()
+
+
+def test_each_engine_holds_its_own_roles_weights(long_only, in_rounds, resumed):
     # The role that learns is compared at every step, a resting one after each push. Different models: a wrong address
     # would show as a difference of the order of 0.1.
     for step in (1, 2, 3):
         assert long_only.steps()[step][f"long/{PROBS_DIFF}"] < MAX_MEAN_DIFFERENCE
     assert long_only.steps()[1][f"short/{PROBS_DIFF}"] < MAX_MEAN_DIFFERENCE
-    for step in (1, 2, 3, 4):
-        for role in ("long", "short"):
-            assert alternate.steps()[step][f"{role}/{PROBS_DIFF}"] < MAX_MEAN_DIFFERENCE, (step, role)
+    for role, steps in (("long", (1, 2, 3, 4, 5)), ("short", (1, 5, 6))):
+        for step in steps:
+            assert in_rounds.steps()[step][f"{role}/{PROBS_DIFF}"] < MAX_MEAN_DIFFERENCE, (step, role)
     for role in ("long", "short"):
-        assert resumed.steps()[3][f"{role}/{PROBS_DIFF}"] < MAX_MEAN_DIFFERENCE, role
+        assert resumed.steps()[4][f"{role}/{PROBS_DIFF}"] < MAX_MEAN_DIFFERENCE, role
 
 
-def test_a_push_that_was_left_out_raises_the_alarm(alternate, resumed):
-    for step in (3, 4):
+def test_a_push_that_was_left_out_raises_the_alarm(in_rounds, resumed):
+    for step in (4, 5):
         assert not [key for key in resumed.steps()[step] if key.startswith("alarm/engine")]
-    assert resumed.steps()[5][f"short/{PROBS_DIFF}"] > 10 * MAX_MEAN_DIFFERENCE
-    assert resumed.steps()[5][f"long/{PROBS_DIFF}"] < MAX_MEAN_DIFFERENCE
-    assert resumed.steps()[5]["alarm/engine_out_of_step/short"] == 1
-    assert "alarm/engine_out_of_step/long" not in resumed.steps()[5]
-    assert "longshort alarm: step 5: the short engine's token probabilities differ" in resumed.log
-    assert "longshort alarm: step" not in "".join(line for line in alternate.log.splitlines() if "engine's" in line)
+    assert resumed.steps()[6][f"short/{PROBS_DIFF}"] > 10 * MAX_MEAN_DIFFERENCE
+    assert resumed.steps()[6]["alarm/engine_out_of_step/short"] == 1
+    assert "alarm/engine_out_of_step/long" not in resumed.steps()[6]
+    assert "longshort alarm: step 6: the short engine's token probabilities differ" in resumed.log
+    assert "longshort alarm: step" not in "".join(line for line in in_rounds.log.splitlines() if "engine's" in line)
 
 
 def test_every_process_of_a_job_uses_the_installed_package(long_only, installed):
@@ -177,14 +185,15 @@ def test_every_process_of_a_job_uses_the_installed_package(long_only, installed)
     assert len(origins) > 5, "driver, trainer, workers, servers"
 
 
-def test_only_the_scheduled_role_is_updated(long_only, alternate, root):
+def test_only_the_scheduled_role_is_updated(long_only, in_rounds, root):
     for step in (1, 2, 3):
         assert long_only.steps()[step]["long/actor/grad_norm"] > 0
         assert long_only.steps()[step]["long/actor/skipped_update"] == 0
         assert "short/actor/grad_norm" not in long_only.steps()[step]
-    for step, learns, rests in ((1, "long", "short"), (2, "short", "long"), (3, "long", "short"), (4, "short", "long")):
-        assert alternate.steps()[step][f"{learns}/actor/grad_norm"] > 0
-        assert f"{rests}/actor/grad_norm" not in alternate.steps()[step]
+    for step in (1, 2, 3, 4, 5, 6):
+        learns, rests = ("long", "short") if step <= 4 else ("short", "long")
+        assert in_rounds.steps()[step][f"{learns}/actor/grad_norm"] > 0
+        assert f"{rests}/actor/grad_norm" not in in_rounds.steps()[step]
     models = root / "recipes" / "tiny_cpu" / "models"
     saved = long_only.folder / "global_step_3"
     for role, part in (("long", "actor"), ("short", "short")):
@@ -195,9 +204,9 @@ def test_only_the_scheduled_role_is_updated(long_only, alternate, root):
     assert (long_only.folder / "latest_checkpointed_iteration.txt").read_text() == "3"
 
 
-def test_long_turns_of_a_share_of_the_groups_are_measured(long_only, alternate):
+def test_long_turns_of_a_share_of_the_groups_are_measured(long_only, in_rounds):
     for step in (1, 2, 3, 4):
-        found = alternate.steps()[step]
+        found = in_rounds.steps()[step]
         # Of 16 groups; a turn after which no answer fits in is not measured either.
         assert 0.1 < found["importance/measured_turns"] < 0.9, step
         assert 0 < found["importance/tokens_share"] < 1, step
@@ -205,48 +214,95 @@ def test_long_turns_of_a_share_of_the_groups_are_measured(long_only, alternate):
         # The credit is on the tokens and no term of the row.
         assert "long/reward/importance" not in found
     # The short role is right more often with a thought than without.
-    assert sum(alternate.steps()[step]["importance/gain"] for step in (1, 2, 3, 4)) > 0
+    assert sum(in_rounds.steps()[step]["importance/gain"] for step in (1, 2, 3, 4)) > 0
     assert not [key for key in long_only.steps()[1] if key.startswith("importance/")]
 
 
-def test_each_role_may_have_a_reference_of_its_own(alternate):
-    assert "short/actor/kl_loss" in alternate.steps()[2]
-    assert "long/actor/kl_loss" not in alternate.steps()[1]
+def test_the_reference_of_a_round_is_the_learner_at_its_start(in_rounds, resumed):
+    kl = {
+        step: in_rounds.steps()[step][f"{role}/actor/kl_loss"]
+        for step, role in enumerate(("long", "long", "long", "long", "short", "short"), start=1)
+    }
+    # The same weights; what is left is the order of sums.
+    assert all(abs(kl[step]) < 1e-9 for step in (1, 3, 5)), kl
+    assert all(kl[step] > 1e-6 for step in (2, 4, 6)), kl
+    assert abs(resumed.steps()[5]["short/actor/kl_loss"]) < 1e-9
 
 
-def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(alternate, resumed):
-    assert "resuming from step 2" in resumed.log
-    assert min(resumed.steps()) == 3
-    for step, role in ((3, "long"), (4, "short")):
-        for name in ("actor/pg_loss", "actor/grad_norm", "actor/entropy", "actor/lr", "reward", "num_tokens"):
+def test_the_optimizer_of_a_round_is_new(in_rounds):
+    for step, part, updates in ((3, "actor", 1), (6, "actor", 2), (6, "short", 2)):
+        folder = in_rounds.folder / f"global_step_{step}" / part
+        optimizer = torch.load(folder / "optim_world_size_1_rank_0.pt", weights_only=False)
+        extra = torch.load(folder / "extra_state_world_size_1_rank_0.pt", weights_only=False)
+        assert {int(state["step"]) for state in optimizer["state"].values()} == {updates}, (step, part)
+        assert extra["lr_scheduler"]["last_epoch"] == updates, (step, part)
+
+
+def test_the_pair_after_each_round_is_kept_and_the_frozen_role_did_not_change(in_rounds, resumed):
+    rounds = in_rounds.folder / "rounds"
+    names = [f"long-r{long}_short-r{short}" for long, short in ((0, 0), (1, 0), (2, 0), (2, 1))]
+    assert sorted(path.name for path in rounds.iterdir()) == names
+    long, short = ([digest(rounds / name / part) for name in names[1:]] for part in ("actor", "short"))
+    assert (len(set(long)), long[1]) == (2, long[2])
+    assert (len(set(short)), short[0]) == (2, short[1])
+    assert digest(in_rounds.folder / "global_step_3" / "short") == short[0]
+    # The resumed run has written the same second round.
+    assert digest(resumed.folder / "rounds" / names[2] / "short") == short[1]
+
+
+def test_the_validation_between_rounds_is_an_evaluation(in_rounds):
+    for step, name in ((0, "long-r0_short-r0"), (2, "long-r1_short-r0"), (6, "long-r2_short-r1")):
+        records = read_records(in_rounds.folder / "rounds" / name / "pair.jsonl")
+        assert [record["index"] for record in records] == sorted(record["index"] for record in records)
+        assert len(records) == 32
+        for metric, key in (("acc", "correct"), ("num_tokens", "num_tokens"), ("num_tokens_long", "num_tokens_long")):
+            (logged,) = (v for k, v in in_rounds.steps()[step].items() if k.endswith(f"/{metric}/mean@1"))
+            assert sum(record[key] for record in records) / 32 == pytest.approx(logged), (name, metric)
+        assert all(record["num_tokens"] == sum(turn["num_tokens"] for turn in record["turns"]) for record in records)
+        assert {record["stop_reason"] for record in records} <= {reason.value for reason in StopReason}
+
+
+def test_a_weight_follows_the_step(in_rounds, resumed):
+    # From 0 at step 1 to 0.2 at step 5: 0.05 a step.
+    for step, weight in enumerate((0, 0.05, 0.1, 0.15, 0.2, 0.2), start=1):
+        assert in_rounds.steps()[step]["reward_weight/length"] == pytest.approx(weight)
+    assert resumed.steps()[4]["reward_weight/length"] == pytest.approx(0.15)
+
+
+def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(in_rounds, resumed):
+    assert "resuming from step 3" in resumed.log
+    assert min(resumed.steps()) == 4
+    names = ("actor/pg_loss", "actor/kl_loss", "actor/grad_norm", "actor/entropy", "actor/lr", "reward", "num_tokens")
+    for step, role in ((4, "long"), (5, "short")):
+        for name in names:
             # float32: what is left is the order of sums
             assert resumed.steps()[step][f"{role}/{name}"] == pytest.approx(
-                alternate.steps()[step][f"{role}/{name}"], rel=1e-3, abs=1e-6
+                in_rounds.steps()[step][f"{role}/{name}"], rel=1e-3, abs=1e-6
             ), (step, name)
 
 
-def test_the_best_pair_is_kept(alternate):
+def test_the_best_pair_is_kept(in_rounds):
     values = {
         step: next(value for key, value in data.items() if key.endswith("/reward/mean@1"))
-        for step, data in alternate.steps().items()
+        for step, data in in_rounds.steps().items()
         if any(key.startswith("val-") for key in data)
     }
-    assert set(values) == {0, 2, 4}
+    assert set(values) == {0, 2, 4, 6}
     best = max(values, key=values.get)
-    (folder,) = (alternate.folder / "best").glob("global_step_*")
+    (folder,) = (in_rounds.folder / "best").glob("global_step_*")
     record = json.loads((folder / "long_short.json").read_text())
     assert (record["step"], record["metric"], record["value"]) == (best, "reward", pytest.approx(values[best]))
 
 
-def test_exported_roles_load_and_differ_from_their_start(alternate, tmp_path, root):
+def test_exported_roles_load_and_differ_from_their_start(in_rounds, tmp_path, root):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from longshort_verl.adapters.export import export_pair
 
-    folders = export_pair(alternate.folder / "global_step_4", tmp_path)
+    folders = export_pair(in_rounds.folder / "rounds" / "long-r2_short-r1", tmp_path)
     assert [folder.name for folder in folders] == ["long", "short"]
     for folder, start in zip(
-        folders, (root / "recipes/tiny_cpu/models/long", alternate.folder / "short_model"), strict=True
+        folders, (root / "recipes/tiny_cpu/models/long", in_rounds.folder / "short_model"), strict=True
     ):
         before = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32).state_dict()
         after = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).state_dict()
@@ -287,24 +343,24 @@ def test_validation_reports_the_pair(long_only):
             assert any(f"/{name}/mean@1" in key for key in step), name
 
 
-def test_models_with_different_tokenizers_understand_each_other(alternate):
+def test_models_with_different_tokenizers_understand_each_other(in_rounds):
     # The short model is the recipe's, with every token under another id: an id that crossed over would be nonsense.
-    (accuracy,) = (value for key, value in alternate.steps()[0].items() if key.endswith("/acc/mean@1"))
+    (accuracy,) = (value for key, value in in_rounds.steps()[0].items() if key.endswith("/acc/mean@1"))
     assert accuracy > 0.3
 
 
-def test_sampled_rows_are_written_in_each_roles_own_words(alternate):
+def test_sampled_rows_are_written_in_each_roles_own_words(in_rounds):
     for role, opening in (("long", "<think>"), ("short", "<answer>")):
-        path = alternate.folder / "rollouts" / role / "1.jsonl"
+        path = in_rounds.folder / "rollouts" / role / "1.jsonl"
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         assert len(rows) == 128
         assert sum(row["output"].startswith(opening) for row in rows) > 100, role
 
 
-def test_a_finished_and_an_interrupted_job_leave_nothing_behind(long_only, alternate):
+def test_a_finished_and_an_interrupted_job_leave_nothing_behind(long_only, in_rounds):
     assert long_only.leftovers(within=30) == []
-    assert alternate.leftovers(within=30) == []
-    assert alternate.process.returncode != 0
+    assert in_rounds.leftovers(within=30) == []
+    assert in_rounds.process.returncode != 0
 
 
 @pytest.mark.slow

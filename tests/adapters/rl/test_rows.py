@@ -32,9 +32,9 @@ def row(role, *, problem="p/0", acc=1.0, tokens=(10, 5), stop="answered", measur
     return {"long_short": record, "reward_extra_info": info}
 
 
-def scored(config, fields):
+def scored(config, fields, step=1):
     masks = {key: torch.ones(4) for key in fields}
-    return score_rows({key: key.split("_")[0] for key in fields}, fields, masks, long_short_settings(config))
+    return score_rows({key: key.split("_")[0] for key in fields}, fields, masks, long_short_settings(config), step)
 
 
 @pytest.fixture
@@ -67,6 +67,22 @@ def test_rows_are_rewarded_within_their_prompt_and_role(config):
     assert rows.metrics["dialogue/num_tokens"] == (15 + 25 + 30) / 3
     assert token_scores(torch.ones(3), rows.rewards["u_0_1"]).tolist() == [0, 0, 0.5]
     assert token_scores(torch.ones(3), None).tolist() == [0, 0, 0]
+
+
+def test_a_weight_may_change_and_the_length_term_may_count_the_dialogue(config):
+    fields = {
+        f"u_{session}_{i}": row(role, tokens=tokens)
+        for session, tokens in enumerate(((10, 50), (20, 10)))
+        for i, role in enumerate(("long", "short"))
+    }
+    ramp = "long_short.reward.length={from: 0, to: 2, start: 1, end: 5}"
+    # Own lengths 10 and 20 give 0.5 and -0.5, the dialogues' 60 and 30 the reverse. The weight at step 2 is 2 · 1 / 4.
+    for step, weight in ((1, 0.0), (2, 0.5), (9, 2.0)):
+        for name, terms in (("own", (0.5, -0.5)), ("dialogue", (-0.5, 0.5))):
+            rows = scored(config(ramp, f"long_short.length_of={name}"), fields, step)
+            expected = [1 + 0.5 + weight * term for term in terms]
+            assert [rows.rewards[key].total for key in ("u_0_0", "u_1_0")] == expected, (step, name)
+            assert rows.metrics["reward_weight/length"] == weight
 
 
 def test_failed_dialogues_are_counted_and_not_rewarded(config):
