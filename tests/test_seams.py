@@ -35,6 +35,13 @@ SIGNATURES = {
     "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync._init_dataloader": ["self"],
     "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync._init_resource_pool_mgr": ["self"],
     "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync._validate": ["self"],
+    "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync._val_metrics_update": [
+        "self",
+        "data_sources",
+        "sample_uids",
+        "reward_extra_infos_dict",
+        ...,
+    ],
     "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync._dump_generations": [
         "self",
         "inputs",
@@ -104,6 +111,11 @@ SIGNATURES = {
         "hdfs_path",
         "del_local_after_load",
     ],
+    # a round's new reference and optimizer
+    "verl.workers.engine_workers.TrainingWorker.save_checkpoint": ["self", "local_path", ...],
+    "verl.workers.engine_workers.TrainingWorker.load_checkpoint": ["self", "local_path", ...],
+    "verl.workers.engine.fsdp.transformer_impl.FSDPEngine._build_optimizer": ["self", "module"],
+    "verl.workers.engine.fsdp.transformer_impl.FSDPEngine._build_lr_scheduler": ["self", "optimizer"],
     "verl.workers.rollout.vllm_rollout.vllm_rollout.ServerAdapter.__init__": [
         "self",
         "config",
@@ -278,6 +290,9 @@ def test_fields_that_the_worker_sets_for_us():
         assert f'key="{key}"' in source
     source = inspect.getsource(resolve("verl.experimental.agent_loop.agent_loop.AgentLoopWorker._compute_score"))
     assert '"tool_extra_fields"' in source
+    source = inspect.getsource(resolve("verl.utils.checkpoint.checkpoint_manager.BaseCheckpointManager.__init__"))
+    for name in ("optimizer", "lr_scheduler", "checkpoint_save_contents", "checkpoint_load_contents"):
+        assert f"self.{name} = " in source
 
 
 def test_the_trainer_and_the_loop_are_registered():
