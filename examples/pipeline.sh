@@ -10,7 +10,7 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 recipe=${RECIPE:-recipes/tiny_cpu} seed=${SEED:-1} ablation=${ABLATION:-} ablations=recipes/ablations
 out=$(absolute "${OUT:-outputs/$(basename "$recipe")${FAMILY:+/$FAMILY}/pipeline}")
-if [ "$ablation" = single ]; then exec examples/single.sh; fi
+case $ablation in single) exec examples/single.sh ;; prompt_only) echo "see recipes/ablations/README.md" >&2 && exit 2 ;; esac
 if compgen -G "$recipe/[rs]*/${ablation:-none}.yaml" >/dev/null; then ablations=$recipe; fi
 if [ -n "$ablation" ] && ! compgen -G "$ablations/*/$ablation.yaml" >/dev/null; then
   echo "no ablation $ablation; there are: single $(basename -s .yaml recipes/ablations/*/*.yaml "$recipe"/[rs]*/*.yaml | xargs)" >&2
@@ -33,8 +33,9 @@ stage problems
 if [ -n "${PROBLEMS:-}" ]; then longshort problems "$PROBLEMS" --out "$out/problems" ${NUM_VAL:+--num-val "$NUM_VAL"}
 else "$python" "$recipe/make_problems.py" --pipeline --out "$out/problems"; fi # without that file, set PROBLEMS
 stage solo # the single model, also forced to answer early
-evaluate "$out/solo" "$(search recipes/ablations)" +evaluate=early_exit long.path=null short.path=null
-if [ "$ablation" = early_exit ]; then exit; fi
+of_solo=early_exit && case $ablation in chain_of_draft | tale_ep) of_solo+=,$ablation ;; esac
+evaluate "$out/solo" "$(search recipes/ablations)" "+evaluate=[$of_solo]" long.path=null short.path=null
+case $ablation in early_exit | chain_of_draft | tale_ep) exit ;; esac
 stage traces
 longshort traces "$out/problems/train.parquet" --out "$out/traces.jsonl" --recipe "$recipe/traces.yaml" sampling.seed="$seed" \
   "${more[@]}"

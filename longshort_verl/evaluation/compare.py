@@ -52,8 +52,9 @@ class Comparison:
     num_tokens: Spread
     """Generated tokens per problem, summed over roles; a truncated reply counts in full."""
     details: Mapping[str, Spread]
-    """By name: shares of replies that were truncated or hold no readable answer, if recorded. For a pair also each
-    role's tokens and share of well-formed turns, prompt tokens read again, and share of dialogues with a rethink."""
+    """By name, if recorded: shares of replies that were truncated or hold no readable answer, and characters. For a
+    pair also each role's tokens and share of well-formed turns, prompt tokens read again, and share of dialogues with
+    a rethink."""
     accuracy_interval: tuple[float, float]
     """95 % interval, as all others by bootstrap over problems."""
     tokens_interval: tuple[float, float]
@@ -223,6 +224,8 @@ def _details(runs: Sequence[Evaluated]) -> dict[str, Spread]:
     values: dict[str, Callable[[Record], float]] = {}
     if "fault" in fields:
         values |= {"truncated": records.is_cut_off, "unparseable": records.is_unparseable}
+    if "text" in fields or "turns" in fields:
+        values["num_characters"] = records.num_characters
     if "turns" not in fields:
         return {name: _spread(runs, value) for name, value in values.items()}
     names = [f"num_tokens_{name}" for name in ("reprefilled", "long", "short")]

@@ -13,15 +13,16 @@ from pydantic.dataclasses import dataclass
 
 from longshort_verl.config.compose import read_recipe
 from longshort_verl.dialogue import DialogueSettings
-from longshort_verl.evaluation.run import EarlyExit, EvaluationSampling
+from longshort_verl.evaluation.run import EvaluationSampling
+from longshort_verl.evaluation.solo import Baselines, EarlyExit
 from longshort_verl.generation.settings import ModelSettings
 from longshort_verl.grading import GradingSettings
 
 BASE = "longshort_evaluate.yaml"
 _ENGINE = ("engine", "endpoint.*", "ray.*", *(f"vllm.{name}" for name in ("tensor*", "gpu*", "kv_*", "max_num*")))
 MAY_CHANGE = (
-    *("max_requests", "budgets", "sampling.samples", "early_exit.max_tokens", "*.vllm.block_size"),
-    *("*.vllm.enforce_eager", "*.path", *(f"*.{name}" for name in _ENGINE)),
+    *("max_requests", "budgets", "sampling.samples", "early_exit.max_tokens", "baselines.run"),
+    *("*.vllm.block_size", "*.vllm.enforce_eager", "*.path", *(f"*.{name}" for name in _ENGINE)),
 )
 """Settings that an evaluation may resume with: how many replies, and how they are served. Models are compared by their
 content."""
@@ -37,6 +38,7 @@ class EvaluateConfig:
     dialogue: DialogueSettings
     sampling: EvaluationSampling
     early_exit: EarlyExit
+    baselines: Baselines
     grading: GradingSettings
     budgets: tuple[Annotated[int, Field(ge=1)], ...]
     max_requests: Annotated[int, Field(ge=1)]
@@ -56,6 +58,11 @@ class EvaluateConfig:
             raise ValueError(
                 f"early_exit.max_tokens is {list(self.early_exit.max_tokens)} and solo.path None: only the "
                 "single model answers early; set solo.path, or early_exit.max_tokens=[]"
+            )
+        if self.baselines.run and not self.solo.path:
+            raise ValueError(
+                f"baselines.run is {[one.value for one in self.baselines.run]} and solo.path None: only the single "
+                "model is prompted so; set solo.path, or baselines.run=[]"
             )
         if not self.long.path and not self.solo.path:
             raise ValueError("there is nothing to evaluate; set long.path and short.path, or solo.path")

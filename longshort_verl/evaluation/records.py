@@ -12,6 +12,7 @@ from typing import Any
 
 from longshort_verl.dialogue import parse_turn
 from longshort_verl.evaluation.run import Grader, grade_record
+from longshort_verl.evaluation.solo import EstimateOutcome
 from longshort_verl.files.atomic import write_json
 from longshort_verl.files.jsonl import read_jsonl, write_jsonl
 from longshort_verl.files.manifest import read_manifest, total_seconds
@@ -175,6 +176,12 @@ def is_unparseable(record: Record) -> bool:
     return record["stop_reason"] == StopReason.ANSWERED.value and bool(record.get("fault"))
 
 
+def num_characters(record: Record) -> int:
+    """Characters that the models wrote, summed over turns or requests; an early exit's include the forcing text."""
+    texts = record["turns"] if "turns" in record else [record, record.get("estimate", {"text": ""})]
+    return sum(len(one["text"]) for one in texts)
+
+
 def summarize(records: Sequence[Record]) -> dict[str, float]:
     """Means over all records. Replies lost to an engine count as wrong; ``engine_error`` is their share."""
     means = {
@@ -182,6 +189,7 @@ def summarize(records: Sequence[Record]) -> dict[str, float]:
         "num_replies": float(len(records)),
         "accuracy": fmean(record["correct"] for record in records),
         "num_tokens": fmean(record["num_tokens"] for record in records),
+        "num_characters": fmean(map(num_characters, records)),
         "truncated": fmean(map(is_cut_off, records)),
         "unparseable": fmean(map(is_unparseable, records)),
         "engine_error": fmean(record["stop_reason"] == StopReason.ENGINE_ERROR.value for record in records),
@@ -190,6 +198,11 @@ def summarize(records: Sequence[Record]) -> dict[str, float]:
         lengths = [record["num_tokens"] for record in records if record["correct"] is right]
         if lengths:
             means["num_tokens_right" if right else "num_tokens_wrong"] = fmean(lengths)
+    if "estimate" in records[0]:
+        estimates = [record["estimate"] for record in records]
+        means["num_tokens_estimate"] = fmean(estimate["num_tokens"] for estimate in estimates)
+        for outcome in EstimateOutcome:
+            means[f"estimate_{outcome.value}"] = fmean(one["outcome"] == outcome.value for one in estimates)
     if "turns" not in records[0]:
         return means
     for name in ("num_tokens_long", "num_tokens_short", "num_tokens_prompts", "num_tokens_reprefilled"):

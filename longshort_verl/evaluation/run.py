@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the pair, or a single model, on problems and records each reply with its grade and tokens.
+"""Runs the pair, or a system of the single model, on problems and records each reply with its grade and tokens.
 
 Each reply is journaled as it was generated, so that it can be graded again and a killed run resumes. A hard cap on
 tokens needs no run of its own: a reply under a cap is the beginning of the reply of the same seed without one, so the
@@ -12,16 +12,17 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass as settings_class
 
 from longshort_verl.dialogue import DialogueSettings, run_dialogue
+from longshort_verl.evaluation.solo import Ask
 from longshort_verl.files.journal import Journal
 from longshort_verl.generation.base import Generator
-from longshort_verl.types import Dialogue, FinishReason, Generation, Grade, Message, Problem, Role, Sampling, StopReason
+from longshort_verl.types import Dialogue, FinishReason, Grade, Problem, Role, Sampling, StopReason
 
 Grader = Callable[[str, str], Grade]
 """Grades an answer text against a gold answer."""
@@ -48,22 +49,6 @@ class EvaluationSampling:
     def num_samples(self, of_set: int) -> int:
         """Replies to each problem of a set whose field has ``of_set``; greedy, there is but one."""
         return self.samples or (of_set if self.temperature else 1)
-
-
-@settings_class(frozen=True, kw_only=True)
-class EarlyExit:
-    """Where the single model is forced to answer early; ``longshort_evaluate.yaml`` describes each setting."""
-
-    max_tokens: tuple[Annotated[int, Field(ge=0)], ...]
-    forcing_text: str
-    answer_tokens: Annotated[int, Field(ge=1)]
-    stop: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        if len(set(self.max_tokens)) < len(self.max_tokens):
-            raise ValueError(f"early_exit: max_tokens is {list(self.max_tokens)}; give different numbers")
-        if self.max_tokens and not self.forcing_text:
-            raise ValueError("early_exit: forcing_text is empty; give the text that ends the thinking")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,33 +136,24 @@ def dialogue_record(dialogue: Dialogue) -> dict[str, Any]:
 async def run_solo(
     attempts: Sequence[Attempt],
     generator: Generator,
+    ask: Ask,
     sampling: EvaluationSampling,
     grade: Grader,
     *,
     journal: Journal,
     max_requests: int,
     on_done: Callable[[], None],
-    exit_after: int | None = None,
-    early_exit: EarlyExit | None = None,
 ) -> list[dict[str, Any]]:
-    """One record per attempt of a single model, in their order; the journal as in :func:`run_pair`.
+    """One record per attempt of a single model in their order; the journal as in :func:`run_pair`."""
 
-    With ``exit_after`` the model must answer after that many tokens of thinking, unless it ended before. The forcing
-    text does not count as its tokens.
-    """
-
-    async def ask(attempt: Attempt) -> dict[str, Any]:
+    async def record(attempt: Attempt) -> dict[str, Any]:
         request = Sampling(
-            max_tokens=sampling.solo_max_tokens if exit_after is None else max(1, exit_after),
+            max_tokens=sampling.solo_max_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             seed=attempt.seed(sampling.seed),
         )
-        question = [Message(role="user", content=attempt.problem.prompt + sampling.solo_suffix)]
-        if exit_after is None or early_exit is None:
-            reply = await generator.generate(question, request)
-        else:
-            reply = await _answer_early(generator, question, request, exit_after, early_exit)
+        reply, fields = await ask(generator, attempt.problem.prompt, request)
         stop = {
             FinishReason.STOP: StopReason.ANSWERED,
             FinishReason.LENGTH: StopReason.TRUNCATED,
@@ -186,9 +162,9 @@ async def run_solo(
         text = reply.text if stop is StopReason.ANSWERED else ""
         graded = await _graded(attempt, text, stop, reply.error, grade)
         counts = {"num_tokens": reply.num_tokens, "num_tokens_prompts": reply.num_prompt_tokens}
-        return graded | counts | {"text": reply.text}
+        return graded | counts | {"text": reply.text, **fields}
 
-    return await _all(attempts, ask, journal=journal, max_requests=max_requests, on_done=on_done)
+    return await _all(attempts, record, journal=journal, max_requests=max_requests, on_done=on_done)
 
 
 async def _all(
@@ -235,19 +211,3 @@ def grade_record(verdict: Grade, stop: StopReason) -> dict[str, Any]:
         "extracted": verdict.extracted,
         "fault": verdict.reason if stop is StopReason.ANSWERED else "",
     }
-
-
-async def _answer_early(
-    generator: Generator, question: Sequence[Message], request: Sampling, exit_after: int, settings: EarlyExit
-) -> Generation:
-    thoughts = Generation(text="", finish=FinishReason.LENGTH, num_prompt_tokens=0, num_tokens=0)
-    if exit_after:
-        thoughts = await generator.generate(question, request)
-        if thoughts.finish is not FinishReason.LENGTH:
-            return thoughts
-    forced = thoughts.text + settings.forcing_text
-    answer = await generator.generate(
-        [*question, Message(role="assistant", content=forced)],
-        replace(request, max_tokens=settings.answer_tokens, stop=settings.stop),
-    )
-    return replace(answer, text=forced + answer.text, num_tokens=thoughts.num_tokens + answer.num_tokens)

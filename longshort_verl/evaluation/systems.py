@@ -17,6 +17,7 @@ from longshort_verl.chat_template import control_tokens
 from longshort_verl.evaluation.config import MAY_CHANGE, EvaluateConfig
 from longshort_verl.evaluation.records import evaluation_results, grade_again, read_records, write_evaluation
 from longshort_verl.evaluation.run import Attempt, EvaluationSampling, run_pair, run_solo
+from longshort_verl.evaluation.solo import solo_systems
 from longshort_verl.files.journal import Journal
 from longshort_verl.files.manifest import Artefact
 from longshort_verl.generation.base import load_tokenizer
@@ -118,22 +119,21 @@ async def run_systems(
 
         by_system: dict[str, list[dict[str, Any]]] = {}
         if config.solo.path:
-            exits: dict[str, int | None] = {"solo": None, **{f"exit_{n}": n for n in config.early_exit.max_tokens}}
-            journals = {system: journal_of(system) for system in exits}
+            asks = solo_systems(config.sampling.solo_suffix, config.early_exit, config.baselines)
+            journals = {system: journal_of(system) for system in asks}
             records_of = {system: _from_journal(attempts, journal) for system, journal in journals.items()}
             if any(records is None for records in records_of.values()):
                 async with open_generator(config.solo) as generator:
-                    for system, exit_after in exits.items():
+                    for system, ask in asks.items():
                         records_of[system] = await run_solo(
                             attempts,
                             generator,
+                            ask,
                             config.sampling,
                             graded,
                             journal=journals[system],
                             max_requests=config.max_requests,
                             on_done=bar(system),
-                            exit_after=exit_after,
-                            early_exit=config.early_exit,
                         )
             by_system |= {system: records for system, records in records_of.items() if records is not None}
         if config.long.path and config.short.path:

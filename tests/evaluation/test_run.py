@@ -14,8 +14,23 @@ from longshort_verl.cli.app import app
 from longshort_verl.config.compose import ConfigError
 from longshort_verl.dialogue import DialogueSettings
 from longshort_verl.evaluation.config import read_evaluate
-from longshort_verl.evaluation.records import answer_text, evaluation_results, grade_again, summarize
-from longshort_verl.evaluation.run import Attempt, EarlyExit, EvaluationSampling, run_pair, run_solo
+from longshort_verl.evaluation.records import (
+    answer_text,
+    evaluation_results,
+    grade_again,
+    num_characters,
+    summarize,
+)
+from longshort_verl.evaluation.run import Attempt, EvaluationSampling, run_pair, run_solo
+from longshort_verl.evaluation.solo import (
+    Baseline,
+    Baselines,
+    EarlyExit,
+    EstimateOutcome,
+    ask_plainly,
+    read_estimate,
+    solo_systems,
+)
 from longshort_verl.evaluation.systems import read_attempts, run_systems
 from longshort_verl.files.journal import Journal
 from longshort_verl.files.manifest import read_manifest
@@ -23,6 +38,7 @@ from longshort_verl.grading import GradingSettings, grade
 from longshort_verl.problems.sets import ProblemSet
 from longshort_verl.report.evaluation import evaluation_table
 from longshort_verl.types import FinishReason, Generation, Problem, Role
+from tests.support.configs import ROOT
 from tests.support.scripted import ScriptedGenerator
 from tests.support.servers import completion, servers
 
@@ -39,6 +55,14 @@ DIALOGUE = DialogueSettings(
     max_dialogue_tokens=200,
     system_prompt={Role.LONG: "", Role.SHORT: ""},
     must_answer_notice="",
+)
+NO_EXITS = EarlyExit(max_tokens=(), forcing_text="", answer_tokens=1, stop=())
+BASELINES = Baselines(
+    run=tuple(Baseline),
+    draft_suffix=" draft",
+    estimate_suffix=" how many?",
+    estimate_max_tokens=20,
+    budget_suffix=" below {budget}, in \\boxed{}",
 )
 
 
@@ -85,6 +109,7 @@ def test_the_pair_by_hand(journal):
     assert found["num_tokens_long"] == (16 + 32 + 16 + 8) / 4
     assert found["num_tokens_short"] == (26 + 46 + 26) / 4
     assert found["num_tokens"] == found["num_tokens_long"] + found["num_tokens_short"]
+    assert found["num_characters"] == found["num_tokens"], "no white space"
     assert found["well_formed_long"] == 4 / 5
     assert found["well_formed_short"] == 1.0
     assert found["num_rethinks"] == 1 / 4
@@ -113,6 +138,7 @@ def test_a_model_by_itself_by_hand(journal):
         run_solo(
             ATTEMPTS,
             ScriptedGenerator(["x \\boxed{7}", "\\boxed{8}", cut, gone]),
+            ask_plainly("?"),
             SAMPLING,
             graded,
             journal=journal,
@@ -143,13 +169,12 @@ def test_a_model_that_is_made_to_answer_early(tmp_path):
                 run_solo(
                     ATTEMPTS[:2],
                     generator,
+                    solo_systems("?", settings, BASELINES)[f"exit_{exit_after}"],
                     SAMPLING,
                     graded,
                     journal=journal,
                     max_requests=1,
                     on_done=lambda: None,
-                    exit_after=exit_after,
-                    early_exit=settings,
                 )
             )
         return records, generator.requests
@@ -168,6 +193,131 @@ def test_a_model_that_is_made_to_answer_early(tmp_path):
     gone = Generation(text="", finish=FinishReason.ERROR, num_prompt_tokens=0, num_tokens=0, error="gone")
     records, _ = run([gone, cut, gone], 9)
     assert [record["stop_reason"] for record in records] == ["engine_error", "engine_error"]
+
+
+def run_baseline(name, replies, journal, attempts=ATTEMPTS):
+    generator = ScriptedGenerator(replies)
+    ask = solo_systems("?", NO_EXITS, BASELINES)[name]
+    options = {"journal": journal, "max_requests": 1, "on_done": lambda: None}
+    records = asyncio.run(run_solo(attempts, generator, ask, SAMPLING, graded, **options))
+    return records, [(messages[-1].content, sampling.max_tokens) for messages, sampling in generator.requests]
+
+
+def test_chain_of_draft_by_hand(journal):
+    records, requests = run_baseline("chain_of_draft", ["3 + 4 \\boxed{7}", "\\boxed{8}"], journal, ATTEMPTS[:2])
+    assert requests == [("problem 0 draft", 50), ("problem 1 draft", 50)]
+    found = summarize(records)
+    # "3 + 4 \\boxed{7}" is 15 characters, 12 of them no white space; "\\boxed{8}" is 9.
+    assert (found["accuracy"], found["num_tokens"], found["num_characters"]) == (0.5, (12 + 9) / 2, (15 + 9) / 2)
+    assert "estimate_given" not in found
+
+
+def test_tale_ep_by_hand(journal):
+    cut = Generation(text="I think", finish=FinishReason.LENGTH, num_prompt_tokens=16, num_tokens=20)
+    answer = "\\boxed{7}"
+    # Two requests for each problem: a budget of 12; none, because the estimate was cut, in words, or above the limit.
+    replies = ["about [[9]], no: [[ 12 ]]", answer, cut, answer, "twelve", "\\boxed{8}", "[[51]]", answer]
+    records, requests = run_baseline("tale_ep", replies, journal)
+    assert [text for text, _ in requests[::2]] == [f"problem {i} how many?" for i in range(4)]
+    assert {most for _, most in requests[::2]} == {20}
+    assert requests[1::2] == [("problem 0 below 12, in \\boxed{}", 50), *((f"problem {i}?", 50) for i in (1, 2, 3))]
+    outcomes = [(record["estimate"]["outcome"], record["estimate"]["budget"]) for record in records]
+    assert outcomes == [("given", 12), ("truncated", None), ("unreadable", None), ("out_of_range", None)]
+    # Tokens of the estimates, 20 of "about[[9]],no:[[12]]" among them, and 9 of each answer.
+    assert [record["num_tokens"] for record in records] == [20 + 9, 20 + 9, 6 + 9, 6 + 9]
+    # Prompts: "problem0howmany?" is 16 long, "problem0below12,in\\boxed{}" 26, "problem1?" 9.
+    assert [record["num_tokens_prompts"] for record in records] == [16 + 26, 16 + 9, 16 + 9, 16 + 9]
+    found = evaluation_results(records, [28, 29])
+    assert (found["accuracy"], found["accuracy_within"]) == (0.75, {"28": 0.25, "29": 0.75})
+    assert found["num_tokens"] == (29 + 29 + 15 + 15) / 4
+    assert found["num_tokens_estimate"] == (20 + 20 + 6 + 6) / 4
+    # White space included: 25, 7, 6 and 6 of the estimates.
+    assert found["num_characters"] == (25 + 7 + 6 + 6) / 4 + 9
+    shares = {outcome: found[f"estimate_{outcome.value}"] for outcome in EstimateOutcome}
+    assert list(shares.values()) == [0.25, 0.25, 0.25, 0.25, 0.0]
+    assert [grade_again(record, graded) for record in records] == records
+    # Resumed from the journal: no request.
+    assert run_baseline("tale_ep", [], journal) == (records, [])
+
+
+def test_tale_ep_when_the_engine_loses_a_request(journal):
+    gone = Generation(text="", finish=FinishReason.ERROR, num_prompt_tokens=0, num_tokens=0, error="gone")
+    records, _ = run_baseline("tale_ep", [gone, "[[3]]", gone], journal, ATTEMPTS[:2])
+    assert [(record["stop_reason"], record["detail"]) for record in records] == [("engine_error", "gone")] * 2
+    assert summarize(records)["estimate_engine_error"] == 0.5
+    assert len(journal) == 0
+    _, requests = run_baseline("tale_ep", ["[[3]]", "\\boxed{7}"] * 2, journal, ATTEMPTS[:2])
+    assert len(requests) == 4, "both are asked again, from the estimate on"
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome"),
+    [
+        ("[[1]]", EstimateOutcome.GIVEN),
+        ("<think>[[7]]</think>[[50]]", EstimateOutcome.GIVEN),
+        ("[[0]]", EstimateOutcome.OUT_OF_RANGE),
+        ("[[999999999]]", EstimateOutcome.OUT_OF_RANGE),
+        # int() refuses so many digits, and reads the digits of all scripts.
+        (f"[[{'9' * 5000}]]", EstimateOutcome.UNREADABLE),
+        ("[[\u0663]]", EstimateOutcome.UNREADABLE),
+        ("[[-5]] [[1.5]] [[1e3]] [12] {budget}", EstimateOutcome.UNREADABLE),
+        ("", EstimateOutcome.UNREADABLE),
+    ],
+)
+def test_an_estimate_is_never_an_exception(text, outcome):
+    reply = Generation(text=text, finish=FinishReason.STOP, num_prompt_tokens=1, num_tokens=1)
+    found, budget = read_estimate(reply, 50)
+    assert found is outcome
+    assert (budget is None) is (outcome is not EstimateOutcome.GIVEN)
+
+
+def test_characters_of_a_pair_are_those_of_its_turns():
+    turns = [{"text": "<think>a b</think>"}, {"text": "<answer>c</answer>"}]
+    assert num_characters({"turns": turns}) == 18 + 18
+    assert num_characters({"text": "a b\n"}) == 4, "a record of an earlier version"
+
+
+def test_baselines_run_beside_the_single_model_and_are_compared_with_it(tmp_path):
+    problems = tmp_path / "mine.jsonl"
+    problems.write_text("".join(json.dumps({"problem": f"{i}+1", "answer": i + 1}) + "\n" for i in range(3)))
+    out = tmp_path / "out"
+    with servers() as serve:
+        # "\\boxed{2}" is no estimate.
+        server = serve(completion("\\boxed{2}"))
+        endpoint = f"solo.endpoint.base_urls=[{server.url}]"
+        command = ["evaluate", str(problems), "--out", str(out), "solo.path=tiny", "solo.engine=endpoint", endpoint]
+        assert CliRunner().invoke(app, command).exit_code == 0
+        # A finished evaluation takes further baselines.
+        done = CliRunner().invoke(app, [*command, "baselines.run=[tale_ep,chain_of_draft]"])
+        assert done.exit_code == 0, done.output
+    assert len(server.requests) == 3 + 6 + 3
+    found = json.loads((out / "results.json").read_text())["systems"]
+    assert list(found) == ["solo", "tale_ep", "chain_of_draft"]
+    assert {name: of["accuracy"] for name, of in found.items()} == dict.fromkeys(found, pytest.approx(1 / 3))
+    assert found["tale_ep"]["num_tokens"] == 2 * found["solo"]["num_tokens"]
+    assert (found["tale_ep"]["estimate_unreadable"], found["tale_ep"]["num_characters"]) == (1.0, 18.0)
+    assert read_manifest(out)["counts"] == {"solo": 3, "tale_ep": 3, "chain_of_draft": 3}
+    done = CliRunner().invoke(app, ["report", "evaluation", str(out), "--out", str(tmp_path / "report")])
+    assert done.exit_code == 0, done.output
+    assert "tale_ep" in done.output
+
+
+def test_prompts_alone_are_the_pair_of_one_model_without_sft(journal):
+    search = f"hydra.searchpath=[pkg://longshort_verl.config,file://{ROOT}/recipes/ablations]"
+    config = read_evaluate(None, ["long.path=untrained", search, "+evaluate=prompt_only"])
+    assert config.short.path == "untrained"
+    assert config.short == config.long, "open_pair starts one engine for both roles"
+    model = ScriptedGenerator(["<think>two</think>", "<answer>\\boxed{7}</answer>", "I think"])
+    options = {"forbidden": (), "journal": journal, "max_requests": 1, "on_done": lambda: None}
+    generators = dict.fromkeys(Role, model)
+    records = asyncio.run(run_pair(ATTEMPTS[:2], generators, config.dialogue, SAMPLING, graded, **options))
+    assert [(record["correct"], record["stop_reason"]) for record in records] == [
+        (True, "answered"),
+        (False, "malformed_long"),
+    ]
+    prompts = [messages[0].content for messages, _ in model.requests]
+    assert ["You are the thinker" in prompt for prompt in prompts] == [True, False, True]
+    assert "Begin your reply with <answer>" in prompts[1]
 
 
 def test_what_is_there_whole_needs_no_engine_and_more_samples_go_on(tmp_path):
@@ -286,6 +436,11 @@ def test_seeds_are_each_attempts_own():
         (["solo.path=a", "early_exit.max_tokens=[1,1]"], "give different numbers"),
         (["solo.path=a", "early_exit.max_tokens=[1]", "early_exit.forcing_text=''"], "forcing_text is empty"),
         (["long.path=a", "short.path=a", "early_exit.max_tokens=[1]"], "set solo.path, or early_exit"),
+        (["solo.path=a", "baselines.run=[tale]"], "baselines.run.0 is 'tale'"),
+        (["solo.path=a", "baselines.run=[tale_ep,tale_ep]"], "give different names"),
+        (["solo.path=a", "baselines.budget_suffix=short"], "budget_suffix is 'short'; it must hold {budget}"),
+        (["solo.path=a", "baselines.estimate_max_tokens=0"], "estimate_max_tokens is 0"),
+        (["long.path=a", "short.path=a", "baselines.run=[tale_ep]"], "set solo.path, or baselines.run"),
         ([], "there is nothing to evaluate"),
         (["long.path=a"], "long.path is 'a' and short.path None; set both or neither"),
         (["solo.path=a", "sampling.solo_max_tokens=0"], "solo_max_tokens is 0"),

@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+from statistics import fmean
+
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +20,7 @@ from longshort_verl.evaluation.scores import (
     interval,
     resampled_mean,
 )
+from tests.support.configs import ROOT
 
 # DOT's table (arXiv 2601.03969), means of AIME24, AIME25, AMC and MATH500: accuracy, tokens, AES.
 DOT_BASE = (67.4, 9756)
@@ -41,6 +45,26 @@ def test_aes_of_published_figures(method):
 def test_aes_of_decs():
     # DECS (arXiv 2509.25827): seven sets, 62.48 % with 3968 tokens against 61.57 % with 7857.
     assert aes(62.48, 61.57, 1 - 3968 / 7857) == pytest.approx(0.54, abs=0.005)
+
+
+PAPER = yaml.safe_load((ROOT / "longshort_verl" / "report" / "paper_rows.yaml").read_text())["rows"]
+PAPER_BASE = {row["family"]: row for row in PAPER if row["system"] == "R1-Distill"}
+MISPRINTED = {("llama3_1_8b", "CoD"): (0.40, 0.31)}
+
+
+@pytest.mark.parametrize("row", PAPER, ids=lambda row: f"{row['family']} {row['system']}")
+def test_aes_of_the_papers_tables(row):
+    # Weights 1, 3 and 5. Llama's CoD: mean accuracy 57.63 against 60.00, so -3.95 %, and 51.23 % of the length saved:
+    # 0.5123 - 5 * 0.0395 = 0.315.
+    base = PAPER_BASE[row["family"]]
+    found = aes(fmean(row["accuracy"]), fmean(base["accuracy"]), 1 - row["length"] / base["length"])
+    printed, recomputed = MISPRINTED.get((row["family"], row["system"]), (row["aes"], row["aes"]))
+    assert row["aes"] == printed
+    assert found == pytest.approx(recomputed, abs=0.005)
+
+
+def test_the_paper_has_thirty_rows_beside_its_bases():
+    assert len(PAPER) - len(PAPER_BASE) == 30
 
 
 def test_nothing_is_relative_to_nothing():
