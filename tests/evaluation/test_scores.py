@@ -54,13 +54,16 @@ MISPRINTED = {("llama3_1_8b", "CoD"): (0.40, 0.31)}
 
 @pytest.mark.parametrize("row", PAPER, ids=lambda row: f"{row['family']} {row['system']}")
 def test_aes_of_the_papers_tables(row):
-    # Weights 1, 3 and 5. Llama's CoD: mean accuracy 57.63 against 60.00, so -3.95 %, and 51.23 % of the length saved:
-    # 0.5123 - 5 * 0.0395 = 0.315.
+    # Weights 1, 3 and 5. Llama's CoD: mean accuracy 57.63 against 60.00, so -3.96 %, and 51.23 % of the length saved:
+    # 0.5123 - 5 * 0.0396 = 0.314.
+    # The printed score is within 0.005. The cells are rounded too, by 0.005 of means of about 60, and a loss weighs 5:
+    # 2 * 5 * 0.005 / 60 = 0.0008 more, which Llama's L4S2 needs: 0.8152, printed as 0.81.
     base = PAPER_BASE[row["family"]]
     found = aes(fmean(row["accuracy"]), fmean(base["accuracy"]), 1 - row["length"] / base["length"])
     printed, recomputed = MISPRINTED.get((row["family"], row["system"]), (row["aes"], row["aes"]))
     assert row["aes"] == printed
-    assert found == pytest.approx(recomputed, abs=0.005)
+    assert found == pytest.approx(recomputed, abs=0.005 + 0.0008)
+    assert row["system"] == "L4S2" or found == pytest.approx(recomputed, abs=0.005)
 
 
 def test_the_paper_has_thirty_rows_beside_its_bases():
