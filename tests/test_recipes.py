@@ -28,7 +28,12 @@ from tests.support.configs import ROOT
 FOLDERS = [ROOT / "recipes" / name for name in ("tiny_cpu", "gsm8k_0_5b", "math")]
 MATH = ROOT / "recipes" / "math"
 ABLATIONS = sorted(ROOT.glob("recipes/ablations/*/*.yaml"))
-VARIANTS = sorted(path for folder in FOLDERS for kind in ("rl", "sft_long") for path in folder.glob(f"{kind}/*.yaml"))
+VARIANTS = sorted(
+    path
+    for folder in FOLDERS
+    for kind in ("rl", "sft_long", "importance", "cold_start")
+    for path in folder.glob(f"{kind}/*.yaml")
+)
 """A recipe's own options, as ``+rl=nodes``."""
 MAKE_MODELS = ROOT / "recipes" / "tiny_cpu" / "sft.yaml"
 """Of verl's own SFT trainer, for make_models.py."""

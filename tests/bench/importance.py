@@ -21,12 +21,14 @@ from statistics import mean
 from rich.progress import Progress
 from scipy.stats import kendalltau
 
-from longshort_verl.chains.config import ImportanceConfig, read_importance
+from longshort_verl.chains.config import ImportanceConfig, read_importance, read_traces_config
 from longshort_verl.chains.plan import Plan
+from longshort_verl.chains.sample import sample_chains
 from longshort_verl.chains.score import score_chains
 from longshort_verl.files.journal import Journal
 from longshort_verl.generation.open import token_counter
 from longshort_verl.generation.vllm import VLLMGenerator
+from longshort_verl.grading import grade
 from longshort_verl.types import Chain, ChainOutcome, Cost, Problem
 from tests.bench.results import Result, result
 from tests.support.configs import ROOT
@@ -70,6 +72,28 @@ async def own_traces(generator: VLLMGenerator, number: int, seed: int) -> list[C
         Chain(key=str(problem.index), outcome=ChainOutcome.READ, problem=problem, text=row["trace"])
         for problem, row in zip(problems, rows, strict=True)
     ]
+
+
+async def sampled_traces(generator: VLLMGenerator, number: int) -> list[Chain]:
+    """Right chains on ``number`` problems of the pipeline's task, as `longshort traces` samples them."""
+    import random
+
+    from task import THINKER_STEPS, distinct_problems, solve
+
+    texts = distinct_problems(random.Random(1), number, THINKER_STEPS, THINKER_STEPS)
+    problems = [Problem(prompt=text, answer=solve(text).answer, source="tiny", index=i) for i, text in enumerate(texts)]
+    traces = read_traces_config(RECIPE.with_name("traces.yaml"), [])
+    with tempfile.TemporaryDirectory() as folder, Journal(Path(folder) / "journal.jsonl", {}) as journal:
+        chains = await sample_chains(
+            problems,
+            generator,
+            traces.sampling,
+            journal,
+            lambda text, gold: grade(text, gold, traces.grading),
+            max_requests=traces.max_requests,
+            on_done=lambda: None,
+        )
+    return [chain for chain in chains if chain.outcome is ChainOutcome.RIGHT]
 
 
 async def measure(
