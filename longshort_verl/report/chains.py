@@ -61,6 +61,7 @@ def results_table(summary: Mapping[str, Any]) -> Table:
         "generated tokens": str(summary["num_tokens"]),
         "prefill hit rate": "not reported by the engine" if rate is None else f"{rate:.1%}",
         "interval width, median": "–" if width is None else f"{width:.2f}",
+        **{f"thoughts decided by {name}": str(number) for name, number in summary["decisions"].items()},
     }
     return _counts_table("importance", summary["outcomes"], rows)
 
@@ -84,9 +85,10 @@ def thoughts_table(chain: Chain) -> Table:
     table = Table(title=f"chain {_short(chain.key, 40)}")
     for name in ("thought", "kind", "tokens", "value after", "importance"):
         table.add_column(name, justify="left" if name in ("thought", "kind") else "right", overflow="fold")
+    unvisited = "no rollout" if chain.decisions else "interpolated"
     rows = zip(chain.thoughts, chain.lengths, chain.values[1:], chain.scores, strict=True)
     for thought, length, value, importance in rows:
-        counted = f"{value.num_right}/{value.num_rollouts}" if value.num_rollouts else "interpolated"
+        counted = f"{value.num_right}/{value.num_rollouts}" if value.num_rollouts else unvisited
         # As Text: a model's text must not act as markup.
         text, kind = Text(_short(thought.text, 40)), Text(_short(thought.kind, _MAX_KIND_CHARS))
         table.add_row(text, kind, str(length), f"{value.mean:.2f} ({counted})", f"{importance.score:+.3f}")
@@ -169,7 +171,7 @@ def _annotated(chain: Chain) -> list[dict[str, str]]:
     for number, (thought, length, value, importance) in enumerate(rows, start=1):
         depth = abs(importance.score) / most * 0.55
         hue = "46, 160, 67" if importance.score > 0 else "207, 34, 46"
-        counted = f"{value.num_right} of {value.num_rollouts}" if value.num_rollouts else "interpolated"
+        counted = f"{value.num_right} of {value.num_rollouts}" if value.num_rollouts else "no rollout"
         note = (
             f"{number}. {thought.kind} · importance {importance.score:+.3f} ({importance.low:+.2f} to "
             f"{importance.high:+.2f}) · value {value.mean:.2f} ({counted}) · {length} tokens"
