@@ -168,10 +168,11 @@ def _annotated(chain: Chain) -> list[dict[str, str]]:
     most = max(abs(importance.score) for importance in chain.scores) or 1.0
     annotated = []
     rows = zip(chain.thoughts, chain.lengths, chain.values[1:], chain.scores, strict=True)
+    unvisited = "no rollout" if chain.decisions else "interpolated"
     for number, (thought, length, value, importance) in enumerate(rows, start=1):
         depth = abs(importance.score) / most * 0.55
         hue = "46, 160, 67" if importance.score > 0 else "207, 34, 46"
-        counted = f"{value.num_right} of {value.num_rollouts}" if value.num_rollouts else "no rollout"
+        counted = f"{value.num_right} of {value.num_rollouts}" if value.num_rollouts else unvisited
         note = (
             f"{number}. {thought.kind} · importance {importance.score:+.3f} ({importance.low:+.2f} to "
             f"{importance.high:+.2f}) · value {value.mean:.2f} ({counted}) · {length} tokens"
