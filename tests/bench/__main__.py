@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m tests.bench [two_policies] [importance] [pruning]``: run benchmarks, print tables, write a results file."""
+"""``python -m tests.bench [two_policies] [importance] [pruning]``: run benchmarks, print tables, write the results."""
 
 from __future__ import annotations
 
