@@ -21,9 +21,10 @@ from longshort_verl.evaluation.records import read_source
 from longshort_verl.files.manifest import read_manifest
 from tests.support.configs import ROOT
 from tests.support.engines import engine_environment
+from tests.support.jobs import HALF_A_STEP
 
 FEW_STEPS = (
-    "trainer.total_training_steps=2 trainer.test_freq=2 "
+    f"trainer.total_training_steps=2 trainer.test_freq=2 {' '.join(HALF_A_STEP)} "
     # One step each, and a long one: the exported models are in bfloat16.
     "actor_rollout_ref.actor.optim.lr=1e-3 actor_rollout_ref.actor.optim.lr_warmup_steps=0"
 )

@@ -442,6 +442,9 @@ def test_the_data_script_refuses_in_one_line(create, tmp_path, arguments, messag
     assert not (tmp_path / "out").exists()
 
 
+SMALL = (*jobs.HALF_A_STEP, "data.val_max_samples=32")
+"""A step of 64 dialogues and 32 problems of validation, in place of 128 and 256."""
+
 # The run -------------------------------------------------------------------------------------------------------------
 
 
@@ -464,7 +467,13 @@ def test_the_smoke_script_takes_steps_until_an_engine_dies(recipe, tmp_path):
     (tmp_path / "out" / "rl").mkdir(parents=True)
     with (tmp_path / "out" / "rl" / "run.log").open("wb") as log:
         process = subprocess.Popen(
-            ["bash", "recipe/longshort/run_tiny_cpu.sh", "trainer.total_training_steps=100", "trainer.test_freq=1"],
+            [
+                "bash",
+                "recipe/longshort/run_tiny_cpu.sh",
+                "trainer.total_training_steps=100",
+                "trainer.test_freq=1",
+                *SMALL,
+            ],
             cwd=recipe.parents[1],
             env=environment,
             stdout=log,

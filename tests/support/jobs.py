@@ -19,6 +19,8 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "LONGSHORT_TEST_JOB"
 """In the environment of all processes of a job: its folder."""
+HALF_A_STEP = ("data.train_batch_size=8", "actor_rollout_ref.actor.ppo_mini_batch_size=8")
+"""Overrides of recipes/tiny_cpu for a step of 64 dialogues in place of 128."""
 _started: list[Job] = []
 
 

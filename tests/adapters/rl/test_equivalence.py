@@ -104,20 +104,22 @@ def test_losses_equal_stock_verls(rows, tmp_path):
     # All sessions speak: stock verl counts a silent row in its group's mean.
     same = Rows(folder=tmp_path, sessions=write_rows(tmp_path, prompts=PROMPTS, samples=SAMPLES))
     ours = same.job(tmp_path / "ours", "long_short.schedule=joint")
-    for role in Role:
-        stock = same.job(
-            tmp_path / f"stock_{role.value}",
-            "trainer.v1.trainer_mode=sync",
-            f"actor_rollout_ref.model.path={MODELS / role.value}",
-            LONGSHORT_TEST_REPLAY_ROLE=role.value,
-        )
-        for step in range(1, STEPS + 1):
-            for name in COMPARED:
-                assert ours[step][f"{role.value}/actor/{name}"] == pytest.approx(
-                    stock[step][f"actor/{name}"], **TOLERANCE
-                ), (role, step, name)
-        # The weights moved: the later steps compare something.
-        assert abs(stock[STEPS]["actor/entropy"] - stock[1]["actor/entropy"]) > 2e-3
+    # The short role has the second worker group, which is ours. That of the long role is verl's own; its losses are
+    # worked out by hand below.
+    stock = same.job(
+        tmp_path / "stock_short",
+        "trainer.v1.trainer_mode=sync",
+        f"actor_rollout_ref.model.path={MODELS / Role.SHORT.value}",
+        LONGSHORT_TEST_REPLAY_ROLE=Role.SHORT.value,
+    )
+    for step in range(1, STEPS + 1):
+        for name in COMPARED:
+            assert ours[step][f"short/actor/{name}"] == pytest.approx(stock[step][f"actor/{name}"], **TOLERANCE), (
+                step,
+                name,
+            )
+    # The weights moved: the later steps compare something.
+    assert abs(stock[STEPS]["actor/entropy"] - stock[1]["actor/entropy"]) > 2e-3
 
 
 @pytest.fixture(scope="module")

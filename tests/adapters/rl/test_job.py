@@ -20,7 +20,7 @@ from longshort_verl.evaluation.records import read_records
 from longshort_verl.problems.read import read_problems
 from longshort_verl.problems.write import write_problems
 from longshort_verl.types import StopReason
-from tests.support.jobs import start_job
+from tests.support.jobs import HALF_A_STEP, start_job
 from tests.support.models import with_other_ids
 from tests.support.wheels import installed_first
 
@@ -61,6 +61,7 @@ def long_only(tmp_path_factory, problems, math_problems, installed, root):
     write_problems(asked, folder / "math.parquet", split="test")
     job = start_job(
         folder,
+        *HALF_A_STEP,
         f"data.train_files={problems}/train.parquet",
         f"data.val_files=[{problems}/val.parquet,{folder}/math.parquet]",
         # A byte is a token here; the problems do not fit into one batch of the engine.
@@ -126,6 +127,7 @@ def resumed(tmp_path_factory, problems, in_rounds):
 
 def rounds_overrides(problems, short, order):
     return (
+        *HALF_A_STEP,
         "long_short.schedule=rounds",
         f"long_short.rounds.order=[{','.join(order)}]",
         "long_short.rounds.steps=2",
@@ -353,8 +355,8 @@ def test_sampled_rows_are_written_in_each_roles_own_words(in_rounds):
     for role, opening in (("long", "<think>"), ("short", "<answer>")):
         path = in_rounds.folder / "rollouts" / role / "1.jsonl"
         rows = [json.loads(line) for line in path.read_text().splitlines()]
-        assert len(rows) == 128
-        assert sum(row["output"].startswith(opening) for row in rows) > 100, role
+        assert len(rows) == 64
+        assert sum(row["output"].startswith(opening) for row in rows) > 50, role
 
 
 def test_a_finished_and_an_interrupted_job_leave_nothing_behind(long_only, in_rounds):
@@ -368,6 +370,7 @@ def test_a_job_whose_engine_dies_before_a_push_ends(tmp_path, problems):
     # verl would wait for the dead engine's answer for ever.
     job = start_job(
         tmp_path,
+        *HALF_A_STEP,
         f"data.train_files={problems}/train.parquet",
         f"data.val_files={problems}/val.parquet",
         "trainer.total_training_steps=100",

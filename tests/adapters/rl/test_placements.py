@@ -24,7 +24,7 @@ from longshort_verl.problems.read import read_problems
 from longshort_verl.types import Dialogue, Role, StopReason
 from tests.support.configs import compose_config
 from tests.support.engines import engine_environment, tiny_engine
-from tests.support.jobs import MARK, Job, start_job
+from tests.support.jobs import HALF_A_STEP, MARK, Job, start_job
 from tests.support.models import with_other_ids
 from tests.support.nodes import HEAD, JOIN_CLUSTER, ONE_DEVICE, nodes
 
@@ -89,6 +89,7 @@ def start_split_job(folder, short, *overrides):
     return start_job(
         folder,
         *overrides,
+        *HALF_A_STEP,
         "long_short.schedule=joint",
         "long_short.placement=split",
         f"long_short.short.model.path={short}",
