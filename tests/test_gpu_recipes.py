@@ -73,8 +73,8 @@ def test_a_recipe_fits_onto_the_hardware_that_it_names(shapes, recipe, name):
 
 
 @pytest.mark.parametrize("recipe", FAMILIES)
-def test_the_authors_setting_and_the_baseline_fit(shapes, recipe):
-    for name in ("rl_paper", "single"):
+def test_the_papers_and_the_authors_setting_and_the_baseline_fit(shapes, recipe):
+    for name in ("rl_paper", "rl_authors_code", "single"):
         fits(planned(shapes, recipe, name, "A100-80GB")[1])
     fits(planned(shapes, recipe, "sft_long", "A100-80GB", ["+sft_long=r1_distill"])[1])
 
@@ -89,7 +89,8 @@ def test_several_nodes_fit(shapes, recipe, overrides):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "name"), [(r, n) for r in HARDWARE for n in ("rl_pair", "rl_paper") if n == "rl_pair" or "family" in r]
+    ("recipe", "name"),
+    [(r, "rl_pair") for r in HARDWARE] + [(r, n) for r in FAMILIES for n in ("rl_paper", "rl_authors_code")],
 )
 def test_rl_passes_the_checks_before_a_run(recipe, name):
     folder, *family = recipe.split()

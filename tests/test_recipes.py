@@ -37,7 +37,7 @@ VARIANTS = sorted(
 """A recipe's own options, as ``+rl=nodes``."""
 MAKE_MODELS = ROOT / "recipes" / "tiny_cpu" / "sft.yaml"
 """Of verl's own SFT trainer, for make_models.py."""
-RL = ("rl", "rl_pair", "rl_paper")
+RL = ("rl", "rl_pair", "rl_paper", "rl_authors_code")
 SFT = ("sft", "sft_long", "sft_short", "sft_shared")
 READERS: dict[str, Callable[[Path | None, list[str]], Any]] = {
     "traces": read_traces_config,
