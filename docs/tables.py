@@ -36,7 +36,7 @@ SYSTEMS = {
 STAGES = ("traces", "importance", "cold_start", "sft", "rl", "single", "evaluate", "serve", "dialogue")
 """Order of a recipe's files, by the beginning of their names."""
 UPSTREAM_SETTINGS = {
-    "long_short.schedule": "the role that learns: `long_only`, `short_only`, `alternate`, `rounds` (the paper) or `joint`",
+    "long_short.schedule": "the role that learns: `long_only`, `short_only`, `alternate`, `rounds` (paper) or `joint`",
     "long_short.alternate.switch_every": "steps until the other role learns",
     "long_short.policies": "`two`, or `shared`: one model plays both roles",
     "long_short.placement": "`colocated`, or `split`: the short policy has devices of its own",
