@@ -4,16 +4,16 @@
 #   OUT       folder for all of it (outputs/<recipe>/pipeline); FAMILY: model family of recipes/math, such as llama3_1_8b
 #   SEED      seed of every stage (1)
 #   PROBLEMS  a file of problems, or a public set by name, such as math_train; NUM_VAL of them are held out
-#   ABLATION  a name of recipes/ablations or of the recipe's own options; single: the one model of examples/single.sh
+#   ABLATION  a name of recipes/ablations or of the recipe's own options, such as paper; single: that of examples/single.sh
 #   SFT, RL, EVALUATE  further overrides of these stages; RL=none ends the pipeline after SFT
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
-recipe=${RECIPE:-recipes/tiny_cpu} seed=${SEED:-1} ablation=${ABLATION:-} ablations=recipes/ablations
+recipe=${RECIPE:-recipes/tiny_cpu} seed=${SEED:-1} ablation=${ABLATION:-} ablations=recipes/ablations config=rl_pair
 out=$(absolute "${OUT:-outputs/$(basename "$recipe")${FAMILY:+/$FAMILY}/pipeline}")
 case $ablation in single) exec examples/single.sh ;; prompt_only) echo "see recipes/ablations/README.md" >&2 && exit 2 ;; esac
-if compgen -G "$recipe/[rs]*/${ablation:-none}.yaml" >/dev/null; then ablations=$recipe; fi
+if compgen -G "$recipe/[icrs]*/${ablation:-none}.yaml" >/dev/null; then ablations=$recipe; fi
 if [ -n "$ablation" ] && ! compgen -G "$ablations/*/$ablation.yaml" >/dev/null; then
-  echo "no ablation $ablation; there are: single $(basename -s .yaml recipes/ablations/*/*.yaml "$recipe"/[rs]*/*.yaml | xargs)" >&2
+  echo "no ablation $ablation; there are: single $(basename -s .yaml recipes/ablations/*/*.yaml "$recipe"/[icrs]*/*.yaml | xargs)" >&2
   exit 2
 fi
 search() { echo "hydra.searchpath=[pkg://longshort_verl.config,file://$PWD/$1]"; }
@@ -41,12 +41,11 @@ longshort traces "$out/problems/train.parquet" --out "$out/traces.jsonl" --recip
   "${more[@]}"
 stage importance
 scored=$folder/importance && mkdir -p "$scored"
-# Another metric needs the same rollouts: the pair's journal is copied.
-if [ "$folder" != "$out/pair" ]; then cp -n "$out/pair/importance/journal.jsonl" "$scored/" 2>/dev/null || true; fi
+# Another metric needs the same rollouts: the pair's journal is copied, unless the ablation changes the rollouts too.
+if [ "$folder" != "$out/pair" ] && ! grep -qs ^rollouts: "$ablations/importance/$ablation.yaml"; then cp -n "$out/pair/importance/journal.jsonl" "$scored/" 2>/dev/null || true; fi
 longshort importance "$out/traces.jsonl" --out "$scored" --recipe "$recipe/importance.yaml" rollouts.seed="$seed" "${more[@]}"
 longshort report importance "$scored" >"$scored/first_trace.txt"
-stage cold_start
-data=$folder/cold_start
+stage cold_start && data=$folder/cold_start
 longshort cold-start "$scored" --out "$data" --recipe "$recipe/cold_start.yaml" select.seed="$seed" seed="$seed" "${more[@]}"
 files() { echo "data.$2_files=[$(printf "$data/%s_$2.parquet," $1 | sed 's/,$//')]"; } # of the roles, of train or val
 if [ "$ablation" = shared ]; then folder=$out/shared roles=shared; fi # one model learns from both roles' files
@@ -60,7 +59,8 @@ stage evaluate # the cold start
 evaluate "$folder/cold_start_evaluation" solo.path=null "${pair[@]}"
 if [ "${RL:-}" = none ]; then exit; fi
 stage rl
-rl "$folder/rl" "$recipe" rl_pair actor_rollout_ref.model.path="${pair[0]#*=}" long_short.short.model.path="${pair[1]#*=}" \
+if [ -f "$recipe/rl_$ablation.yaml" ]; then config=rl_$ablation folder=$out/$ablation; fi
+rl "$folder/rl" "$recipe" "$config" actor_rollout_ref.model.path="${pair[0]#*=}" long_short.short.model.path="${pair[1]#*=}" \
   data.train_files="$out/problems/train.parquet" data.val_files="$out/problems/val.parquet" \
   long_short.seed="$seed" data.seed="$seed" "${more[@]}" ${RL:-}
 stage export
