@@ -23,7 +23,7 @@ from longshort_verl.adapters.rl import checkpoints
 from longshort_verl.adapters.rl.policies import PARTS, Policy
 from longshort_verl.adapters.rl.settings import RoundsSettings
 from longshort_verl.config.compose import ConfigError
-from longshort_verl.evaluation.records import evaluation_results, write_evaluation
+from longshort_verl.evaluation.records import by_set, evaluation_results, write_evaluation
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,13 @@ class Rounds:
         """If a round ends with this step: write the validation's dialogues, records of ``longshort evaluate``."""
         if not self.settings.ends(step):
             return
-        pair = sorted(map(json.loads, records), key=lambda record: (record["set"], record["index"], record["sample"]))
+        keys = ("set", "index", "problem", "gold", "sample")
+        pair = sorted(map(json.loads, records), key=lambda record: [record[key] for key in keys])
+        for of_set in by_set(pair).values():
+            if len({(record["index"], record["sample"]) for record in of_set}) < len(of_set):
+                # verl gives the index 0 to rows without one, and two files may hold one set.
+                for number, record in enumerate(of_set):
+                    record.update(index=number, sample=0)
         settings = {"pair": self.settings.name(step), "step": step}
         write_evaluation(self._folder(step), {"pair": pair}, {"pair": evaluation_results(pair, ())}, settings)
 
