@@ -27,5 +27,6 @@ report_app = typer.Typer(no_args_is_help=True, help="Show results as tables, pic
 report_app.command("importance")(report.report_importance)
 report_app.command("thoughts")(report.report_thoughts)
 report_app.command("rl")(report.report_rl)
+report_app.command("rounds")(report.report_rounds)
 report_app.command("evaluation")(report.report_evaluation)
 app.add_typer(report_app, name="report")

@@ -54,6 +54,35 @@ def report_thoughts(
     typer.echo("\n".join(f"written: {path}" for path in written))
 
 
+def report_rounds(
+    folders: Annotated[
+        list[str],
+        typer.Argument(
+            help="Runs with rounds named like long-r2_short-r1, or folders of `longshort evaluate` with a pair. "
+            "LABEL=FOLDER names a run, or a pair; several of a name are seeds."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for rounds.md, rounds.json and rounds.png.")],
+    base: Annotated[
+        Path | None, typer.Option(help="Evaluation whose solo, the reasoning model, is the reference of AES.")
+    ] = None,
+    phrases: Annotated[Path | None, typer.Option(help="File of phrases to count, one a line.")] = None,
+    phrase: Annotated[list[str] | None, typer.Option(help="A phrase to count; may be repeated.")] = None,
+    title: Annotated[str, typer.Option(help="Title of the page and the picture.")] = "",
+) -> None:
+    """Show the rounds of training as the paper does: accuracy, lengths, AES, turns, phrases, and the path of rounds."""
+    from longshort_verl.report.rounds import PHRASES, read_phrases, write_rounds
+
+    try:
+        counted = [*(phrase or []), *(read_phrases(phrases or PHRASES) if phrases or not phrase else [])]
+        tables, written = write_rounds(_labelled(folders), out, base=base, phrases=counted, title=title)
+    except (ValueError, OSError) as error:
+        raise failure(error) from error
+    for table in tables:
+        Console().print(table)
+    typer.echo("\n".join(f"written: {path}" for path in written))
+
+
 def report_rl(
     metrics: Annotated[
         list[str],
