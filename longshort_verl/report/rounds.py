@@ -8,6 +8,7 @@ Reads evaluations of pairs. The paper's rows, of ``paper_rows.yaml``, stand besi
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -40,6 +41,8 @@ WARNING = (
     "Rows marked † are the paper's, as printed. Its lengths are very probably characters, not tokens, and it has one "
     "sample a problem, so that one problem of AIME is 3.3 points."
 )
+
+logger = logging.getLogger(__name__)
 
 _ROUND = re.compile(r"(?:long-r|L)(?P<long>\d+)(?:_short-r|S)(?P<short>\d+)")
 _TAGS = re.compile("|".join(map(re.escape, PROTOCOL_TAGS)))
@@ -109,8 +112,11 @@ def find_rounds(named: Iterable[tuple[str, Path]]) -> list[tuple[str, str, Path]
             name = label or (path.name if _ROUND.fullmatch(path.name) else str(path))
             found.append(("", name, path))
             continue
-        files = sorted([*path.glob("*/pair.jsonl"), *path.glob("rounds/*/pair.jsonl")])
-        rounds = [(label, file.parent.name, file.parent) for file in files if _ROUND.fullmatch(file.parent.name)]
+        folders = [one for one in sorted([*path.glob("*"), *path.glob("rounds/*")]) if _ROUND.fullmatch(one.name)]
+        rounds = [(label, one.name, one) for one in folders if (one / "pair.jsonl").is_file()]
+        for one in folders:
+            if not (one / "pair.jsonl").is_file():
+                logger.warning("%s is left out: it has no validation, pair.jsonl", one)
         if not rounds:
             raise FileNotFoundError(
                 f"{path} holds no pair.jsonl, nor folders such as long-r2_short-r1 that do; give a folder of "

@@ -126,6 +126,7 @@ def study_results(study: Study, *, writer: bool = False) -> dict[str, Any]:
         "values_without_rollouts": sum(not value.num_rollouts for value in values),
         "thoughts": thoughts,
         "thoughts_without_rollouts": thoughts - sum(len(_measured(chain)) for chain in study.chains),
+        "pruned_chains": sum(bool(chain.decisions) for chain in study.chains),
         "writer": _writer(study.chains) if writer else None,
         "by_thoughts": by_thoughts(study),
         "convergence": convergence(study),
@@ -150,8 +151,8 @@ def by_thoughts(study: Study) -> list[dict[str, Any]]:
         for i, value in enumerate(chain.values):
             if value.num_rollouts:
                 right.setdefault(i, []).append(value.num_right / value.num_rollouts)
-                if (length := getattr(value, "response_tokens", None)) is not None:
-                    tokens.setdefault(i, []).append(length)
+                if value.response_tokens is not None:
+                    tokens.setdefault(i, []).append(value.response_tokens)
         found = study.scores(chain.values, chain)
         for i in _measured(chain):
             scores.setdefault(i, []).append(found[i - 1])
@@ -278,22 +279,25 @@ _CONVERGENCE_HEAD = ("rollouts", "|Δ accuracy|", "|Δ metric|")
 
 
 def _counts(results: Mapping[str, Any]) -> str:
-    tokens = any(row["response_tokens"] for row in results["by_thoughts"])
-    writer = results["writer"]
-    return " ".join(
-        [
-            f"{results['chains']} scored chains; {results['rows_without_scores']} rows without scores are left out.",
-            f"Left out for want of rollouts: {results['values_without_rollouts']} of {results['values']} values and "
-            f"{results['thoughts_without_rollouts']} of {results['thoughts']} thoughts.",
-            f"Metric: {results['metric']}.",
-            *([] if tokens else ["The file has no response lengths."]),
-            *(
-                [f"The chains themselves: accuracy {writer['accuracy']:.3f}, {writer['thinking_tokens']:.0f} tokens."]
-                if writer
-                else []
-            ),
-        ]
-    )
+    """What the numbers rest on, as sentences."""
+    sentences = [
+        f"{results['chains']} scored chains; {results['rows_without_scores']} rows without scores are left out.",
+        f"Left out for want of rollouts: {results['values_without_rollouts']} of {results['values']} values and "
+        f"{results['thoughts_without_rollouts']} of {results['thoughts']} thoughts.",
+        f"Metric: {results['metric']}.",
+    ]
+    if results["pruned_chains"]:
+        sentences.append(
+            "The plan pruned rollouts where a thought could not matter, so the points are of a selection; "
+            "plan.plan=fixed gives all."
+        )
+    if not any(row["response_tokens"] for row in results["by_thoughts"]):
+        sentences.append("The file has no response lengths.")
+    if writer := results["writer"]:
+        sentences.append(
+            f"The chains themselves: accuracy {writer['accuracy']:.3f}, {writer['thinking_tokens']:.0f} tokens of thinking."
+        )
+    return " ".join(sentences)
 
 
 def study_tables(label: str, results: Mapping[str, Any]) -> list[Table]:
@@ -346,7 +350,7 @@ def markdown(results: Mapping[str, Mapping[str, Any]], picture: str, *, title: s
 
 def plot_study(results: Mapping[str, Mapping[str, Any]], out: Path, *, title: str = "") -> None:
     """Draw three panels: accuracy and response length, metric, and convergence; one colour a label."""
-    figure = new_figure(16, 4.8)
+    figure = new_figure(16, 5.4)
     accuracy, metric, error = figure.subplots(1, 3)
     figure.suptitle(title)
     length = accuracy.twinx()
@@ -383,10 +387,11 @@ def plot_study(results: Mapping[str, Mapping[str, Any]], out: Path, *, title: st
     _count_chains(metric, first, "importance", "position of the thought")
     handles, labels = accuracy.get_legend_handles_labels()
     more_handles, more_labels = length.get_legend_handles_labels()
-    accuracy.legend(handles + more_handles, labels + more_labels, fontsize="small")
+    below = {"fontsize": "small", "loc": "upper center", "bbox_to_anchor": (0.5, -0.17), "ncols": 2, "frameon": False}
+    accuracy.legend(handles + more_handles, labels + more_labels, **below)
     for axes in (metric, error):
         if axes.lines:
-            axes.legend(fontsize="small")
+            axes.legend(**below)
     for axes in (accuracy, metric, error):
         axes.grid(alpha=0.3)
     save_figure(figure, out)

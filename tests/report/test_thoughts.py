@@ -15,13 +15,14 @@ from longshort_verl.importance import MetricSettings, hoeffding, importance, int
 from longshort_verl.report.thoughts import Study, convergence, study_results, study_tables, subsampling_error
 from longshort_verl.types import Chain, ChainOutcome, Problem, Thought
 
-METRIC = MetricSettings(metric="gain", decay=0.5, length_weight=0.1, alpha=0.05)
+METRIC = MetricSettings(metric="gain", penalty=0.25, first="compare", decay=0.5, length_weight=0.1, alpha=0.05)
 
 
-def scored(key, counts, text=""):
+def scored(key, counts, text="", tokens=None):
     """A chain with so many right rollouts of so many after 0, 1, … thoughts; None was not rolled out."""
     lengths = (10,) * (len(counts) - 1)
-    values = interpolate([count and hoeffding(*count, 0.01) for count in counts], lengths)
+    seen = [count and replace(hoeffding(*count, 0.01), response_tokens=tokens) for count in counts]
+    values = interpolate(seen, lengths)
     texts = [f"thought {i}\n\n" for i in range(len(lengths))]
     return Chain(
         key=key,
@@ -38,7 +39,7 @@ def scored(key, counts, text=""):
 @pytest.fixture
 def folder(tmp_path):
     """Two scored chains, one of them with a thought that was not rolled out, and a row without scores."""
-    first, second = scored("1", [(2, 8), None, (8, 8)]), scored("2", [(6, 8), (4, 8)])
+    first, second = scored("1", [(2, 8), None, (8, 8)], tokens=100.0), scored("2", [(6, 8), (4, 8)], tokens=300.0)
     write_chains(tmp_path / "importance.jsonl", [first, Chain(key="bad", outcome=ChainOutcome.NOT_JSON), second])
     return tmp_path
 
@@ -64,6 +65,7 @@ def test_the_command_writes_means_over_chains_and_counts_what_it_leaves_out(fold
     assert (none["accuracy"]["low"], none["accuracy"]["high"]) == (0.25, 0.75)
     assert one["accuracy"] == {"chains": 1, "mean": 0.5}
     assert two["accuracy"] == {"chains": 1, "mean": 1.0}
+    assert [row["response_tokens"]["mean"] for row in (none, one, two)] == [200, 300, 100]
     # gain: 4/8 − 6/8.
     assert one["importance"] == {"chains": 1, "mean": -0.25}
     assert two["importance"] is None
@@ -101,7 +103,7 @@ def test_the_writers_own_answers_are_graded():
     assert found["writer"] == {"accuracy": 0.5, "thinking_tokens": 15}, "10 and 20 tokens"
     console = Console(width=80, record=True)
     console.print(*study_tables("", found))
-    assert "accuracy 0.500, 15 tokens" in " ".join(console.export_text().split())
+    assert "accuracy 0.500, 15 tokens of thinking" in " ".join(console.export_text().split())
 
 
 def test_files_that_cannot_be_studied(folder, tmp_path):
