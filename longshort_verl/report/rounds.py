@@ -180,6 +180,8 @@ def read_phrases(path: Path) -> list[str]:
 def _search(phrases: Sequence[str]) -> Callable[[Record], bool]:
     """Whether any turn of a dialogue holds a phrase as whole words, in any case and with any white space."""
     words = [r"\s+".join(map(re.escape, phrase.split())) for phrase in phrases]
+    if not all(words):
+        raise ValueError("a phrase is empty; give words")
     pattern = re.compile(rf"(?<!\w)(?:{'|'.join(words)})(?!\w)", re.IGNORECASE)
 
     def holds(record: Record) -> bool:

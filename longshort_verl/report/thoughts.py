@@ -295,7 +295,8 @@ def _counts(results: Mapping[str, Any]) -> str:
         sentences.append("The file has no response lengths.")
     if writer := results["writer"]:
         sentences.append(
-            f"The chains themselves: accuracy {writer['accuracy']:.3f}, {writer['thinking_tokens']:.0f} tokens of thinking."
+            f"The chains themselves: accuracy {writer['accuracy']:.3f}, thinking of {writer['thinking_tokens']:.0f} "
+            "tokens."
         )
     return " ".join(sentences)
 

@@ -102,7 +102,8 @@ def test_the_tables_of_a_run(run):
         assert one["aes"]["characters"]["mean"] == pytest.approx(score)
     of_set = first["sets"]["val"]
     assert of_set["turns"] == {"min": 2, "mean": 3.0, "max": 4}
-    # Long turns: (10 + 20 + 30) / 3 tokens, (24 + 22 + 32) / 3 characters. Short: (5 + 15 + 20) / 3, (26 + 20 + 26) / 3.
+    # Long turns: (10 + 20 + 30) / 3 tokens, (24 + 22 + 32) / 3 characters.
+    # Short turns: (5 + 15 + 20) / 3 tokens, (26 + 20 + 26) / 3 characters.
     assert of_set["thoughts"] == {
         "long_tokens": 20,
         "long_characters": 26,

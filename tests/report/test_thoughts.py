@@ -103,7 +103,7 @@ def test_the_writers_own_answers_are_graded():
     assert found["writer"] == {"accuracy": 0.5, "thinking_tokens": 15}, "10 and 20 tokens"
     console = Console(width=80, record=True)
     console.print(*study_tables("", found))
-    assert "accuracy 0.500, 15 tokens of thinking" in " ".join(console.export_text().split())
+    assert "accuracy 0.500, thinking of 15 tokens" in " ".join(console.export_text().split())
 
 
 def test_files_that_cannot_be_studied(folder, tmp_path):
