@@ -7,13 +7,13 @@ Reads evaluations of pairs. The paper's rows, of ``paper_rows.yaml``, stand besi
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -157,8 +157,9 @@ def read_rounds(found: Sequence[tuple[str, str, Path]], base: Path | None) -> tu
 def _check_turns(run: Evaluated) -> None:
     for record in run.records:
         try:
-            _ = [(Role(turn["role"]), len(turn["text"]), int(turn["num_tokens"])) for turn in record["turns"]]
-        except (KeyError, TypeError, ValueError) as error:
+            for turn in record["turns"]:
+                _ = Role(turn["role"]), turn["text"].split(), int(turn["num_tokens"]), turn["well_formed"]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(
                 f"{run.folder}/pair.jsonl: the reply to problem {record['index']} is not a pair's dialogue: {error!r}"
             ) from error
@@ -179,7 +180,7 @@ def read_phrases(path: Path) -> list[str]:
 
 def _search(phrases: Sequence[str]) -> Callable[[Record], bool]:
     """Whether any turn of a dialogue holds a phrase as whole words, in any case and with any white space."""
-    words = [r"\s+".join(map(re.escape, phrase.split())) for phrase in phrases]
+    words = [r"\s+".join(map(re.escape, phrase.replace("’", "'").split())) for phrase in phrases]
     if not all(words):
         raise ValueError("a phrase is empty; give words")
     pattern = re.compile(rf"(?<!\w)(?:{'|'.join(words)})(?!\w)", re.IGNORECASE)
@@ -238,10 +239,11 @@ class _Means:
     def __init__(self, runs: Sequence[Evaluated], sets: Sequence[str]) -> None:
         arrays = {key: [by_problem(runs, name, value) for name in sets] for key, value in _MEASURES.items()}
         self.mean = {key: fmean(float(one.mean()) for one in values) for key, values in arrays.items()}
-        self.resampled = {key: resampled_mean(values) for key, values in arrays.items()}
+        # A table needs the resamples of few measures, and they take most of the time.
+        self.resampled = functools.cache(lambda key: resampled_mean(arrays[key]))
 
     def as_dict(self) -> dict[str, float]:
-        low, high = interval(self.resampled["accuracy"])
+        low, high = interval(self.resampled("accuracy"))
         return {**self.mean, "accuracy_low": low, "accuracy_high": high}
 
     def aes(self, base: _Means, length: str) -> dict[str, float] | None:
@@ -249,8 +251,8 @@ class _Means:
         if not base.mean["accuracy"] or not base.mean[length]:
             return None
         mean, resampled = (
-            aes(ours["accuracy"], theirs["accuracy"], 1 - ours[length] / theirs[length])
-            for ours, theirs in ((self.mean, base.mean), (self.resampled, base.resampled))
+            aes(ours("accuracy"), theirs("accuracy"), 1 - ours(length) / theirs(length))
+            for ours, theirs in ((self.mean.__getitem__, base.mean.__getitem__), (self.resampled, base.resampled))
         )
         low, high = interval(resampled)
         return {"mean": float(mean), "low": low, "high": high}
@@ -258,13 +260,14 @@ class _Means:
 
 def _base_results(base: Evaluated, sets: Sequence[str]) -> dict[str, Any]:
     of_sets = {name: _Means([base], [name]).as_dict() for name in sets}
-    return {"group": "", "name": "base", **_Means([base], sets).as_dict(), "aes": {}, "sets": of_sets}
+    return {"label": "base", **_Means([base], sets).as_dict(), "aes": {}, "sets": of_sets}
 
 
 def _round_results(one: Round, base: _Means | None, holds: Callable[[Record], bool]) -> dict[str, Any]:
     sets = list(by_set(one.runs[0].records))
     means = _Means(one.runs, sets)
     return {
+        "label": one.label,
         "group": one.group,
         "name": one.name,
         "place": one.place,
@@ -315,10 +318,6 @@ def _score(score: Mapping[str, float] | None, short: bool) -> str:
     return f"{score['mean']:.2f}" + ("" if short else f" ({score['low']:.2f} to {score['high']:.2f})")
 
 
-def _label(row: Mapping[str, Any]) -> str:
-    return f"{row['group']} {row['name']}".strip()
-
-
 def _main_table(results: Mapping[str, Any], *, short: bool) -> tuple[list[str], list[list[str]]]:
     """Table 2: head and rows. ``short`` is for a terminal: no intervals, and of the paper's rows only our rounds."""
     rounds, base = results["rounds"], results["base"]
@@ -327,7 +326,7 @@ def _main_table(results: Mapping[str, Any], *, short: bool) -> tuple[list[str], 
     head = ["round", *sets, "mean", "tokens", "chars", *(["AES", "AES, chars"] if base else [])]
     lines = []
     for row in [*([base] if base else []), *rounds]:
-        cells = [_label(row), *(accuracy(row["sets"][name]) for name in sets), accuracy(row)]
+        cells = [row["label"], *(accuracy(row["sets"][name]) for name in sets), accuracy(row)]
         cells += [_number(row["tokens"]), _number(row["characters"])]
         lines.append(cells + [_score(row["aes"].get(unit), short) for unit in ("tokens", "characters") if base])
     names = {row["name"] for row in rounds} | {"R1-Distill", "base"}
@@ -350,7 +349,7 @@ def _turns_table(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]
             turns, thoughts = of_set["turns"], of_set["thoughts"]
             lengths = [thoughts[f"{role.value}_{unit}"] for unit in ("tokens", "characters") for role in Role]
             cells = [f"{turns['min']}, {turns['mean']:.2f}, {turns['max']}", *map(_number, lengths)]
-            lines.append([_label(row), name, *cells])
+            lines.append([row["label"], name, *cells])
     return head, lines
 
 
@@ -359,8 +358,11 @@ def _phrases_table(results: Mapping[str, Any]) -> tuple[list[str], list[list[str
     sets = list(results["rounds"][0]["sets"])
     lines = [
         [
-            _label(row),
-            *(f"{_percent(one['phrase_share'])} ({_percent(one['rethink_share'])})" for one in row["sets"].values()),
+            row["label"],
+            *(
+                f"{_percent(row['sets'][name]['phrase_share'])} ({_percent(row['sets'][name]['rethink_share'])})"
+                for name in sets
+            ),
         ]
         for row in results["rounds"]
     ]
@@ -368,7 +370,7 @@ def _phrases_table(results: Mapping[str, Any]) -> tuple[list[str], list[list[str
 
 
 _TABLES = (
-    ("accuracy in percent, and length of a reply", partial(_main_table, short=True)),
+    ("accuracy in percent, and length of a reply", functools.partial(_main_table, short=True)),
     ("turns of a dialogue, and mean length of a turn", _turns_table),
     ("percent of replies with a phrase (with a request for a thought)", _phrases_table),
 )

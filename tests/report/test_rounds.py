@@ -200,7 +200,7 @@ def test_what_cannot_be_reported(run):
         ([run / "empty"], "holds no pair.jsonl, nor folders such as long-r2_short-r1"),
         ([single], "the reply to problem 0 is not a pair's dialogue"),
         ([run / "run", elsewhere], "has other problems than"),
-        ([run / "run", "--base", elsewhere], "holds no solo.jsonl"),
+        ([run / "run", "--base", run / "run" / "rounds" / "long-r0_short-r0"], "holds no solo.jsonl"),
         ([run / "run", "--phrases", run / "empty" / "phrases.txt"], "has no phrase"),
         ([run / "run", "--phrases", run / "missing"], "No such file"),
     ):
