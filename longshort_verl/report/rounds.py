@@ -466,7 +466,7 @@ def _draw_grid(axes: Axes, cells: Mapping[tuple[int, int], float], path: Sequenc
     steps = list(itertools.pairwise(path))
     if all((b[0] - a[0], b[1] - a[1]) in ((0, 1), (1, 0)) for a, b in steps):
         for a, b in steps:
-            arrow = {"arrowstyle": "-|>", "color": _PATH_COLOUR, "lw": 2.2, "shrinkA": 15, "shrinkB": 15}
+            arrow = {"arrowstyle": "-|>", "color": _PATH_COLOUR, "lw": 2.2, "shrinkA": 17, "shrinkB": 17}
             axes.annotate("", xy=b, xytext=a, arrowprops=arrow)
     axes.set(xlabel="rounds of the long role", ylabel="rounds of the short role")
     axes.set_xticks(range(width), [f"L{i}" for i in range(width)])
