@@ -78,7 +78,7 @@ def test_intervals_cover():
     rng = np.random.default_rng(1)
     covered = 0
     for _ in range(200):
-        values = rng.choice([-1.0, 0.0, 1.0], size=200, p=[0.1, 0.6, 0.3])
+        values = rng.choice([-1.0, 0.0, 1.0], size=50, p=[0.1, 0.6, 0.3])
         low, high = interval(resampled_mean([values]))
         covered += low <= 0.2 <= high
     assert 180 <= covered <= 199
