@@ -158,7 +158,9 @@ class Writer:
             self.num_tokens += row["num_tokens"]
             try:
                 if row["finish"] == FinishReason.LENGTH.value:
-                    raise BadReplyError(f"the writer did not end within {max_tokens} tokens")
+                    early = row["num_tokens"] < max_tokens
+                    context = f"; its context ended after {row['num_tokens']}" if early else ""
+                    raise BadReplyError(f"the writer did not end within {max_tokens} tokens{context}")
                 return read(row["text"].strip(), row["num_tokens"])
             except BadReplyError as error:
                 detail = str(error)

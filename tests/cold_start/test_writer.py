@@ -226,6 +226,10 @@ BAD = {
         Generation(text=GOOD, finish=FinishReason.LENGTH, num_prompt_tokens=1, num_tokens=150),
         "did not end within 150 tokens",
     ),
+    "no room in its context": (
+        Generation(text="", finish=FinishReason.LENGTH, num_prompt_tokens=9, num_tokens=0),
+        "did not end within 150 tokens; its context ended after 0",
+    ),
 }
 
 

@@ -216,19 +216,20 @@ def as_turns(path, out):
 @pytest.mark.job
 @pytest.mark.timeout(900)
 def test_rows_of_turns_teach_what_transcripts_do_if_a_batch_holds_all(rows, tmp_path):
-    transcripts = rows["short", "val"]
+    transcripts = rows["long", "val"]
     turns = as_turns(transcripts, tmp_path / "turns.parquet")
     found, num_rows, histories = {}, {}, {}
     for kind, file in (("transcript", transcripts), ("turn", turns)):
         num_rows[kind] = pq.read_metadata(file).num_rows
-        sizes = [f"data.train_batch_size={num_rows[kind]}", "trainer.total_epochs=2"]
-        files = dict.fromkeys([("short", "train"), ("short", "val")], file)
-        finish(tmp_path / kind, "short", *overrides(files, "short", tmp_path / kind), *sizes)
+        sizes = [f"data.train_batch_size={num_rows[kind]}", "trainer.total_epochs=2", "cold_start.turns.max_turns=16"]
+        files = dict.fromkeys([("long", "train"), ("long", "val")], file)
+        finish(tmp_path / kind, "long", *overrides(files, "long", tmp_path / kind), *sizes)
         found[kind] = losses(tmp_path / kind)
         histories[kind] = json.loads((tmp_path / kind / "turns.jsonl").read_text())
     assert num_rows["turn"] > num_rows["transcript"] == BATCH
-    # The same tokens, averaged over all of them: the same loss, and the same model after the first step.
-    assert found["turn"] == pytest.approx(found["transcript"], rel=1e-4)
+    # The same tokens, averaged over all of them: the same loss, and the same model after the first step. The model does
+    # not know the dialogue: gradients are far above the rounding errors that Adam's first step would amplify.
+    assert found["turn"] == pytest.approx(found["transcript"], rel=1e-3)
     # Held-out turns are generated once each from both kinds of rows.
     assert histories["turn"] == pytest.approx(histories["transcript"], abs=0.05)
 
