@@ -13,7 +13,7 @@ import pytest
 
 from longshort_verl.cold_start.dialogues import ColdStartOutcome, DialogueMaker
 from longshort_verl.cold_start.files import write_cold_start
-from longshort_verl.cold_start.select import Keep, Selection, SelectionSettings
+from longshort_verl.cold_start.select import Keep, Selection, SelectionSettings, running_max
 from longshort_verl.cold_start.transcripts import Rows
 from longshort_verl.cold_start.writer import Writer, WriterKind, WriterSettings
 from longshort_verl.dialogue import DialogueSettings
@@ -98,8 +98,9 @@ DIALOGUE = [
 
 
 def test_a_chain_of_five_thoughts_by_hand(tmp_path):
-    # Thoughts 1 and 4 are important. 2 and 3 are neighbours and become one short turn; 5 becomes the last one.
-    found, generator = made(tmp_path, [GOOD])
+    # Thoughts 1 and 4 are long: 3 is only as important as 1. 2 and 3 are neighbours and become one short turn.
+    important = running_max([0.4, 0.2, 0.4, 0.45, -0.25])
+    found, generator = made(tmp_path, [GOOD], chosen=important)
     assert found.outcome is ColdStartOutcome.KEPT, found.detail
     assert texts(found) == DIALOGUE
     ((messages, sampling),) = generator.requests
