@@ -9,6 +9,7 @@ for byte. Three chunkers: ``steps`` (each step is a thought), ``rules`` (discour
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import json
 import re
@@ -53,8 +54,8 @@ class ChunkSettings:
     """How chains are cut into thoughts. The defaults are in ``config/longshort_importance.yaml``."""
 
     chunker: Chunker
-    min_steps: Annotated[int, Field(ge=1)]
-    """``rules``: fewest steps of a thought, except the first and the last."""
+    min_chars: Annotated[int, Field(ge=1)]
+    """``rules``: fewest characters between two thoughts that discourse markers begin, in a long chain."""
     max_attempts: Annotated[int, Field(ge=1)]
     """``llm``: requests to the model for one chain."""
     max_tokens: Annotated[int, Field(ge=1)]
@@ -123,50 +124,189 @@ _MARKERS = {
     "reflection": [r"wait\b", r"hold on", r"actually,", r"hmm\b", r"no,"],
     "planning": [
         r"first(?:ly)?,",
-        r"to (?:find|solve|do|get|compute|determine)",
+        r"to (?:find|solve|do|get|compute|calculate|determine)",
         rf"{_LET}(?:start|begin|recall|think|see|consider|try|break)",
         r"the (?:key|idea|goal)",
         r"my (?:plan|approach)",
     ],
-    "continuation": [r"(?:next|then|moving on|similarly|finally|second(?:ly)?|third(?:ly)?)\b"],
+    "continuation": [r"(?:next|then|after that|moving on|similarly|finally|lastly|second(?:ly)?|third(?:ly)?)\b"],
 }
-"""Kinds of thoughts and how their first step begins; the first match counts."""
+"""Kinds of thoughts and how they begin; the first match counts."""
 _OPENINGS = {kind: re.compile(f"{_LEAD}(?:{'|'.join(patterns)})", re.IGNORECASE) for kind, patterns in _MARKERS.items()}
+_TURN = re.compile(r"(?:now|alright|okay|ok)\b", re.IGNORECASE)
+"""Turns to a new part; the kind is SUBGOAL where no marker of _MARKERS follows."""
+_LOCAL = re.compile(r"(?:but\s+)?(?:wait|hmm|hold on|actually|no)\b", re.IGNORECASE)
+SUBGOAL, STEP, WRITE_UP, UNDERSTANDING = "subgoal", "step", "write-up", "understanding"
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 
+_BREAK = re.compile(r"\n(?:[^\S\n]*\n)*")
+_SENTENCE = re.compile(
+    r"[.!?][)\]\"'*]*[^\S\n]+"
+    r"(?=(?:First|Second|Third|Next|Then|After that|Lastly|Finally)\b|\**Step \d|\d\d?[.)] +[*A-Z])"
+)
+"""The end of a sentence before a word of order, as in "First, … Next, …" on one line."""
+_FORMULA = re.compile(r"\s*(?:\\\[|\$\$|\\begin\{)")
+_CAPITAL = re.compile(r"[^\S\n]*(?=[A-Z])")
+_MARK = re.compile(r"(?<!\\)\\[\[\]]|\$\$|^[^\S\n]*```|\\(begin|end)\{([^{}\n]*)\}", re.MULTILINE)
+_HEADING = re.compile(
+    r"\s*(?:#{1,6}\s+\S|\*\*[^*\n]{1,80}\*\*:?\s*$|\**(?:step|part|stage|phase)\s+\d+\s*(?:[:.)*–—-]|$))",
+    re.IGNORECASE | re.MULTILINE,
+)
+_NUMBERED = re.compile(r"(\s*)\**(\d{1,2})[.)]\**\s+\S")
+_BULLET = re.compile(r"\s*(?:[-*+•]\s|\d{1,2}[.)]\s)")
+_SHARE_OF_STEPS = 0.4
+"""A numbered list over at least this share of the chain counts its steps; a shorter one is a list within a thought."""
 
-def by_rules(steps: Sequence[str], min_steps: int) -> list[Thought]:
-    """Thoughts that begin at steps with a discourse marker.
 
-    A step continues the thought before it if it is an equation, or if the step before it ends in a colon or a comma.
-    The text after ``</think>`` is a thought of its own. A thought has at least ``min_steps`` steps, except the first
-    and the last.
+def split_lines(text: str) -> list[str]:
+    """The lines of a chain, each with the white space after it; they concatenate to the chain.
+
+    A line also ends before a word of order ("First", "Next", "Step 2") and after a display formula. It holds display
+    formulas, code blocks and LaTeX environments whole.
     """
-    starts, kinds = [0], [_kind(steps[0]) or "understanding"]
-    for i in range(1, len(steps)):
-        if steps[i - 1].rstrip().endswith("</think>"):
-            kind = "write-up"
-        elif steps[i - 1].rstrip().endswith((":", ",")) or _is_equation(steps[i]) or i - starts[-1] < min_steps:
+    begins = len(text) - len(text.lstrip())
+    ends = {gap.end() for pattern in (_BREAK, _SENTENCE) for gap in pattern.finditer(text, begins)}
+    whole = _whole(text)
+    # A sentence after a formula, as in "\\[ x = 1 \\] Then …", begins a line too.
+    ends |= {gap.end() for _, end in whole if (gap := _CAPITAL.match(text, end))}
+    whole.append((len(text), len(text)))
+    cuts, region = [0], 0
+    for end in sorted(ends - {len(text)}):
+        while whole[region][1] <= end < len(text):
+            region += 1
+        if end <= whole[region][0]:
+            cuts.append(end)
+    return [text[start:end] for start, end in itertools.pairwise([*cuts, len(text)]) if start < end]
+
+
+def _whole(text: str) -> list[tuple[int, int]]:
+    """Spans of the display formulas, code blocks and environments, in order; one without an end is none."""
+    marks = list(_MARK.finditer(text))
+    ends: dict[int, int] = {}  # of the mark that opens a span: the mark that closes it
+    opened: dict[str, list[int]] = {}
+    for number, mark in enumerate(marks):
+        sign = (mark[2] or "") + mark[0].strip().removeprefix(f"\\{mark[1]}")
+        if sign == "\\[" or mark[1] == "begin":
+            opened.setdefault(sign, []).append(number)
+        elif stack := opened.get("\\[" if sign == "\\]" else sign):
+            ends[stack.pop()] = number
+        elif sign in ("$$", "```"):
+            opened[sign] = [number]
+    spans: list[tuple[int, int]] = []
+    for number in sorted(ends):
+        if not spans or marks[number].start() >= spans[-1][1]:
+            spans.append((marks[number].start(), marks[ends[number]].end()))
+    return spans
+
+
+def by_rules(text: str, min_chars: int) -> list[Thought]:
+    """Thoughts that begin at headings and numbered steps, at discourse markers, and at lines far from both.
+
+    A heading, an item of the list that counts the chain's steps, and the text after ``</think>`` always begin a
+    thought. Other lines do, strongest marker first, if no thought begins within ``min_chars`` characters (without a
+    marker: within four times as many); outside numbered steps, a chain shorter than 20 times ``min_chars`` has a
+    smaller distance. A formula never begins a thought, nor does the line after a heading, a colon or a comma.
+    """
+    lines = split_lines(text)
+    starts = [0, *itertools.accumulate(map(len, lines))]
+    end = next((i + 1 for i, line in enumerate(lines) if line.rstrip().endswith("</think>")), len(lines))
+    headings = {i for i in range(end) if _HEADING.match(lines[i])}
+    steps = headings | _numbered_steps(lines[:end], starts)
+    kinds = {i: _kind(lines[i]) or STEP for i in steps if i - 1 not in headings or not _is_title(lines[i - 1])}
+    kinds.setdefault(0, _kind(lines[0]) or UNDERSTANDING)
+    weak: list[tuple[int, int, str]] = []  # minus the strength, the line, its kind
+    for i in range(1, end):
+        line, before = lines[i], lines[i - 1]
+        if i in steps or i - 1 in headings or before.rstrip().endswith((":", ",")):
             continue
-        else:
-            kind = _kind(steps[i])
+        if _is_equation(line) or _FORMULA.match(line):
+            continue
+        kind, opening = _kind(line), line.lstrip()
         if kind is not None:
-            starts.append(i)
-            kinds.append(kind)
+            local = _LOCAL.match(opening) or (kind in _WEAK and not _TURN.match(opening))
+            weak.append((-2 if local else -3, i, kind))
+        elif opening == line and not _BULLET.match(line):
+            paragraph = before.count("\n", len(before.rstrip())) > 1
+            weak.append((-1 if paragraph else 0, i, STEP))
+    placed = sorted(starts[i] for i in kinds)
+    for strength, i, kind in sorted(weak):
+        near, far = min_chars, 4 * min_chars
+        if len(steps) < 2 or not min(steps) < i < max(steps):
+            near, far = min(near, starts[end] / 20), min(far, starts[end] / 8)
+        place = bisect.bisect(placed, starts[i])
+        if all(
+            abs(starts[i] - other) >= (near if strength < -1 else far)
+            for other in placed[max(0, place - 1) : place + 1]
+        ):
+            placed.insert(place, starts[i])
+            kinds[i] = kind
+    if end < len(lines):
+        kinds[end] = WRITE_UP
+    begins = sorted(kinds)
+    begins = [i for n, i in enumerate(begins) if not n or kinds[i] not in _MERGED or kinds[begins[n - 1]] != kinds[i]]
     return [
-        Thought(text="".join(steps[start:end]), kind=kind, num_steps=end - start)
-        for start, end, kind in zip(starts, [*starts[1:], len(steps)], kinds, strict=True)
+        Thought(text="".join(lines[start:stop]), kind=kinds[start], num_steps=stop - start)
+        for start, stop in itertools.pairwise([*begins, len(lines)])
     ]
 
 
-def _kind(step: str) -> str | None:
-    opening = step.lstrip()[:200]
-    return next((kind for kind, pattern in _OPENINGS.items() if pattern.match(opening)), None)
+_WEAK = ("planning", "continuation", "reflection")
+_MERGED = ("verification", "conclusion")
+"""Kinds that go on where the next thought has the same kind."""
+
+
+def _numbered_steps(lines: Sequence[str], starts: Sequence[int]) -> set[int]:
+    """First lines of the items of the numbered lists that count the chain's steps."""
+    lists: list[list[int]] = []
+    opened: dict[int, list[int]] = {}  # by indentation
+    for i, line in enumerate(lines):
+        if match := _NUMBERED.match(line):
+            items = opened.get(len(match[1]), [])
+            if int(match[2]) == 1:
+                opened[len(match[1])] = items = []
+                lists.append(items)
+            if int(match[2]) == len(items) + 1:
+                items.append(i)
+    steps: set[int] = set()
+    for items in lists:
+        span = (starts[items[-1]] - starts[items[0]]) * len(items) / max(1, len(items) - 1)
+        nested = steps and min(steps) < items[0] < max(steps)
+        if span >= _SHARE_OF_STEPS * starts[len(lines)] and not nested:
+            steps.update(items)
+    return steps
+
+
+def _is_title(line: str) -> bool:
+    """Whether a heading has no text of its own after it, as "## Solution" before "### Step 1"."""
+    return line.lstrip().startswith("#") or line.rstrip().endswith(("**", ":"))
+
+
+def _kind(line: str) -> str | None:
+    opening = _PREFIX.sub("", line[:200])
+    kind = next((kind for kind, pattern in _OPENINGS.items() if pattern.match(opening)), None)
+    if kind is None and "\\boxed" in line:
+        kind = "conclusion"
+    return kind or (SUBGOAL if _TURN.match(opening) else None)
+
+
+_PREFIX = re.compile(r"^(?:\s|#|\*|\d{1,2}[.)]|step \d+[:.)]?)+", re.IGNORECASE)
 
 
 def _is_equation(step: str) -> bool:
     """Whether a step is mathematics with at most three words."""
     return ("=" in step or "\\" in step) and len(_WORD.findall(step)) <= 3
+
+
+def boundaries(thoughts: Sequence[Thought]) -> list[int]:
+    """Number of steps (of lines, in a chain of one step) before each thought but the first.
+
+    A thought that begins within a step counts that step as before it.
+    """
+    text = "".join(thought.text for thought in thoughts)
+    units = split_steps(text)
+    starts = list(itertools.accumulate(map(len, units if len(units) > 1 else split_lines(text)), initial=0))
+    begins = list(itertools.accumulate(len(thought.text) for thought in thoughts))[:-1]
+    return [bisect.bisect_left(starts, begin) for begin in begins]
 
 
 # --- a model --------------------------------------------------------------------------------------------------------
@@ -324,7 +464,7 @@ async def chunk(chain: Chain, settings: ChunkSettings, generator: Generator | No
     if settings.chunker is Chunker.STEPS:
         return replace(chain, thoughts=tuple(by_steps(steps)))
     if settings.chunker is Chunker.RULES:
-        return replace(chain, thoughts=tuple(by_rules(steps, settings.min_steps)))
+        return replace(chain, thoughts=tuple(by_rules(chain.text, settings.min_chars)))
     if generator is None:
         raise ValueError("chunk.chunker=llm needs a model; name one, or set chunk.chunker=rules")
     return await _ask(chain, steps, settings, generator)

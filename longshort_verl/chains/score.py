@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
-import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack
@@ -18,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from longshort_verl.chains.chunk import Chunker, boundary_f1, chunk
+from longshort_verl.chains.chunk import Chunker, boundaries, boundary_f1, chunk
 from longshort_verl.chains.config import NOT_IN_RESULTS, ImportanceConfig
 from longshort_verl.chains.files import read_chains, write_chains
 from longshort_verl.chains.rollouts import Elicitation, score_chain
@@ -50,15 +49,10 @@ async def chunk_chains(
                 chain = await chunk(replace(_without_results(chain), thoughts=()), config.chunk, generator)
         on_done()
         if old and chain.thoughts:
-            chain = replace(chain, agreement=boundary_f1(_boundaries(chain.thoughts), _boundaries(old)))
+            chain = replace(chain, agreement=boundary_f1(boundaries(chain.thoughts), boundaries(old)))
         return chain
 
     return list(await asyncio.gather(*map(chunk_one, chains)))
-
-
-def _boundaries(thoughts: Sequence[Thought]) -> list[int]:
-    """Numbers of the steps that end a thought, except the last."""
-    return list(itertools.accumulate(thought.num_steps for thought in thoughts))[:-1]
 
 
 def _without_results(chain: Chain) -> Chain:

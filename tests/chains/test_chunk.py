@@ -19,6 +19,7 @@ from longshort_verl.chains.chunk import (
     BlockError,
     Chunker,
     ChunkSettings,
+    boundaries,
     boundary_f1,
     by_blocks,
     by_rules,
@@ -26,16 +27,27 @@ from longshort_verl.chains.chunk import (
     chunk_messages,
     read_blocks,
     read_reply,
+    split_lines,
     split_steps,
 )
 from longshort_verl.types import Chain, ChainOutcome, FinishReason, Generation, Problem
 from tests.support.scripted import ScriptedGenerator
 
 SETTINGS = {
-    chunker: ChunkSettings(chunker=chunker, min_steps=2, max_attempts=3, max_tokens=500, temperature=0.0)
+    chunker: ChunkSettings(chunker=chunker, min_chars=200, max_attempts=3, max_tokens=500, temperature=0.0)
     for chunker in Chunker
 }
-texts = st.text(alphabet=st.sampled_from("ab \n\t\r=:,.<>/\\WNthinkow\u00a0\u2028√{}"), max_size=200) | st.text()
+texts = (
+    st.text(alphabet=st.sampled_from("ab \n\t\r=:,.<>/\\WNthinkow\u00a0\u2028√{}"), max_size=200)
+    | st.text()
+    | st.lists(
+        st.sampled_from(
+            ["1. ", "2) ", "Step 2: ", "**Step 3**", "### ", "First, ", ". Next, ", "\n", "\n\n", " ", "\r\n", "$$",
+             "```", "\\[", "\\]", "\n```\n", "\\begin{a}", "\\end{a}", "</think>", "Wait, ", "the sum of them", "x = 1"]
+        ),
+        max_size=60,
+    ).map("".join)
+)  # fmt: skip
 
 
 def chain(trace: str) -> Chain:
@@ -52,7 +64,9 @@ def test_thoughts_concatenate_to_the_trace(trace, chunker):
     chunked = run(trace, chunker)
     if chunked.outcome is ChainOutcome.CHUNKED:
         assert "".join(thought.text for thought in chunked.thoughts) == trace
-        assert sum(thought.num_steps for thought in chunked.thoughts) == len(split_steps(trace))
+        split = split_lines if chunker is Chunker.RULES else split_steps
+        assert sum(thought.num_steps for thought in chunked.thoughts) == len(split(trace))
+        assert all(thought.text.strip() and thought.kind for thought in chunked.thoughts)
     else:
         assert chunked.thoughts == ()
 
@@ -95,31 +109,103 @@ def test_the_authors_own_blocks(shared_data):
     assert [thought.num_steps for thought in thoughts] == [4, 8, 16, 20, 16, 27, 40, 2, 17]
     assert thoughts[-1].kind == UNASSIGNED
     assert "".join(thought.text for thought in thoughts) == example["thought"]
-    rules = by_rules(steps, 2)
-    assert sum(thought.num_steps for thought in rules) == 150
 
 
-def test_rules_by_hand():
-    steps = [
-        "<think>\nOkay, so we need the sum.",  # understanding
-        "First, add:",
-        "2 + 2 = 4",  # introduced
-        "So that makes 4.",
-        "Wait, let me double-check:",  # verification
-        "2 + 2 = 4. Yes.",
-        "Alternatively, count on fingers.",  # alternative
-        "1, 2, 3, 4.",
-        "So the answer is 4.\n</think>",  # conclusion
-        "The sum is 4.",  # write-up
-    ]
-    thoughts = by_rules([step + "\n\n" for step in steps], 2)
-    assert [(thought.kind, thought.num_steps) for thought in thoughts] == [
-        ("understanding", 4),
-        ("verification", 2),
-        ("alternative", 2),
-        ("conclusion", 1),
-        ("write-up", 1),
-    ]
+def test_rules_on_the_authors_own_chain(shared_data):
+    (example,) = json.loads((shared_data / "long_cot_chunked_example.json").read_text())
+    blocks = by_blocks(split_steps(example["thought"]), read_blocks(example["block"], 150))
+    # 14 of 23 boundaries match (rules 15, authors 8, hits 7): 2 * 7 / 23.
+    assert boundary_f1(boundaries(by_rules(example["thought"], 200)), boundaries(blocks)) == pytest.approx(14 / 23)
+
+
+WORK = "and so on " * 25
+"""250 characters of work without a marker."""
+
+RULES = {
+    "R1": [
+        ("understanding", "<think>\nOkay, so we need the sum.\n\n", f"Add:\n\n2 + 2 = 4\n\n{WORK}\n\n"),
+        ("reflection", f"Wait, I may be wrong.\n\n{WORK}\n\n"),
+        ("verification", f"Let me double-check:\n\n2 + 2 = 4. Yes.\n\n{WORK}\n\n"),
+        ("alternative", f"Alternatively, count on fingers. Wait, how?\n\n{WORK}\n\n"),
+        ("subgoal", f"Now, the fingers are 1, 2, 3, 4.\n\n{WORK}\n\n"),
+        ("conclusion", "So the answer is 4.\n</think>\n\n"),
+        ("write-up", "The sum is 4.\n\n1. Two.\n\n2. Two more.\n\nTherefore, the answer is 4."),
+    ],
+    "a short check is part of the next goal's neighbour": [
+        ("planning", f"Let me start with z. {WORK}\n\nSo z = 2.\n\n", "Wait, let me check: yes.\n\n"),
+        ("subgoal", f"Now y. {WORK}\n\n"),
+    ],
+    "numbered": [
+        ("planning", "To find the total, follow these steps:\n\n"),
+        ("step", "1. **April**: 48 clips.\n   - This is given.\n   - Therefore, the answer is not yet known.\n\n"),
+        ("step", "2. **May**: half as many.\n   \\[\n   48 / 2 = 24\n\n   \\]\n\n"),
+        ("step", "3. **Total**: add\n   \\[ 48 + 24 = 72 \\]\n\n"),
+        ("conclusion", "Therefore, she sold \\(\\boxed{72}\\) clips."),
+    ],
+    "numbered without blank lines": [
+        ("step", "1) April is 48.\n"),
+        ("step", "2) May is 48/2 = 24.\n"),
+        ("step", "3) The sum is 48 + 24 = 72.\n"),
+        ("conclusion", "The answer is 72."),
+    ],
+    "a list within a thought": [
+        ("understanding", f"We know two facts:\n\n1. x = y + 1 is given.\n\n2. y = 2 is given.\n\n{WORK * 4}\n\n"),
+        ("subgoal", f"Now, x follows. {WORK}"),
+    ],
+    "Step 1:": [
+        ("step", "Step 1: Find April.\n48\n"),
+        ("step", "Step 2: Find May.\n48/2 = 24\n"),
+        ("step", "Step 3: Add.\n48+24 = 72"),
+    ],
+    "Step 1: on one line": [
+        ("step", "Step 1: April is 48. "),
+        ("step", "Step 2: May is 24. "),
+        ("step", "Step 3: 72."),
+    ],
+    "**Step 1**": [
+        ("step", "**Step 1**\n\nShe sold 48 clips in April.\n\n"),
+        ("step", "**Step 2**\n\nShe sold 24 clips in May.\n\n"),
+        ("conclusion", "**Final Answer**\n\nAll are 72 clips."),
+    ],
+    "### Step 1": [
+        ("step", "# Solution\n\n### Step 1: April\nShe sold 48 clips.\n\nThen she stopped.\n\n"),
+        ("step", "### Step 2: May\nShe sold 24 clips.\n"),
+        ("step", "### Step 3: Total\n72"),
+    ],
+    "First, Next": [
+        ("planning", "First, she sold 48 clips in April. "),
+        ("continuation", "Next, she sold half as many in May, which is 24. "),
+        ("continuation", "Then we add both, 48 + 24 = 72. "),
+        ("continuation", "Finally, we are done."),
+    ],
+    "display formulas": [
+        ("understanding", "In May she sold half as many as in April:\n\\[ 48/2 = 24 \\]\n"),
+        ("step", "Altogether she sold the sum of both months:\n$$\n48 + 24\n\n= 72\n$$\n"),
+        ("step", "So the number of clips that she sold is 72."),
+    ],
+    "single line breaks": [
+        ("understanding", "Natalia sold 48/2 = 24 clips in May.\n"),
+        ("step", "She sold 48+24 = 72 clips altogether.\n"),
+        ("step", "Each clip costs 2 dollars, which makes 144 dollars."),
+    ],
+    "nothing is cut inside": [
+        ("understanding", "Solve:\n\\begin{a}\nx = 1\\\\\n\nNext, y = \\begin{a}2\\end{a}\n\nThen, z\n\\end{a}\n"),
+        ("continuation", "Next, we run it.\n```python\nfirst = 1\n\nNext = 2\n# Step 3: print\nprint(Next)\n```\n"),
+        ("step", "The printed result of this program is 3."),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rules_by_hand(name):
+    rows = [(kind, "".join(texts)) for kind, *texts in RULES[name]]
+    thoughts = by_rules("".join(text for _, text in rows), 200)
+    assert [(thought.kind, thought.text) for thought in thoughts] == rows
+
+
+@pytest.mark.parametrize("opening", ["\\[", "$$", "```", "\\begin{align}", "\\]", "\\end{align}"])
+def test_a_mark_without_its_partner_encloses_nothing(opening):
+    assert len(split_lines(f"one\n{opening}\n\ntwo\nthree")) == 4
 
 
 @pytest.mark.parametrize(
@@ -129,8 +215,8 @@ def test_rules_by_hand():
         (" \n\n\t ", ChainOutcome.EMPTY, 0),
         ("<think>\n\n</think>", ChainOutcome.ONLY_TAGS, 0),
         ("no blank line at all, one step", ChainOutcome.CHUNKED, 1),
-        ("one\ntwo\nthree", ChainOutcome.CHUNKED, 1),
-        ("\n\n  leading\n\ntrailing\n\n\n", ChainOutcome.CHUNKED, 1),
+        ("one\ntwo\nthree", ChainOutcome.CHUNKED, 3),
+        ("\n\n  leading\n\ntrailing\n\n\n", ChainOutcome.CHUNKED, 2),
     ],
 )
 def test_odd_traces_have_a_name(trace, outcome, num):
@@ -138,7 +224,16 @@ def test_odd_traces_have_a_name(trace, outcome, num):
     assert (chunked.outcome, len(chunked.thoughts)) == (outcome, num)
 
 
-@pytest.mark.parametrize("trace", ["Wait, x.\n\n" * 10_000, "\n \n" * 50_000 + "x", "a" * 1_000_000, "\n" * 1_000_000])
+@pytest.mark.parametrize(
+    "trace",
+    [
+        "Wait, x.\n\n" * 10_000,
+        "\n \n" * 50_000 + "x",
+        "a" * 1_000_000,
+        "\n" * 1_000_000,
+        *(mark * 30_000 + "x" for mark in ("\\[", "$$", "```\n", "\\begin{a}", "1. a\n", "**", "#", "Next. ", "\n \t")),
+    ],
+)
 def test_large_traces_take_no_time_to_speak_of(trace):
     start = time.process_time()
     run(trace)
