@@ -129,6 +129,9 @@ def test_phrases_are_whole_words_in_any_case(run):
     assert found["phrases"] == read_phrases(PHRASES)
     assert found["rounds"][0]["aes"]["tokens"] is None
     assert "AES is left out: give --base" in " ".join(done.output.split())
+    assert report(run / "run", "--phrase", "rethink", "--out", run / "out").exit_code == 0
+    found = json.loads((run / "out" / "rounds.json").read_text())
+    assert found["rounds"][0]["sets"]["val"]["phrase_share"] == 0, "the tag </rethink> is no phrase"
     (run / "mine.txt").write_text("# mine\n\nthat's 2\n")
     assert report(run / "run", "--phrases", run / "mine.txt", "--out", run / "out").exit_code == 0
     found = json.loads((run / "out" / "rounds.json").read_text())
