@@ -76,20 +76,20 @@ def test_numbers_by_hand(two_seeds):
 
 
 def test_intervals_of_aes_cover_and_are_paired(tmp_path):
-    # Over draws of 100 problems, of a pair that is right on 80 % with 20 tokens against 60 % with 100.
+    # Over draws of 40 problems, of a pair that is right on 80 % with 20 tokens against 60 % with 100.
     rng, true, covered = np.random.default_rng(3), 0.8 + 3 * (0.8 / 0.6 - 1), 0
     for number in range(30):
-        base, right = rng.random(100) < 0.6, rng.random(100) < 0.8
-        solo = [solo_row(i, bool(base[i]), int(rng.integers(50, 151))) for i in range(100)]
-        pair = [pair_row(i, bool(right[i]), int(rng.integers(10, 31))) for i in range(100)]
+        base, right = rng.random(40) < 0.6, rng.random(40) < 0.8
+        solo = [solo_row(i, bool(base[i]), int(rng.integers(50, 151))) for i in range(40)]
+        pair = [pair_row(i, bool(right[i]), int(rng.integers(10, 31))) for i in range(40)]
         folder = write(tmp_path / str(number), solo=solo, pair=pair)
         low, high = compare(read_evaluations([("", folder)]))[1].aes_interval
         covered += low <= true <= high
     assert 25 <= covered <= 30
-    # Two systems that differ on three problems of 100, always for the better: each interval is wide, that of their
+    # Two systems that differ on three problems of 40, always for the better: each interval is wide, that of their
     # difference is not.
-    worse = [pair_row(i, i not in (0, 1, 2, 3) and bool(right[i]), 20) for i in range(100)]
-    better = [pair_row(i, i in (0, 1, 2, 3) or bool(right[i]), 20) for i in range(100)]
+    worse = [pair_row(i, i not in (0, 1, 2, 3) and bool(right[i]), 20) for i in range(40)]
+    better = [pair_row(i, i in (0, 1, 2, 3) or bool(right[i]), 20) for i in range(40)]
     folder = write(tmp_path / "two", solo=solo, worse=worse, better=better)
     _, found_better, found_worse = compare(read_evaluations([("", folder)]))
     assert found_worse.aes_interval[1] > found_better.aes_interval[0]
