@@ -9,6 +9,7 @@ numbered after the long policy's.
 # verl binds a worker's methods to its group, and awaits its managers' coroutines, at the call; type checkers cannot
 # see that.
 # pyright: reportAttributeAccessIssue=false, reportUnusedCoroutine=false, reportArgumentType=false
+# pyright: reportOptionalMemberAccess=false
 
 from __future__ import annotations
 
