@@ -333,7 +333,8 @@ def _main_table(results: Mapping[str, Any], *, short: bool) -> tuple[list[str], 
     for row in results["paper"]:
         if short and row["system"] not in names:
             continue
-        cells = [f"† {row['family']} {row['system']}", *(_percent(row["sets"].get(name)) for name in sets)]
+        family = row["family"].partition("_")[0].rstrip("0123456789") if short else row["family"]
+        cells = [f"† {family} {row['system']}", *(_percent(row["sets"].get(name)) for name in sets)]
         cells += [_percent(row["accuracy"]), "", _number(row["length"])]
         lines.append(cells + (["", _number(row["aes"], "{:.2f}")] if base else []))
     return head, lines
@@ -381,9 +382,10 @@ def rounds_tables(results: Mapping[str, Any]) -> list[Table]:
     tables = []
     for title, rows in _TABLES:
         head, lines = rows(results)
-        table = Table(title=title, box=box.SIMPLE_HEAD)
+        table = Table(title=title, box=box.SIMPLE_HEAD, padding=0, show_edge=False)
         for number, name in enumerate(head):
-            table.add_column(name.replace("_", "\n"), justify="right" if number else "left", overflow="fold")
+            lines_of_head = name.replace("_", "\n").replace(", ", "\n")
+            table.add_column(lines_of_head, justify="right" if number else "left", no_wrap=number > 0, overflow="fold")
         for cells in lines:
             table.add_row(*cells)
         tables.append(table)
