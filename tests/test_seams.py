@@ -180,6 +180,7 @@ SIGNATURES = {
         ...,
     ],
     "verl.utils.dataset.multiturn_sft_dataset.MultiTurnSFTDataset.__getitem__": ["self", "item"],
+    "verl.utils.dataset.multiturn_sft_dataset.MultiTurnSFTDataset._read_files_and_process": ["self"],
     "verl.utils.device.auto_set_device": ["config"],
     "verl.utils.distributed.initialize_global_process_group": [...],
     "verl.utils.distributed.destroy_global_process_group": [...],

@@ -19,7 +19,6 @@ from longshort_verl.adapters.rl.settings import SECTION, LongShortConfig, Placem
 from longshort_verl.config.compose import ConfigError
 from longshort_verl.ops.plan.hardware import Gpu
 from longshort_verl.ops.plan.shape import ModelShape, read_shape
-from longshort_verl.rewards import is_ever_positive
 from longshort_verl.types import Role
 
 _LONG, _SHORT = "actor_rollout_ref", f"{SECTION}.short"
@@ -199,7 +198,7 @@ def _dialogues(config: DictConfig, settings: LongShortConfig, means: Mapping[str
     context = min(prompt + sum(written.values()), float(data.max_prompt_length + data.max_response_length))
     # Measured importance: forced rollouts of the short policy.
     forced = settings.importance.group_share * settings.importance.max_dialogue_tokens
-    extra = {Role.LONG: 0.0, Role.SHORT: forced if is_ever_positive(settings.reward["importance"]) else 0.0}
+    extra = {Role.LONG: 0.0, Role.SHORT: forced if settings.reward["importance"] else 0.0}
     loads = {
         role.value: Load(generated=written[role] + extra[role], prefill=prompt + written[peer], context=context)
         for role, peer in ((Role.LONG, Role.SHORT), (Role.SHORT, Role.LONG))
