@@ -2,7 +2,7 @@
 # make test         runs all tests that need no GPU; make check runs the fast ones
 # CONTRIBUTING.md describes all commands.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart pipeline check test test-slow test-gpu docs bench models lock clean
+.PHONY: help quickstart pipeline check test test-slow test-nightly test-gpu docs bench models lock clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.8
@@ -52,8 +52,11 @@ test: check ## Run all tests that need no GPU, including real jobs.
 	.venv/bin/python -m pytest -q -m "alone and not slow"
 
 test-slow: .venv/.ready ## Run the longer tests.
-	.venv/bin/python -m pytest -q -n 2 --dist loadfile -m "slow and not alone and not gpu"
-	.venv/bin/python -m pytest -q -m "slow and alone"
+	.venv/bin/python -m pytest -q -n 2 --dist loadfile -m "slow and not alone and not gpu and not nightly"
+	.venv/bin/python -m pytest -q -m "slow and alone and not nightly"
+
+test-nightly: .venv/.ready ## Run the jobs that a change rarely breaks: against stock verl, on three nodes.
+	.venv/bin/python -m pytest -q -m nightly
 
 test-gpu: ## Run one SFT step and three RL steps on a GPU; takes GPU_PYTHON=, with verl[vllm] installed.
 	$(GPU_PYTHON) -m pytest -q -m gpu tests/gpu

@@ -100,6 +100,7 @@ def rows(tmp_path_factory) -> Rows:
     return Rows(folder=folder, sessions=sessions)
 
 
+@pytest.mark.nightly
 def test_losses_equal_stock_verls(rows, tmp_path):
     # All sessions speak: stock verl counts a silent row in its group's mean.
     same = Rows(folder=tmp_path, sessions=write_rows(tmp_path, prompts=PROMPTS, samples=SAMPLES))

@@ -384,6 +384,7 @@ def test_a_job_whose_engine_dies_before_a_push_ends(tmp_path, problems):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_failed_job_leaves_nothing_behind(tmp_path, problems):
     job = start_job(
         tmp_path,

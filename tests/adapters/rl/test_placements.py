@@ -28,7 +28,7 @@ from tests.support.jobs import HALF_A_STEP, MARK, Job, start_job
 from tests.support.models import with_other_ids
 from tests.support.nodes import HEAD, JOIN_CLUSTER, ONE_DEVICE, nodes
 
-pytestmark = [pytest.mark.job, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.job, pytest.mark.alone, pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(1800)]
 
 MAX_MEAN_DIFFERENCE = 1e-5
 PROBS_DIFF = "training/rollout_probs_diff_mean"
