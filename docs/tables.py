@@ -96,8 +96,6 @@ def versions(page: Path, argument: str) -> str:
         [tested.hardware, tested.ran, ", ".join(tested.python), *(tested.packages.get(name, "") for name in names)]
         for tested in TESTED
     ]
-    if all(tested.hardware == "CPU" for tested in TESTED):
-        rows.append(["GPU", "not run yet", *[""] * (1 + len(names))])
     return markdown(["", "what was run", "Python", *names], rows)
 
 

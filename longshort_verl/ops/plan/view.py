@@ -21,7 +21,7 @@ from longshort_verl.ops.plan.memory import Kind, host_memory, phases
 from longshort_verl.ops.plan.speed import capacity, step_times
 
 _STAGES = ("rollout", "log-prob", "reference", "update", "push")
-ESTIMATE = "All numbers are estimates; none has been compared with a GPU yet."
+ESTIMATE = "All numbers are estimates; docs/cluster.md compares some with an H200."
 
 
 class Plan:
