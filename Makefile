@@ -55,7 +55,7 @@ test-slow: .venv/.ready ## Run the longer tests.
 	.venv/bin/python -m pytest -q -n 2 --dist loadfile -m "slow and not alone and not gpu and not nightly"
 	.venv/bin/python -m pytest -q -m "slow and alone and not nightly"
 
-test-nightly: .venv/.ready ## Run the jobs that a change rarely breaks: against stock verl, on three nodes.
+test-nightly: .venv/.ready ## Run the jobs that a change rarely breaks: against stock verl, on nodes, with dead engines.
 	.venv/bin/python -m pytest -q -m nightly
 
 test-gpu: ## Run one SFT step and three RL steps on a GPU; takes GPU_PYTHON=, with verl[vllm] installed.

@@ -451,6 +451,7 @@ SMALL = (*jobs.HALF_A_STEP, "data.val_max_samples=32")
 @pytest.mark.job
 @pytest.mark.alone
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1200)
 def test_the_smoke_script_takes_steps_until_an_engine_dies(recipe, tmp_path):
     environment = {

@@ -112,6 +112,7 @@ def test_killed_and_resumed_and_graded_again(whole, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_verls_rollout_servers_play_both_roles(whole, tmp_path):
     """Two models on one Ray cluster: their servers may not share a name, or one would answer for the other."""
     path = write_problems(toy_problems(10), tmp_path / "toy.parquet", split="test")

@@ -97,6 +97,7 @@ def test_a_vllm_engine_whose_process_died():
 @pytest.mark.alone
 @pytest.mark.job
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_verls_servers_whose_engine_died(monkeypatch):
     from pkgutil import resolve_name
 

@@ -366,6 +366,7 @@ def test_a_finished_and_an_interrupted_job_leave_nothing_behind(long_only, in_ro
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_job_whose_engine_dies_before_a_push_ends(tmp_path, problems):
     # verl would wait for the dead engine's answer for ever.
     job = start_job(

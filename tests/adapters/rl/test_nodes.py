@@ -16,7 +16,7 @@ from longshort_verl.config.compose import ConfigError
 from tests.support.configs import tiny_config
 from tests.support.nodes import HEAD, JOIN_CLUSTER, ONE_DEVICE, nodes
 
-pytestmark = [pytest.mark.job, pytest.mark.alone, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.job, pytest.mark.alone, pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
