@@ -162,6 +162,7 @@ def test_kill_9_loses_and_repeats_no_rollout(written, scored, tmp_path):
 
 @pytest.mark.alone
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_verls_rollout_servers_say_the_same(written, scored, tmp_path):
     """Two traces on a Ray cluster: as likely, and the same rollouts from the same seeds, as from vLLM alone."""
     traces, _, _ = written
