@@ -123,7 +123,8 @@ def _plain_prompt(row: dict[str, Any]) -> str:
     return check_text(row.get(name), name, _WRITE_PROBLEM)
 
 
-def _plain_answer(row: dict[str, Any]) -> str:
+def plain_answer(row: Mapping[str, Any]) -> str:
+    """The gold in ``answer``; beside ``question`` it may be a GSM8K solution. Raises as :func:`canonical_answer`."""
     answer = row.get("answer")
     if "question" in row and isinstance(answer, str) and (final := after_final_mark(answer)) is not None:
         return canonical_answer(final, "what follows #### in answer")
@@ -205,7 +206,7 @@ def _chat_answer(row: dict[str, Any]) -> str:
 _VERL = Format(
     ("prompt", "reward_model", "data_source"), _verl_prompt, _verl_answer, answer_column="reward_model.ground_truth"
 )
-PLAIN = Format((*_PROMPT_COLUMNS, "answer", "data_source"), _plain_prompt, _plain_answer)
+PLAIN = Format((*_PROMPT_COLUMNS, "answer", "data_source"), _plain_prompt, plain_answer)
 _ALPACA = Format(("instruction", "input", "output", "answer", "data_source"), _alpaca_prompt, _alpaca_answer)
 _CHAT = Format((*_CHAT_COLUMNS, "answer", "data_source"), _chat_prompt, _chat_answer)
 COLUMNS = frozenset(column for format in (_VERL, PLAIN, _ALPACA, _CHAT) for column in format.columns)
