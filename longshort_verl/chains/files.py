@@ -4,24 +4,34 @@
 
 A user's own file needs ``problem``, ``answer`` and ``trace`` (or one of the other names below); blocks in the form of
 the paper's authors are read as thoughts. A bad row becomes a chain with a named outcome, and other rows are unaffected.
+Public sets of reasoning have the model's chain in ``response``, ``generations`` or ``messages``, often beside a
+``solution`` that a person wrote: the model's chain is taken.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from longshort_verl.chains.chunk import by_blocks, read_blocks, split_steps
+from longshort_verl.files.inputs import only_list, read_text_bytes
 from longshort_verl.files.jsonl import write_jsonl
+from longshort_verl.problems.columns import chat_turns, plain_answer
+from longshort_verl.problems.values import canonical_answer, is_nan, kind
 from longshort_verl.types import Chain, ChainOutcome, Counts, Decision, Importance, Problem, Thought, Value
 
-_NAMES = {
-    "problem": ("problem", "question", "prompt"),
-    "answer": ("answer", "gold", "ground_truth"),
-    "trace": ("trace", "thought", "solution", "response"),
-}
+logger = logging.getLogger(__name__)
+
+_PROBLEM = ("problem", "question", "prompt")
+_ANSWER = ("answer", "gold", "ground_truth")
+_TRACE = ("trace", "thought", "response", "generations", "messages", "conversations", "solution")
+"""First the names that users choose, then those of models' chains in public sets."""
+_OF_MODELS = ("response", "generations", "messages", "conversations")
+_COLUMNS = (*_PROBLEM, *_ANSWER, *_TRACE, "thoughts", "outcome")
 _UNREADABLE = (ChainOutcome.NOT_UTF8, ChainOutcome.NOT_JSON, ChainOutcome.MISSING)
 _WITH_WHOLE_TEXT = (ChainOutcome.READ, ChainOutcome.RIGHT, ChainOutcome.CHUNKED)
 """Outcomes whose thoughts concatenate to the whole text; later stages drop the answer from the thoughts."""
@@ -35,15 +45,18 @@ def read_chains(path: Path) -> list[Chain]:
     """All rows of a file in order, unreadable rows included; of a folder, its ``importance.jsonl``.
 
     Raises:
-        ChainFileError: the file is missing or empty, is not JSON, or two readable rows have the same key.
+        ChainFileError: the file is missing, empty, or of another kind, or two readable rows have the same key.
     """
     if path.is_dir():
         path = path / "importance.jsonl"
     if not path.is_file():
         raise ChainFileError(f"there is no file {path}; give a file of chains, or the folder of `longshort importance`")
-    chains = [_chain(number, raw, path) for number, raw in enumerate(_raw_rows(path), start=1)]
+    notes: Counter[str] = Counter()
+    chains = [_chain(number, raw, path, notes) for number, raw in enumerate(_raw_rows(path), start=1)]
     if not chains:
         raise ChainFileError(f"{path} has no row")
+    for note, num_rows in notes.items():
+        logger.warning("%s: %d of %d rows %s", path, num_rows, len(chains), note)
     rows: dict[str, int] = {}
     for number, chain in enumerate(chains, start=1):
         if chain.problem is not None and rows.setdefault(chain.key, number) != number:
@@ -54,18 +67,23 @@ def read_chains(path: Path) -> list[Chain]:
 
 
 def _raw_rows(path: Path) -> Iterator[bytes | Any]:
-    data = path.read_bytes()
-    if path.suffix != ".json":
+    if path.suffix.lower() in (".parquet", ".csv"):
+        raise ChainFileError(f"{path} is no JSON; write the chains as JSONL, one object per line")
+    try:
+        data = read_text_bytes(path)
+    except ValueError as error:
+        raise ChainFileError(f"{path} {error}") from error
+    if path.suffix.lower() != ".json":
         yield from (line for line in data.split(b"\n") if line.strip())
         return
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise ChainFileError(f"{path} is not JSON: {error}; give JSONL if rows may be damaged") from error
-    yield from value if isinstance(value, list) else [value]
+    yield from value if isinstance(value, list) else only_list(value, _COLUMNS) or [value]
 
 
-def _chain(number: int, raw: bytes | Any, path: Path) -> Chain:
+def _chain(number: int, raw: bytes | Any, path: Path, notes: Counter[str]) -> Chain:
     key = str(number)
     if isinstance(raw, bytes):
         try:
@@ -76,30 +94,78 @@ def _chain(number: int, raw: bytes | Any, path: Path) -> Chain:
             return Chain(key=key, outcome=ChainOutcome.NOT_JSON, detail=str(error))
     if not isinstance(raw, dict):
         return Chain(key=key, outcome=ChainOutcome.NOT_JSON, detail="not an object")
-    key = printable(str(raw.get("key", raw.get("id", key))))
+    key = next((printable(str(raw[name])) for name in ("key", "id") if _has(raw, name)), key)
     outcome = next((o for o in ChainOutcome if o.value == raw.get("outcome")), ChainOutcome.READ)
     detail = "" if outcome is ChainOutcome.READ else str(raw.get("detail", ""))
-    if outcome in _UNREADABLE:
+    without_answer = not any(_has(raw, name) for name in _ANSWER)
+    if outcome in _UNREADABLE or (outcome is ChainOutcome.BAD_GOLD and without_answer):
         return Chain(key=key, outcome=outcome, detail=detail)
-    texts: dict[str, str] = {}
-    for name, names in _NAMES.items():
-        value = next((raw[other] for other in names if other in raw), None)
-        if name == "answer" and isinstance(value, int | float) and not isinstance(value, bool):
-            value = str(value)
-        if not isinstance(value, str):
-            detail = f"{name} is {type(value).__name__}; give text under one of {', '.join(names)}"
-            return Chain(key=key, outcome=ChainOutcome.MISSING, detail=detail)
-        if printable(value) != value:
+    try:
+        texts = {"problem": _problem_text(raw), "trace": _trace(raw, notes)}
+    except ValueError as error:
+        return Chain(key=key, outcome=ChainOutcome.MISSING, detail=str(error))
+    for name, text in texts.items():
+        if printable(text) != text:
             # JSON can spell half a surrogate pair, which no tokenizer accepts.
             return Chain(key=key, outcome=ChainOutcome.NOT_UTF8, detail=f"{name} has half a surrogate pair")
-        texts[name] = value
+    try:
+        answer = _answer(raw)
+    except ValueError as error:
+        missing = all(raw.get(name) is None for name in _ANSWER)
+        return Chain(key=key, outcome=ChainOutcome.MISSING if missing else ChainOutcome.BAD_GOLD, detail=str(error))
     try:
         fields = _results(raw, texts["trace"], outcome)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         detail = str(error) if type(error) is ValueError else f"damaged thoughts or scores: {error!r}"
         return Chain(key=key, outcome=ChainOutcome.MISSING, detail=detail)
-    problem = Problem(prompt=texts["problem"], answer=texts["answer"], source=path.stem, index=number - 1)
+    problem = Problem(prompt=texts["problem"], answer=answer, source=path.stem, index=number - 1)
     return Chain(key=key, outcome=outcome, detail=detail, problem=problem, text=texts["trace"], **fields)
+
+
+def _has(raw: Mapping[str, Any], name: str) -> bool:
+    """Whether a row has a value under a name; null, NaN and "" are none."""
+    value = raw.get(name)
+    return not (value is None or is_nan(value) or (isinstance(value, str) and not value.strip()))
+
+
+def _problem_text(raw: Mapping[str, Any]) -> str:
+    asked = next((content for role, content in chat_turns(raw) if role == "user"), None)
+    return _text(next((raw[name] for name in _PROBLEM if _has(raw, name)), asked), "problem", _PROBLEM)
+
+
+def _answer(raw: Mapping[str, Any]) -> str:
+    name = next((name for name in _ANSWER if _has(raw, name)), "answer")
+    return plain_answer(raw) if name == "answer" else canonical_answer(raw[name], name)
+
+
+def _trace(raw: Mapping[str, Any], notes: Counter[str]) -> str:
+    """The chain of thought: the first text under one of the names, an empty one if there is no other."""
+    values = {name: _chain_text(raw, name) for name in _TRACE}
+    texts = {name: text for name, text in values.items() if isinstance(text, str)}
+    name = next((name for name, text in texts.items() if text.strip()), next(iter(texts), "trace"))
+    if name in _OF_MODELS and _has(raw, "solution"):
+        notes[f"have a solution beside {name}; {name}, the model's chain, is taken"] += 1
+    if name == "solution":
+        notes["have no chain but a solution: if a person wrote it, give a model's chain under trace instead"] += 1
+    if name == "generations" and isinstance(raw[name], list) and len(raw[name]) > 1:
+        notes["have several generations; the first with text is taken"] += 1
+    return _text(values[name], "trace", _TRACE)
+
+
+def _chain_text(raw: Mapping[str, Any], name: str) -> Any:
+    value = raw.get(name)
+    if name in ("messages", "conversations"):
+        return next((content for role, content in reversed(chat_turns({name: value})) if role == "assistant"), None)
+    if name == "generations" and isinstance(value, list):
+        return next((text for text in value if isinstance(text, str) and text.strip()), None)
+    return value
+
+
+def _text(value: Any, name: str, names: Iterable[str]) -> str:
+    if not isinstance(value, str):
+        state = "missing" if value is None else kind(value)
+        raise ValueError(f"{name} is {state}; give text under one of {', '.join(names)}")
+    return value
 
 
 def _results(raw: Mapping[str, Any], text: str, outcome: ChainOutcome) -> dict[str, Any]:

@@ -24,8 +24,8 @@ def problems(
     given: Annotated[
         str,
         typer.Argument(
-            help="JSON, JSONL or Parquet with the columns problem and answer; or a public set by name (gsm8k_train, "
-            "math_train), or NAME=COPY for a local copy of it."
+            help="JSON, JSONL, CSV or Parquet with the columns problem and answer; or a public set by name "
+            "(gsm8k_train, math_train), or NAME=COPY for a local copy of it."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for train.parquet and val.parquet.")],
@@ -53,7 +53,7 @@ def _progress(label: str, total: int) -> Iterator[Callable[[], None]]:
 
 
 def traces(
-    file: Annotated[Path, typer.Argument(help="Problems: JSON, JSONL or Parquet, plain or in verl's schema.")],
+    file: Annotated[Path, typer.Argument(help="Problems: JSON, JSONL, CSV or Parquet, plain or in verl's schema.")],
     out: Annotated[Path, typer.Option(help="JSONL to write. An interrupted run resumes from the journal beside it.")],
     overrides: OVERRIDES = None,
     recipe: Annotated[Path | None, typer.Option(help="YAML that inherits longshort_traces.")] = None,

@@ -16,8 +16,8 @@ _PROBLEMS = Annotated[
     list[str],
     typer.Argument(
         help="Sets by name (math500, aime_2024, aime_2025, amc_2023, gpqa_diamond, gsm8k), NAME=COPY for a local copy, "
-        "or files of problems: JSON, JSONL or Parquet, plain or in verl's schema. Settings as key=value are allowed "
-        "among them."
+        "or files of problems: JSON, JSONL, CSV or Parquet, plain or in verl's schema. Settings as key=value are "
+        "allowed among them."
     ),
 ]
 

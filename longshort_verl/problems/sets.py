@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from longshort_verl.files.inputs import check_kind
 from longshort_verl.grading import check_gold, last_boxed
 from longshort_verl.problems.read import ProblemFileError, check_answers, problems_from_rows, read_problems
+from longshort_verl.problems.values import after_final_mark, canonical_answer
 from longshort_verl.types import Problem
 
 CHOICE_LETTERS = "ABCD"
@@ -72,19 +74,14 @@ class PublicSet:
     """None for a set with a column of answers."""
 
 
-def _after_final_answer(solution: str) -> str | None:
-    """The answer of a GSM8K solution, without the commas of thousands."""
-    _, mark, answer = solution.rpartition("####")
-    return answer.strip().replace(",", "") if mark else None
-
-
 def _boxed(solution: str) -> str | None:
     """The answer of a MATH solution; some end with ``\\boxed 2``, without braces."""
     bare = re.findall(r"\\boxed\s+([^\s$.]+)", solution)
-    return last_boxed(solution) or (bare[-1] if bare else None)
+    answer = last_boxed(solution) or (bare[-1] if bare else None)
+    return " ".join(answer.split()) if answer else None  # solutions break lines within a matrix
 
 
-_GSM8K = Solutions(problem="question", solution="answer", answer_of=_after_final_answer)
+_GSM8K = Solutions(problem="question", solution="answer", answer_of=after_final_mark)
 _MATH = Solutions(problem="problem", solution="solution", answer_of=_boxed)
 
 PUBLISHED: Mapping[str, PublicSet] = {
@@ -182,6 +179,7 @@ def _load(name: str, where: str, public: PublicSet) -> Sequence[Mapping[str, Any
             kind = kinds.get(Path(where).suffix.lower())
             if kind is None:
                 raise ValueError(f"its suffix is none of {', '.join(kinds)}")
+            check_kind(Path(where))
             rows = load_dataset(kind, data_files=where, split="train").to_list()
         elif Path(where).is_dir():
             rows = load_dataset(where, split=public.split).to_list()
@@ -219,6 +217,7 @@ def _from_solutions(
         try:
             answer = public.solutions.answer_of(str(solution))
             check_gold(answer if answer is not None else "")
+            canonical_answer(answer)
         except ValueError as fault:
             left_out.append(f"row {index}: {fault}")
         else:

@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 
 from longshort_verl.files.atomic import write_atomically
 from longshort_verl.files.manifest import Artefact
-from longshort_verl.problems.read import check_text, for_each_row, text_key
+from longshort_verl.problems.read import for_each_row, text_key
 from longshort_verl.problems.sets import read_training_problems
+from longshort_verl.problems.values import check_text
 from longshort_verl.types import Problem
 
 VERL_SCHEMA = pa.schema(

@@ -30,7 +30,16 @@ from longshort_verl.generation.base import Generator, load_tokenizer
 from longshort_verl.generation.open import open_pair
 from longshort_verl.serving.config import ServeConfig, ServerSampling, ServerSettings
 from longshort_verl.serving.metrics import Metrics
-from longshort_verl.serving.protocol import ChatRequest, Envelope, Reply, RequestError, cut
+from longshort_verl.serving.protocol import (
+    MISSING_CONTENT,
+    PART_TYPE,
+    UNKNOWN_FIELD,
+    ChatRequest,
+    Envelope,
+    Reply,
+    RequestError,
+    cut,
+)
 from longshort_verl.serving.server import ClientGone, Gate, bind, run_app, unless_client_leaves
 from longshort_verl.types import Problem, Role, StopReason
 
@@ -281,17 +290,12 @@ class _Server:
             self._authorize(request)
         except RequestError as unauthorized:
             return await self.refuse(request, unauthorized)
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"][1:])
-        message = first["msg"].removeprefix("Value error, ")
+        errors = error.errors()
+        # Content is text or a list of parts; the first error says only that a list is no text.
+        first = next((one for one in errors if one["type"] in (UNKNOWN_FIELD, PART_TYPE)), errors[0])
         if first["type"] == "json_invalid":
             return await self.refuse(request, RequestError(f"the body is not valid JSON: {first['ctx']['error']}"))
-        if first["type"] == "extra_forbidden":
-            message = "this server does not know this field"
-        elif place.startswith("messages.") and ".content." in place:
-            place, message = place.partition(".content.")[0] + ".content", "give text, or a list of parts of type text"
-        elif first["type"].startswith("literal_error") or place.split(".")[0] in ("tools", "logit_bias"):
-            message = f"this server does not support that value ({message})"
+        place, message = _place_and_reason(first)
         text = f"{place}: {message}" if place else message
         return await self.refuse(request, RequestError(text, param=place or None))
 
@@ -303,6 +307,25 @@ class _Server:
         """An error of the server: its details go to the log only."""
         logger.error("a request failed", exc_info=error)
         return await self.refuse(request, RequestError("the server failed", status=500))
+
+
+_UNSUPPORTED = ("tools", "logit_bias", "tool_calls", "function_call", "audio")
+
+
+def _place_and_reason(error: Mapping[str, Any]) -> tuple[str, str]:
+    """The field of a validation error, as in ``messages.0.content``, and what is wrong with it."""
+    parts = [str(part) for part in error["loc"][1:] if not str(part).startswith("list[")]
+    reason = error["msg"].removeprefix("Value error, ")
+    if error["type"] == UNKNOWN_FIELD:
+        return ".".join([*parts, error["ctx"]["field"][:100]]), reason
+    if error["type"] == MISSING_CONTENT:
+        return ".".join([*parts, "content"]), reason
+    if parts[:1] == ["messages"] and "content" in parts:
+        place = ".".join(parts[: parts.index("content") + 1])
+        return place, reason if error["type"] == PART_TYPE else "give text, or a list of parts of type text"
+    if error["type"] == "literal_error" or (parts and parts[-1] in _UNSUPPORTED):
+        reason = f"this server does not support that value ({reason})"
+    return ".".join(parts), reason
 
 
 def _event(data: Mapping[str, Any]) -> str:

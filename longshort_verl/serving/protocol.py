@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Requests and replies in the shapes of OpenAI's chat completions.
 
-A request for something that this server would silently ignore is refused.
+A request for something that this server would silently ignore is refused. A field that is null counts as absent, as
+clients send those that their user did not set.
 """
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -15,7 +17,8 @@ from typing import Any, Literal
 
 from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from longshort_verl.types import Dialogue, Message, Role, StopReason
 
@@ -40,24 +43,66 @@ class RequestError(Exception):
         self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
+# Types of validation errors. The context of the first has ``field``, which does not exist, and ``known``.
+UNKNOWN_FIELD = "unknown_field"
+PART_TYPE = "part_type"
+MISSING_CONTENT = "missing_content"
+
+
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    @model_validator(mode="before")
+    @classmethod
+    def _known_fields(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        given = {name: item for name, item in value.items() if item is not None}
+        for name in given:
+            if name not in cls.model_fields:
+                known = ", ".join(cls.model_fields)
+                message = "this server does not know this field; it knows {known}"
+                raise PydanticCustomError(UNKNOWN_FIELD, message, {"field": name, "known": known})
+        return given
 
 
 class TextPart(_Strict):
     type: Literal["text"]
     text: str
+    # Hints for caches of other servers, and what replies of other servers have; they change nothing here.
+    cache_control: Any = None
+    prompt_cache_breakpoint: Any = None
+    annotations: Any = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_text(cls, value: Any) -> Any:
+        kind = value.get("type") if isinstance(value, dict) else None
+        if kind not in (None, "text"):
+            message = "parts of type {type} are not supported; give text, or a list of parts of type text"
+            raise PydanticCustomError(PART_TYPE, message, {"type": repr(kind)[:40]})
+        return value
 
 
 class ChatMessage(_Strict):
     """One message of a request."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: str | list[TextPart] = ""
     name: str | None = None
     # A client may send these fields of an earlier reply back; the models do not see them.
     reasoning: str | None = None
-    refusal: None = None
+    reasoning_content: str | None = None
+    refusal: str | None = None
+    annotations: list[Any] = []
+    # Of these there are none here.
+    tool_calls: list[Any] = Field(default=[], max_length=0)
+    function_call: None = None
+    audio: None = None
+
+    @model_validator(mode="after")
+    def _only_an_assistant_may_be_silent(self) -> ChatMessage:
+        if self.role != "assistant" and "content" not in self.model_fields_set:
+            raise PydanticCustomError(MISSING_CONTENT, "Field required")
+        return self
 
     @property
     def text(self) -> str:
@@ -120,6 +165,21 @@ class ChatRequest(_Strict):
     @classmethod
     def _zero(cls, value: Any) -> Any:
         return 0 if value == 0 and not isinstance(value, bool) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_unicode(cls, value: Any) -> Any:
+        # JSON can spell half a surrogate pair, which neither a tokenizer nor a reply can hold.
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = f"\\u{ord(error.object[error.start]):04x}"
+            raise ValueError(
+                f"the body has half a surrogate pair ({half}), which is no Unicode text; remove it"
+            ) from error
+        except RecursionError as error:
+            raise ValueError("the body is nested too deeply") from error
+        return value
 
     @field_validator("stop")
     @classmethod

@@ -26,6 +26,7 @@ from longshort_verl.problems import read as module
 from longshort_verl.problems.read import ProblemFileError, check_answers, check_prompt_lengths, read_problems
 from longshort_verl.problems.write import write_problems
 from longshort_verl.types import Problem
+from tests.files.test_inputs import OTHER_KINDS
 from tests.problems.samples import GOOD, make_problem, make_problems, refusal, save, verl_row
 
 # Good files ----------------------------------------------------------------------------------------------------------
@@ -104,10 +105,11 @@ def test_parquet_answer_types(tmp_path: Path, array: pa.Array, expected: list[st
     assert [problem.answer for problem in read_problems(path)] == expected
 
 
-def test_byte_order_mark_and_crlf_are_accepted(tmp_path: Path) -> None:
+def test_byte_order_mark_and_crlf_are_accepted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "toy.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"problem": "x", "answer": "1"}\r\n{"problem": "y", "answer": "2"}\r\n\r\n')
     assert [problem.prompt for problem in read_problems(path)] == ["x", "y"]
+    assert "toy.jsonl begins with a byte order mark (UTF-8 with BOM), which is skipped" in caplog.text
 
 
 def test_raw_line_separator_does_not_end_a_jsonl_row(tmp_path: Path) -> None:
@@ -147,6 +149,68 @@ def test_benchmarks_load_fully(
     assert read_problems(write_problems(problems, tmp_path / "all.parquet", split="test")) == problems
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_csv(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "toy.csv"
+    rows = ["id,question,answer", '7,"Is $x$, then, ""1""?",\\frac{1}{2}', '8,"Two', 'lines",3.0', ""]
+    path.write_bytes(b"\xef\xbb\xbf" + end.join(rows).encode())
+    assert [(problem.prompt, problem.answer) for problem in read_problems(path)] == [
+        ('Is $x$, then, "1"?', "\\frac{1}{2}"),
+        (f"Two{end}lines", "3.0"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("problem;answer\n1+1;2\n", "its header 'problem;answer' has no comma; separate the columns by commas"),
+        ("problem,answer,answer\nx,1,2\n", "has columns of the same name: answer; rename or remove all but one"),
+        ("problem,answer\nx,1,2\n", "row 0: has 3 fields, but the header has 2; quote fields that hold commas"),
+        ("problem,answer\nx,1\ny\n", "row 1: has 1 fields, but the header has 2; quote fields that hold commas"),
+        ("problem,answer\nx,\n", "row 0: answer is empty (''); give the row its gold answer or remove it"),
+        (
+            'problem,answer\n"x,1\n',
+            "invalid CSV after line 1: unexpected end of data; write it again with a CSV library",
+        ),
+        ("text,label\nx,1\n", "missing columns: problem (or question), answer; it has: ['label', 'text']"),
+        ("problem,answer\n", "has no rows; give it at least one problem"),
+        ("\n", "has no rows; give it at least one problem"),
+    ],
+)
+def test_bad_csv(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "toy.csv"
+    path.write_text(text)
+    assert message in refusal(path)
+
+
+def test_csv_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "toy.csv"
+    path.write_bytes("problem,answer\nZwölf?,12\n".encode("latin-1"))
+    assert "is not UTF-8: byte 0xf6 at byte 17 (line 2); save it again as UTF-8" in refusal(path)
+
+
+def test_golds_that_are_text_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    answers = ["7", "\\text{east}", "\\frac12", "Navin, Luke", "(C)", "C", "x+1", "5\\text{ cm}"]
+    path = save(tmp_path, [{"problem": f"p{answer}", "answer": answer} for answer in answers], ".jsonl")
+    read_problems(path)
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"{path}: 2 of 8 gold answers can only be compared as text, the first of them '\\\\text{{east}}'"
+    )
+
+
+def test_lost_backslashes_of_problems_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    prompts = ["Add.", "Is $x \neq 0$?", "Halve \frac12.", "Take the\nequation.", "Sum\r\nhow?", "a\tan"]
+    path = save(tmp_path, [{"problem": prompt, "answer": "1"} for prompt in prompts], ".jsonl")
+    assert [problem.prompt for problem in read_problems(path)] == prompts
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"{path}: 2 of 6 problems lost a backslash of their LaTeX and are kept; the one of index 1 has '\\n' at "
+        "character 6 (from 0) where LaTeX's \\neq was meant: a string read \\n as an escape; write \\\\neq in the "
+        "file, as json.dumps does"
+    )
+
+
 # Bad files -----------------------------------------------------------------------------------------------------------
 
 
@@ -161,9 +225,9 @@ def test_folder_instead_of_file(tmp_path: Path) -> None:
 
 
 def test_unsupported_suffix(tmp_path: Path) -> None:
-    path = tmp_path / "toy.csv"
+    path = tmp_path / "toy.xlsx"
     path.write_text("problem,answer\n1,2\n")
-    assert "unsupported suffix '.csv'; convert the file to one of .json, .jsonl, .parquet" in refusal(path)
+    assert "unsupported suffix '.xlsx'; convert the file to one of .json, .jsonl, .csv, .parquet" in refusal(path)
 
 
 @pytest.mark.parametrize(
@@ -218,6 +282,30 @@ def test_top_level_is_no_list(tmp_path: Path) -> None:
     assert 'orient="records"' in message
 
 
+@pytest.mark.parametrize("key", ["data", "problems"])
+def test_one_list_in_an_object_is_the_rows(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "toy.json"
+    path.write_text(json.dumps({"version": 1, "about": {"by": "me"}, key: [GOOD, {**GOOD, "answer": 3}]}))
+    assert [(problem.answer, problem.index) for problem in read_problems(path)] == [("2", 0), ("3", 1)]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"train": [GOOD], "test": [GOOD]},  # which of them?
+        {"data": ["x", "y"]},
+        {"data": []},
+        {"problem": ["x"], "answer": ["1"]},
+        {**GOOD, "hints": [{"text": "count"}]},  # one problem
+        {"messages": [{"role": "user", "content": "x"}], "answer": "1"},
+    ],
+)
+def test_other_objects_are_no_rows(tmp_path: Path, value: Any) -> None:
+    path = tmp_path / "toy.json"
+    path.write_text(json.dumps(value))
+    assert "its top level is an object, expected a list of objects; write it as" in refusal(path)
+
+
 def test_json_nested_too_deeply(tmp_path: Path) -> None:
     path = tmp_path / "toy.jsonl"
     path.write_text(json.dumps(GOOD) + "\n" + "[" * 100_000 + "]" * 100_000)
@@ -250,6 +338,14 @@ def test_parquet_text_not_utf8(tmp_path: Path) -> None:
     message = refusal(path)
     assert "1 of 2 rows cannot be used (rows counted from 0)" in message
     assert "\n  row 1: holds text that is not UTF-8: b'\\xffbad'" in message
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv", ".parquet"])
+def test_another_kind_of_file_than_its_name_says(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"toy{suffix}"
+    for data, message in OTHER_KINDS:
+        path.write_bytes(data)
+        assert refusal(path) == f"{path}: {message}"
 
 
 def test_not_a_parquet_file(tmp_path: Path) -> None:
@@ -326,7 +422,7 @@ BAD_PLAIN_ROWS = [
     ({"problem": "x", "answer": float("-inf")}, "answer is infinite (-inf);"),
     ({"problem": "x", "answer": ""}, "answer is empty ('');"),
     ({"problem": "x", "answer": " "}, "answer is empty (' ');"),
-    ({"problem": "x", "answer": "nan"}, "answer is 'nan', the trace of a missing value;"),
+    ({"problem": "x", "answer": "nan"}, "answer is 'nan', a placeholder for a missing answer;"),
     ({"problem": "x", "answer": True}, "answer is a boolean: True, expected text or a number;"),
     ({"problem": "x", "answer": ["1", "2"]}, "answer is a list: ['1', '2'], expected text or a number;"),
     ({"problem": "x", "answer": {"value": 1}}, "answer is an object: {'value': 1}, expected text or a number;"),

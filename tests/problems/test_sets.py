@@ -115,6 +115,9 @@ def test_what_is_no_set_is_refused(tmp_path):
         read_problem_set("math500=nowhere.json")
     with pytest.raises(ProblemFileError, match="'math501' is no file and no known set; .* math500, aime_2024"):
         read_problem_set("math501")
+    (tmp_path / "page.jsonl").write_text("<!doctype html><html></html>")
+    with pytest.raises(ProblemFileError, match=r"page.jsonl cannot be loaded: is an HTML page, not the file itself"):
+        read_problem_set(f"gsm8k={tmp_path / 'page.jsonl'}")
     (tmp_path / "bad.txt").write_text("x")
     with pytest.raises(ProblemFileError, match=r"suffix is none of .json.* give a local copy as NAME=FILE"):
         read_problem_set(f"gpqa_diamond={tmp_path / 'bad.txt'}")
@@ -153,11 +156,21 @@ def test_gsm8k_is_measured_on_its_test_split(tmp_path, monkeypatch):
 
 
 def test_maths_answer_is_in_its_last_box_with_or_without_braces(tmp_path, monkeypatch):
-    solutions = ["First $\\boxed{1}$, no: $\\boxed{\\frac12}$.", "So it is $\\boxed 2$.", "No answer."]
+    solutions = [
+        "First $\\boxed{1}$, no: $\\boxed{\\frac12}$.",
+        "So it is $\\boxed 2$.",
+        "No answer.",
+        "So $\\boxed{\\begin{pmatrix} 1 \\\\\n 2 \\end{pmatrix}}$.",
+        "$\\boxed{\\text{The answer is } 2}$",
+    ]
     rows = [{"problem": f"p{i}", "solution": solution, "level": "Level 1"} for i, solution in enumerate(solutions)]
     training = read_training_problems(training_copy(tmp_path / "math.jsonl", rows, "math_train", monkeypatch))
-    assert [(problem.prompt, problem.answer) for problem in training.problems] == [("p0", "\\frac12"), ("p1", "2")]
-    assert [line.split(":")[0] for line in training.left_out] == ["row 2"], "reported, not silently dropped"
+    assert [(problem.prompt, problem.answer) for problem in training.problems] == [
+        ("p0", "\\frac12"),
+        ("p1", "2"),
+        ("p3", "\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}"),
+    ]
+    assert [line.split(":")[0] for line in training.left_out] == ["row 2", "row 4"], "reported, not silently dropped"
 
 
 def test_training_sets_that_are_none_are_refused(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ import pytest
 
 from longshort_verl.config.compose import ConfigError
 from longshort_verl.serving.config import read_serve
+from longshort_verl.serving.protocol import ChatRequest
 from longshort_verl.serving.server import bind
 from longshort_verl.types import FinishReason, Generation
 from tests.serving.scripted import KEY, SERVER, Writer, answer, endpoints, rethinking, think
@@ -157,6 +158,7 @@ def test_choices_stops_and_limits(serve):
 
 
 USER = {"role": "user", "content": "1+1"}
+HALF = "the body has half a surrogate pair (\\u{}), which is no Unicode text; remove it"
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +172,8 @@ def served():
     ("change", "status", "param", "message"),
     [
         ({"model": "gpt"}, 404, "model", "there is no model 'gpt'; this server has 'pair'"),
-        ({"model": None}, 400, "model", "valid string"),
+        ({"model": None}, 400, "model", "model: Field required"),
+        ({"model": 5}, 400, "model", "valid string"),
         ({"messages": []}, 400, "messages", "at least 1"),
         ({"messages": "1+1"}, 400, "messages", "valid list"),
         ({"messages": [USER, USER]}, 400, None, "roles are user, user; after the system message they must alternate"),
@@ -184,8 +187,50 @@ def served():
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
             400,
             "messages.0.content",
+            "parts of type 'image_url' are not supported; give text, or a list of parts of type text",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "1+1", "weight": 2}]}]},
+            400,
+            "messages.0.content.0.weight",
+            "messages.0.content.0.weight: this server does not know this field; it knows type, text, cache_control",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"text": "1+1"}]}]},
+            400,
+            "messages.0.content",
             "give text, or a list of parts of type text",
         ),
+        ({"messages": [{"role": "user", "content": None}]}, 400, "messages.0.content", "content: Field required"),
+        (
+            {"messages": [{**USER, "id": "m1"}]},
+            400,
+            "messages.0.id",
+            "messages.0.id: this server does not know this field; it knows role, content, name, reasoning,",
+        ),
+        (
+            {"messages": [USER, {"role": "assistant", "tool_calls": [{"id": "c1"}]}, USER]},
+            400,
+            "messages.1.tool_calls",
+            "messages.1.tool_calls: this server does not support that value",
+        ),
+        (
+            {"messages": [USER, {"role": "assistant", "audio": {"id": "a1"}}, USER]},
+            400,
+            "messages.1.audio",
+            "messages.1.audio: this server does not support that value",
+        ),
+        ({"messages": [{"role": "user", "content": "1+1\ud83d"}]}, 400, None, HALF.format("d83d")),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "\udc00"}]}]},
+            400,
+            None,
+            HALF.format("dc00"),
+        ),
+        ({"stop": "\ud83d"}, 400, None, HALF.format("d83d")),
+        ({"user": "\ud83d"}, 400, None, HALF.format("d83d")),
+        ({"\ud83d": 1}, 400, None, HALF.format("d83d")),
+        ({"model": "\ud83d"}, 400, None, HALF.format("d83d")),
         ({"max_tokens": -1}, 400, "max_tokens", "greater than or equal to 1"),
         ({"max_tokens": 0}, 400, "max_tokens", "greater than or equal to 1"),
         ({"max_tokens": 1001}, 400, "max_tokens", "1001 tokens are requested, but this server generates at most 1000"),
@@ -199,17 +244,34 @@ def served():
         ({"tools": [{"type": "function"}]}, 400, "tools", "does not support that value"),
         ({"response_format": {"type": "json_object"}}, 400, "response_format.type", "does not support that value"),
         ({"presence_penalty": 0.5}, 400, "presence_penalty", "does not support that value"),
-        ({"min_p": 0.1}, 400, "min_p", "does not know this field"),
+        (
+            {"min_p": 0.1},
+            400,
+            "min_p",
+            "min_p: this server does not know this field; it knows model, messages, max_completion_tokens, max_tokens, "
+            "temperature, top_p, seed, stop, n, stream,",
+        ),
+        (
+            {"stream_options": {"every": 2}},
+            400,
+            "stream_options.every",
+            "stream_options.every: this server does not know this field; it knows include_usage, include_obfuscation",
+        ),
     ],
 )
 def test_a_bad_request_is_refused(served, change, status, param, message):
     body = {"model": "pair", "messages": [USER], **change}
     for stream in (False, True):
-        reply = httpx.post(f"{served.url}/v1/chat/completions", json={**body, "stream": stream})
+        # As text in ASCII, since httpx cannot encode half a surrogate pair.
+        data = json.dumps({**body, "stream": stream})
+        reply = httpx.post(f"{served.url}/v1/chat/completions", content=data, headers=JSON)
         assert_error(reply, status, message)
         if param is not None:
             assert reply.json()["error"]["param"] == param
     assert served.long.requests == []
+
+
+JSON = {"content-type": "application/json"}
 
 
 def assert_error(reply, status, message):
@@ -228,6 +290,62 @@ def test_fields_that_change_nothing_are_taken(serve):
         frequency_penalty=0, presence_penalty=0.0, logprobs=False, user="me", store=False, tools=[], logit_bias={}
     )
     assert reply.choices[0].message.content == "it is 1+1"
+
+
+@pytest.mark.parametrize("stream", [None, False, True])
+def test_null_fields_are_absent(serve, stream):
+    served = serve()  # its writer answers the first user message
+    nulls = [name for name in ChatRequest.model_fields if name not in ("model", "messages", "stream")]
+    body = {"model": "pair", **dict.fromkeys([*nulls, "modalities", "audio"]), "stream": stream}
+    turn = dict.fromkeys(("content", "refusal", "annotations", "audio", "function_call", "tool_calls", "name"))
+    for empty in ({}, {"tool_calls": [], "annotations": [], "content": ""}):
+        messages = [
+            {**USER, "name": None},
+            {"role": "assistant", **turn, **empty},
+            {"role": "user", "content": "2+2"},
+        ]
+        reply = httpx.post(f"{served.url}/v1/chat/completions", json={**body, "messages": messages})
+        assert reply.status_code == 200, reply.text
+        if stream:
+            assert reply.text.endswith("data: [DONE]\n\n")
+            assert "it is 1+1" in reply.text
+        else:
+            assert [choice["message"]["content"] for choice in reply.json()["choices"]] == ["it is 1+1"]
+        (asked, _) = served.long.requests[-1]
+        assert [message.content for message in asked] == ["think", "1+1", "", "2+2"]
+    body["stream_options"] = {"include_usage": None, "include_obfuscation": None}
+    assert httpx.post(f"{served.url}/v1/chat/completions", json={**body, "messages": [USER]}).status_code == 200
+
+
+@pytest.mark.parametrize("with_reasoning", [False, True])
+def test_a_reply_may_be_sent_back_as_it_is(serve, with_reasoning):
+    served = serve()  # its writer answers the first user message
+    more = {"include_reasoning": with_reasoning}
+    message = served.ask("1+1", extra_body=more).choices[0].message
+    for sent in (message, message.model_dump(), message.to_dict()):
+        messages = [USER, sent, {"role": "user", "content": "2+2"}]
+        assert served.ask(messages=messages, extra_body=more).choices[0].message.content == "it is 1+1"
+        (asked, _) = served.long.requests[-1]
+        assert [message.content for message in asked] == ["think", "1+1", "it is 1+1", "2+2"]
+
+
+def test_hints_in_parts_are_ignored(serve):
+    served = serve()
+    part = {"type": "text", "text": "1+1", "cache_control": {"type": "ephemeral"}, "annotations": []}
+    messages = [{"role": "system", "content": [part]}, {"role": "user", "content": [part, {**part, "text": "+1"}]}]
+    assert served.ask(messages=messages).choices[0].message.content == "it is 1+1+1"
+
+
+def test_a_whole_surrogate_pair_is_one_character(serve):
+    data = b'{"model": "pair", "messages": [{"role": "user", "content": "\\ud83d\\ude42"}]}'
+    reply = httpx.post(f"{serve().url}/v1/chat/completions", content=data, headers=JSON)
+    assert reply.json()["choices"][0]["message"]["content"] == "it is 🙂"
+
+
+@pytest.mark.parametrize("depth", [50, 400, 700, 800, 850, 900, 950, 1000, 9000])
+def test_a_deep_body_is_refused(served, depth):
+    deep = '{"model": "pair", "messages": [], "user": ' + "[" * depth + "]" * depth + "}"
+    assert httpx.post(f"{served.url}/v1/chat/completions", content=deep, headers=JSON).status_code == 400
 
 
 def test_what_is_no_request(serve):
