@@ -60,7 +60,7 @@ def format_of(columns: Sequence[str]) -> Format:
     missing = [name for name in ("prompt", "reward_model") if name not in columns]
     has_problem = any(name in columns for name in _PROMPT_COLUMNS)
     if not missing:
-        return _VERL
+        return VERL
     if has_problem and "answer" in columns:
         return PLAIN
     if len(missing) == 2 and not has_problem:
@@ -203,11 +203,11 @@ def _chat_answer(row: dict[str, Any]) -> str:
     return canonical_answer(_chat(row).get("assistant"), "the assistant's message")
 
 
-_VERL = Format(
+VERL = Format(
     ("prompt", "reward_model", "data_source"), _verl_prompt, _verl_answer, answer_column="reward_model.ground_truth"
 )
 PLAIN = Format((*_PROMPT_COLUMNS, "answer", "data_source"), _plain_prompt, plain_answer)
 _ALPACA = Format(("instruction", "input", "output", "answer", "data_source"), _alpaca_prompt, _alpaca_answer)
 _CHAT = Format((*_CHAT_COLUMNS, "answer", "data_source"), _chat_prompt, _chat_answer)
-COLUMNS = frozenset(column for format in (_VERL, PLAIN, _ALPACA, _CHAT) for column in format.columns)
+COLUMNS = frozenset(column for format in (VERL, PLAIN, _ALPACA, _CHAT) for column in format.columns)
 """Every column that some format reads."""

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from longshort_verl.files.inputs import check_kind, only_list, read_text_bytes
 from longshort_verl.grading import check_gold
-from longshort_verl.problems.columns import COLUMNS, PLAIN, format_of, read_row
+from longshort_verl.problems.columns import COLUMNS, PLAIN, VERL, format_of, read_row
 from longshort_verl.problems.values import RowFault, check_text, is_text_only, kind, lost_backslash, shorten
 from longshort_verl.types import Problem
 
@@ -100,6 +100,21 @@ def problems_from_rows(
     _warn_of_texts(where, problems)
     _warn_of_lost_backslashes(where, problems)
     return problems
+
+
+def check_verl_reads(path: str | Path) -> None:
+    """Check that a file, which :func:`read_problems` reads, has a suffix and columns that verl's data set reads too.
+
+    Raises:
+        ProblemFileError: it does not; verl would fail after Ray and the models have started.
+    """
+    path = Path(path)
+    columns, rows = _read_rows(path)
+    if path.suffix.lower() == ".csv" or format_of(columns or rows[0]) is not VERL:
+        raise ProblemFileError(
+            f"{path}: verl reads .parquet, .json and .jsonl files with the columns prompt and reward_model; write such "
+            f"a file with `longshort problems {path} --out FOLDER`"
+        )
 
 
 def check_prompt_lengths(

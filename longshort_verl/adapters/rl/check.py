@@ -34,7 +34,13 @@ from longshort_verl.chat_template import check_tokenizer, hf_render
 from longshort_verl.config.compose import ConfigError
 from longshort_verl.dialogue import transcript
 from longshort_verl.metrics import PAIR_METRICS
-from longshort_verl.problems.read import ProblemFileError, check_answers, check_prompt_lengths, read_problems
+from longshort_verl.problems.read import (
+    ProblemFileError,
+    check_answers,
+    check_prompt_lengths,
+    check_verl_reads,
+    read_problems,
+)
 from longshort_verl.types import Role
 
 TRAINER_MODE = "longshort"
@@ -380,6 +386,7 @@ def check_problem_files(config: DictConfig, long_tokenizer: Any, short_tokenizer
         num_rows = 0
         for path in [files] if isinstance(files, str) else files:
             problems = read_problems(Path(path).expanduser())
+            check_verl_reads(Path(path).expanduser())
             check_answers(problems, path=path)
             check_prompt_lengths(problems, count_tokens, config.data.max_prompt_length, path=path)
             num_rows += len(problems)

@@ -356,25 +356,40 @@ def test_no_tokenizer(tiny_models, tiny_problems, tmp_path):
         load_tokenizer(role_config(config, Role.SHORT))
 
 
+def verl_row(prompt, answer):
+    return {"prompt": [{"role": "user", "content": prompt}], "reward_model": {"ground_truth": answer}}
+
+
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([{"problem": "1+1", "answer": None}], "answer"),
-        ([{"problem": " ", "answer": "1"}], "problem"),
-        ([{"problem": "1+1", "answer": "\\frac{1"}], "braces"),
-        ([{"problem": "1+1" * 100, "answer": "1"}], "max_prompt_length"),
+        ([verl_row("1+1", None)], "ground_truth"),
+        ([verl_row(" ", "1")], "prompt"),
+        ([verl_row("1+1", "\\frac{1")], "braces"),
+        ([verl_row("1+1" * 100, "1")], "max_prompt_length"),
         ([], "no rows"),
     ],
 )
 def test_malformed_problem_files(rows, said, tiny_models, tiny_problems, tmp_path):
     path = tmp_path / "mine.json"
-    path.write_text(json.dumps([{"problem": "2+2", "answer": "4"}, *rows] if rows else []))
+    path.write_text(json.dumps([verl_row("2+2", "4"), *rows] if rows else []))
     config = tiny_config(tiny_models, tiny_problems, f"data.val_files={path}")
     error = files_refusal(config)
     assert isinstance(error, ProblemFileError)
     assert "mine.json" in str(error)
     assert said in str(error)
     assert not rows or "row 1" in str(error)
+
+
+@pytest.mark.parametrize("name", ["mine.json", "mine.csv"])
+def test_a_file_that_verl_does_not_read(name, tiny_models, tiny_problems, tmp_path):
+    path = tmp_path / name
+    rows = pd.DataFrame({"problem": ["2+2"], "answer": ["4"]})
+    path.write_text(rows.to_json(orient="records") if path.suffix == ".json" else rows.to_csv(index=False))
+    error = files_refusal(tiny_config(tiny_models, tiny_problems, f"data.val_files={path}"))
+    assert isinstance(error, ProblemFileError)
+    assert "verl reads .parquet, .json and .jsonl files with the columns prompt and reward_model" in str(error)
+    assert f"`longshort problems {path} --out FOLDER`" in str(error)
 
 
 def test_fewer_problems_than_a_batch(tiny_models, tiny_problems):
