@@ -82,11 +82,11 @@ def _equal_times(answer: Time, gold: Time) -> bool:
 def _equal_ratios(answer: Ratio, gold: Ratio, decide: Decide) -> bool:
     if len(answer.parts) != len(gold.parts):
         return False
-    numbers = [(left, right) for left, right in zip(answer.parts, gold.parts, strict=True)]
-    if not all(isinstance(value, Number) for pair in numbers for value in pair):
-        return all(equal(left, right, decide) for left, right in numbers)
-    (first, gold_first), *rest = [(left.value, right.value) for left, right in numbers]  # type: ignore[union-attr]
-    return all(first * right == gold_first * left for left, right in rest)
+    left = [part.value for part in answer.parts if isinstance(part, Number)]
+    right = [part.value for part in gold.parts if isinstance(part, Number)]
+    if len(left) == len(right) == len(gold.parts):
+        return all(one * right[0] == other * left[0] for one, other in zip(left, right, strict=True))
+    return all(equal(one, other, decide) for one, other in zip(answer.parts, gold.parts, strict=True))
 
 
 def _digits(value: Value) -> tuple[str, str | None] | None:
@@ -116,7 +116,7 @@ def _equal_groups(answer: Group, gold: Group, decide: Decide) -> bool:
             return False
     ordered = gold.brackets not in ("", "{}") or (answer.brackets not in ("", "{}") and gold.brackets == "{}")
     if ordered:
-        if "{}" in (answer.brackets, gold.brackets) or len(answer.items) != len(gold.items):
+        if (answer.brackets and answer.brackets != gold.brackets) or len(answer.items) != len(gold.items):
             return False
         return all(equal(left, right, decide) for left, right in zip(answer.items, gold.items, strict=True))
     if len(gold.items) == 2 and answer.brackets in ("[]", "(]", "[)"):

@@ -76,8 +76,8 @@ def parse(latex: str) -> Any:
     for pattern, new in _REWRITES:
         latex = pattern.sub(new, latex)
     if not re.search(r"\\(?:sum|prod)", latex):
-        # The parser's imaginary unit is I.
-        latex = _SUBSCRIPT_OR_I.sub(lambda match: "I" if match[0] in ("i", "\\imath") else match[0], latex)
+        # The parser's imaginary unit is I, whose power it drops without brackets.
+        latex = _SUBSCRIPT_OR_I.sub(lambda match: "(I)" if match[0] in ("i", "\\imath") else match[0], latex)
     try:
         return latex2sympy(latex, is_real=None, normalization_config=_SYNTAX)
     except Exception as error:  # any exception at all: the parser runs on text that a model wrote
@@ -151,10 +151,6 @@ def _variables(thing: Any) -> set:
     return thing.free_symbols if isinstance(thing, (Relational, sympy.And, sympy.Or)) else set()
 
 
-def _last(thing: Any) -> Any:
-    return thing.args[-1] if not hasattr(thing, "_unsorted_args") else thing._unsorted_args[-1]
-
-
 def _is_equation(thing: Any) -> bool:
     return isinstance(thing, sympy.Eq) and isinstance(thing.rhs, sympy.Expr)
 
@@ -170,7 +166,7 @@ def _without_assignment(answer: Any, gold: Any) -> tuple[Any, Any]:
 
 
 def _first_and_last(thing: Any) -> Any:
-    sides = getattr(thing, "_unsorted_args", ())
+    sides: tuple[Any, ...] = getattr(thing, "_unsorted_args", ())
     if isinstance(thing, sympy.And) and all(isinstance(side, sympy.Eq) for side in sides):
         return sympy.Eq(sides[0].lhs, sides[-1].rhs, evaluate=False)
     return thing
@@ -230,8 +226,8 @@ def _parts(value: Any) -> tuple[Any, Any]:
 
 
 def _fraction(number: Any) -> Fraction:
-    number = sympy.Rational(number)
-    return Fraction(int(number.p), int(number.q))
+    exact_number: Any = sympy.Rational(number)
+    return Fraction(int(exact_number.p), int(exact_number.q))
 
 
 def _agree(left: Any, right: Any, digits: int) -> bool:
@@ -282,7 +278,7 @@ def _equal_functions(answer: Any, gold: Any) -> bool:
 
 
 def _values(answer: Any, gold: Any, symbols: list, *, integers: bool) -> Iterator[tuple[Any, Any]]:
-    """Values of two expressions at points where both have one; where neither has an i, at points where both are real."""
+    """Values of two expressions at points where both have one; without an i in them, where both are real."""
     is_complex = answer.has(sympy.I) or gold.has(sympy.I)
     for point in _points(symbols, integers=integers):
         if not is_complex and not (_is_real(answer, point) and _is_real(gold, point)):

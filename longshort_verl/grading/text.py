@@ -43,7 +43,11 @@ _REWRITES: tuple[tuple[str, str], ...] = (
     (r"\\(?:langle)(?![a-zA-Z])", "("),
     (r"\\(?:rangle)(?![a-zA-Z])", ")"),
     (r"\\mathbb\s*([A-Z])", r"\\mathbb{\1}"),
-    (r"(?:\{\s*\})?\^\s*\{?\s*\\circ(?![a-zA-Z])\s*\}?|\\(?:text)?degrees?(?![a-zA-Z])", r"^\\circ "),
+    (
+        r"(?:\{\s*\})?\^\s*(?:\{\s*\\(?:circ|degree)\s*\}|\\(?:circ|degree)(?![a-zA-Z]))|\\(?:text)?degrees?(?![a-zA-Z])"
+        r"|(?<=[0-9])\s*\\deg(?![a-zA-Z])",
+        r"^\\circ ",
+    ),
 )
 _COMPILED: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
     (re.compile(pattern), new) for pattern, new in _REWRITES
@@ -63,7 +67,7 @@ _BRACES = [
 _UPRIGHT = r"text|textrm|textnormal|textup|mathrm|mbox|hbox"
 _OTHER_FONTS = (
     r"textbf|textit|textsf|texttt|textsl|textsc|emph|mathbf|mathit|mathsf|mathtt|mathcal|mathscr|mathnormal|boldsymbol"
-    r"|pmb|bm|bold|underline|uline|ensuremath|textcolor\{[a-z]*\}|color\{[a-z]*\}"
+    r"|pmb|bm|bf|it|bold|underline|uline|ensuremath|textcolor\{[a-z]*\}|color\{[a-z]*\}"
 )
 _FONT = re.compile(rf"\\({_UPRIGHT}|{_OTHER_FONTS})\s*\{{([^{{}}]*)\}}")
 _BARE_FONT = re.compile(rf"\\(?:{_UPRIGHT}|{_OTHER_FONTS})(?![a-zA-Z])\s*(?=\{{)")
@@ -85,6 +89,7 @@ def without_fonts(text: str) -> str:
             break
     text = _BARE_FONT.sub("", text)
     text = re.sub(r"\\(?:left|right)(?![a-zA-Z])|[$*`]|\\!", "", text)
+    text = re.sub(r"\\colon(?![a-zA-Z])", ":", text)
     return re.sub(r"(?<!\\)\\[ ,;:]|~|\\q?quad(?![a-zA-Z])|\s+", " ", text).strip()
 
 
@@ -105,6 +110,7 @@ def tidy(text: str) -> str:
         if not count:
             break
     text = _unwrap(_BARE_FONT.sub("", text).replace("\x01", "\\text{").replace("\x02", "}"))
+    text = re.sub(r"(?<=[0-9])\s*\\text\{\s*to\s*\}\s*(?=[0-9])", ":", text)
     text = re.sub(r"\\\$|(?<!\\)\$(?=[0-9.])", r"\\text{dollars} ", text).replace("$", "")
     for pattern, new in _BRACES:
         text = pattern.sub(new, text)
@@ -118,9 +124,9 @@ def _unwrap(text: str) -> str:
         text = text.strip()
         for begin, end in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("{", "}")):
             inner = text[len(begin) : -len(end)]
-            if text.startswith(begin) and text.endswith(end) and len(text) > len(begin + end) - 1:
-                if begin != "{" or _is_balanced(inner):
-                    text = inner.strip()
+            is_around = text.startswith(begin) and text.endswith(end) and len(text) >= len(begin + end)
+            if is_around and (begin != "{" or _is_balanced(inner)):
+                text = inner.strip()
         text = _STARS.sub(r"\1", text)
         if match := _AROUND.fullmatch(text):
             text = match[2]

@@ -35,7 +35,8 @@ def registry() -> Any:
     finally:
         if placeholder:
             del sys.modules["numpy"]
-    units = pint.UnitRegistry(non_int_type=Fraction, autoconvert_offset_to_baseunit=True)
+    fraction: Any = Fraction  # annotated as a float; documented with Decimal and Fraction
+    units = pint.UnitRegistry(non_int_type=fraction, autoconvert_offset_to_baseunit=True)
     units.define("dollar = [money]")
     units.define("money_cent = dollar / 100")
     units.define("euro = [money_in_euros]")

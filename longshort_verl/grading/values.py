@@ -13,7 +13,6 @@ import math
 import re
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Union
 
 from longshort_verl.grading.text import UNIT_LETTERS, tidy, without_fonts
 
@@ -98,14 +97,14 @@ class Words:
     text: str
 
 
-Value = Union[Number, Quantity, Sum, Time, Ratio, Based, Group, Expression, Words]
+Value = Number | Quantity | Sum | Time | Ratio | Based | Group | Expression | Words
 
 # Multiple choice -----------------------------------------------------------------------------------------------------
 
 _BARE_LETTER = re.compile(r"[\s{}()\[\].:]*([A-Ja-j])[\s{}()\[\].:]*")
 _LABEL = re.compile(
     r"(?:(?:the )?(?:correct )?(?:final )?(?:answer|option|choice)(?: is)?[ :]*)?"
-    r"\{?(?:[(\[]\s*([A-Ja-j])\s*[)\]][.:]?|([A-Ja-j])\s*[.:)](?![0-9.])|([A-J])(?=\s+(?:[-0-9\\]))|([A-J])$)\}?\s*(.*)",
+    r"\{?(?:[(\[]\s*([A-Ja-j])\s*[)\]][.:]?|([A-Ja-j])\s*[.:)](?![0-9.])|([A-J])(?=\s+(?:[-0-9\\(]))|([A-J])$)\}?\s*(.*)",
     re.IGNORECASE | re.DOTALL,
 )
 _SECOND_LABEL = re.compile(
@@ -141,15 +140,17 @@ _MULTIPLIERS = {
     **{"hundreds": 10**2, "thousands": 10**3, "millions": 10**6, "billions": 10**9, "trillions": 10**12, "dozens": 12},
     **{"quadrillion": 10**15, "lakh": 10**5, "crore": 10**7, "mn": 10**6, "bn": 10**9},
 }
-_FILLERS = frozenset(
-    "a an the of about approximately approx approx. around roughly exactly only in total is are and unit units".split()
-)
+_FILLERS = {
+    *("a", "an", "the", "of", "about", "approximately", "approx", "approx.", "around", "roughly", "exactly", "only"),
+    *("in", "total", "is", "are", "and", "unit", "units"),
+}
 _ABBREVIATIONS = (
-    "mm cm dm km nm mi ft in yd mg kg lb lbs oz ml mL cl dl kL ms min mins hr hrs sec secs mph kph kmph kmh kW kWh Hz"
-    " kHz MHz Pa kPa am pm AM PM pct deg rad mol ha sq cu day cc mn bn USD Rs"
-).split()
+    "mm|cm|dm|km|nm|mi|ft|in|yd|mg|kg|lbs?|oz|m[lL]|cl|dl|kL|ms|mins?|hrs?|secs?|mph|kph|kmph|kmh|kWh?|[kM]?Hz|k?Pa"
+    "|[ap]m|[AP]M|pct|deg|rad|mol|ha|sq|cu|day|cc|mn|bn|USD|Rs"
+)
 _BARE_WORD = (
-    r"(?<![\\a-zA-Z{}])(?:" + "|".join(_ABBREVIATIONS) + r"|[ap]\.\s?m\.?|(?=[a-zA-Z]*[aeiouAEIOU])[A-Za-z]{4,}"
+    rf"(?<![\\a-zA-Z{{}}])(?:{_ABBREVIATIONS}|[ap]\.\s?m\.?"
+    r"|(?=[a-zA-Z]*[aeiouAEIOU])[A-Za-z]{4,}"
     r"(?:'s|s')?|(?:per|cubic|square|and|of|the|feet|foot|inch|men|pie|day|way|toy|car|cup|egg|pen|box)(?:s|es)?)"
     r"(?![a-zA-Z(])\.?"
 )
@@ -244,7 +245,8 @@ _SCIENTIFIC = re.compile(
     rf"([-+]?)(?:({_DECIMAL})\s*(?:\\times|\\cdot|\*|x)\s*)?10\s*\^\s*\{{?\s*([-+]?[0-9]{{1,4}})\s*\}}?"
 )
 _FRACTION = re.compile(
-    rf"([-+]?)\s*(?:([0-9]+)\s*)?(?:\\frac\{{\s*(-?{_DECIMAL})\s*\}}\{{\s*(-?{_DECIMAL})\s*\}}|(?<![0-9] )({_DECIMAL})\s*/\s*({_DECIMAL}))"
+    rf"([-+]?)\s*(?:([0-9]+)\s*)?(?:\\frac\{{\s*(-?{_DECIMAL})\s*\}}\{{\s*(-?{_DECIMAL})\s*\}}"
+    rf"|(?<![0-9] )({_DECIMAL})\s*/\s*({_DECIMAL}))"
 )
 _MIXED = re.compile(r"(?<![0-9.,/^])([0-9]+) +([0-9]+)/([0-9]+)(?![0-9.])")
 _SPACED_THOUSANDS = re.compile(r"(?<![0-9.,^_])[0-9]{1,3}(?: +[0-9]{3})+(?![0-9])")
@@ -316,6 +318,13 @@ def _is_list_of_long_numbers(text: str) -> bool:
     return len(parts) > 2 and all(len(part) == 3 for part in parts) and parts == sorted(set(parts))
 
 
+def _is_list(text: str, other: str) -> bool:
+    """Whether commas between three digits separate numbers: by themselves, or because they do so in the other text."""
+    if _is_list_of_long_numbers(text) or re.search(r"[0-9], +[0-9]", other):
+        return True
+    return text.count(",") > 1 and _is_list_of_long_numbers(other)
+
+
 def _signs(item: str) -> list[str]:
     """``1 \\pm 2`` as its two values."""
     if item.count("\\pm") + item.count("\\mp") != 1:
@@ -362,8 +371,7 @@ def read(text: str, other: str, *, is_gold: bool) -> Value:
 def _read(text: str, other: str) -> Value:
     text = text.strip()
     if (number := _number(text)) is not None:
-        is_list = _THOUSANDS.fullmatch(text) and (_is_list_of_long_numbers(text) or re.search(r"[0-9], +[0-9]", other))
-        if not is_list:
+        if not (_THOUSANDS.fullmatch(text) and _is_list(text, other)):
             return number
     runs = _THOUSANDS_RUN.findall(text)
     if len(runs) == 1 and runs[0].count(",") == text.count(",") and not _is_list_of_long_numbers(runs[0]):
