@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 from enum import Enum
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import Field
@@ -120,20 +121,26 @@ def check_gold(gold: object) -> None:
     """
     if not isinstance(gold, str):
         raise ValueError(f"gold answer {gold!r} is not text; convert it to text")
+    fault = _gold_fault(gold)
+    if fault is not None:
+        raise ValueError(f"gold answer {gold if len(gold) <= 80 else gold[:80] + '…'!r} {fault}")
+
+
+@lru_cache(maxsize=4096)
+def _gold_fault(gold: str) -> str | None:
+    """What is wrong with a gold answer, and the cure; None if nothing is."""
+    if _nesting(gold) > MAX_NESTING:
+        return f"has more than {MAX_NESTING} nested brackets; simplify it"
     plain, boxed = tidy(gold), last_boxed(f"\\boxed{{{gold}}}")
     faults = {
         "is empty; fill it in or drop the problem": not plain,
         "has control characters; check whether a backslash was unescaped": _CONTROL.search(gold),
         "has a box; give only its contents": _BOX.search(gold),
         "has unbalanced braces, so no boxed answer can equal it; balance them": boxed != gold,
-        f"has more than {MAX_NESTING} nested brackets; simplify it": _nesting(gold) > MAX_NESTING,
         "has two numbers side by side; put a comma or an operator between them": _is_side_by_side(plain),
         "looks like a missing value; for infinity write \\infty": _MISSING.fullmatch(plain),
     }
-    for fault, applies in faults.items():
-        if applies:
-            shown = repr(gold if len(gold) <= 80 else gold[:80] + "…")
-            raise ValueError(f"gold answer {shown} {fault}")
+    return next((fault for fault, applies in faults.items() if applies), None)
 
 
 def grade(answer_text: str, gold: str, settings: GradingSettings) -> Grade:

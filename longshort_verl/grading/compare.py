@@ -38,6 +38,8 @@ def equal(answer: Value, gold: Value, decide: Decide) -> bool:
         return isinstance(answer, Time) and isinstance(gold, Time) and _equal_times(answer, gold)
     if _any((Ratio,), answer, gold):
         return isinstance(answer, Ratio) and isinstance(gold, Ratio) and _equal_ratios(answer, gold, decide)
+    if isinstance(answer, Based) and isinstance(gold, Based):
+        return False  # other digits or another base
     if _any((Based,), answer, gold):
         return _digits(answer) is not None and _digits(answer) == _digits(gold)
     if _any((Words,), answer, gold):
@@ -89,13 +91,11 @@ def _equal_ratios(answer: Ratio, gold: Ratio, decide: Decide) -> bool:
     return all(equal(one, other, decide) for one, other in zip(answer.parts, gold.parts, strict=True))
 
 
-def _digits(value: Value) -> tuple[str, str | None] | None:
-    """Digits and base; equal digits without a base are equal, too."""
+def _digits(value: Value) -> str | None:
+    """Digits of a whole number, which equal those with a base."""
     if isinstance(value, Based):
-        return value.digits, None
-    if isinstance(value, Number) and value.is_plain and value.value.denominator == 1:
-        return str(value.value), None
-    return None
+        return value.digits
+    return str(value.value) if isinstance(value, Number) and value.is_plain else None
 
 
 def _same_words(answer: str, gold: str) -> bool:

@@ -18,6 +18,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from functools import lru_cache
 from multiprocessing.connection import Connection
 
 EQUAL = "equal"
@@ -91,6 +92,7 @@ def load_judge() -> Callable[[str, str], str]:
 
     units.registry()
 
+    @lru_cache(maxsize=4096)  # samples of one prompt repeat each other
     def judge(answer: str, gold: str) -> str:
         try:
             return EQUAL if equal(*read_pair(answer, gold), mathematics.decide) else DIFFERENT

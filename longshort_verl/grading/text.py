@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from fractions import Fraction
+from functools import lru_cache
 
 UNIT_LETTERS = "mgshlLANWJVKCFT"
 """A single one of these in an upright font is a unit and not a variable."""
@@ -71,7 +72,8 @@ _OTHER_FONTS = (
 )
 _FONT = re.compile(rf"\\({_UPRIGHT}|{_OTHER_FONTS})\s*\{{([^{{}}]*)\}}")
 _BARE_FONT = re.compile(rf"\\(?:{_UPRIGHT}|{_OTHER_FONTS})(?![a-zA-Z])\s*(?=\{{)")
-_WORD_RUN = re.compile(r"[A-Za-z][A-Za-z.'’-]*(?:[ /]+[A-Za-z][A-Za-z.'’-]*)*")
+_WORD = r"[A-Za-z]+(?:[.'-][A-Za-z]+)*\.?"
+_WORD_RUN = re.compile(rf"{_WORD}(?:[ /]+{_WORD})*")
 _REPEATING = re.compile(r"([0-9]*)\.([0-9]*)(?:\\(?:overline|bar|dot)\s*\{?([0-9]+)\}?|\(([0-9]+)\))(?![0-9])")
 _TWO_DOTS = re.compile(r"\\dot\s*\{?([0-9])\}?([0-9]*)\\dot\s*\{?([0-9])\}?")
 _CONTINUED = re.compile(r"([0-9]*)\.([0-9]*?)([0-9]+?)\3{2,}\s*\\ldots(?![a-zA-Z])")
@@ -90,7 +92,7 @@ def without_fonts(text: str) -> str:
     text = _BARE_FONT.sub("", text)
     text = re.sub(r"\\(?:left|right)(?![a-zA-Z])|[$*`]|\\!", "", text)
     text = re.sub(r"\\colon(?![a-zA-Z])", ":", text)
-    return re.sub(r"(?<!\\)\\[ ,;:]|~|\\q?quad(?![a-zA-Z])|\s+", " ", text).strip()
+    return re.sub(r"(?<!\\)\\[ ,;:]|~|\\q?quad(?![a-zA-Z])|\s+", " ", text).strip().removesuffix("\\").strip()
 
 
 def words(text: str) -> str:
@@ -98,6 +100,7 @@ def words(text: str) -> str:
     return " ".join(re.sub(r"[{}$]", "", _ANY_FONT.sub("", text)).casefold().split())
 
 
+@lru_cache(maxsize=4096)
 def tidy(text: str) -> str:
     """The text in one spelling; see the head of this file."""
     text = _unwrap(text.translate(_SIGNS))
@@ -130,8 +133,8 @@ def _unwrap(text: str) -> str:
         text = _STARS.sub(r"\1", text)
         if match := _AROUND.fullmatch(text):
             text = match[2]
-        if text.endswith(".") and not text.endswith(".."):
-            text = text[:-1]
+        if (text.endswith(".") and not text.endswith("..")) or re.search(r"(?<!\\)\\$", text):
+            text = text[:-1]  # a full stop, or the backslash of a blank
         if text == before:
             return text
 
@@ -149,16 +152,16 @@ def _font(match: re.Match[str]) -> str:
     """The contents of a font command: words as ``\\text{…}`` (with marks for its braces), anything else bare."""
     upright = re.fullmatch(_UPRIGHT, match[1]) is not None
     content = match[2]
-    if "\\" in content.replace("\\$", "").replace("\\%", ""):
+    if "\x01" in content or "\\" in content.replace("\\$", "").replace("\\%", ""):
         return content
 
     def word(run: re.Match[str]) -> str:
-        letters = run[0]
-        is_word = len(letters) > 1 or (upright and letters in UNIT_LETTERS)
-        return f"\x01{letters}\x02" if is_word else letters
+        is_unit = upright and all(letter in UNIT_LETTERS for letter in re.findall("[A-Za-z]", run[0]))
+        is_word = is_unit or re.search(r"[A-Za-z]{2}|[A-Za-z]\.[A-Za-z]", run[0])
+        return f"\x01{run[0]}\x02" if is_word else run[0]
 
-    if re.search(r"[0-9=<>+^_]", content) is None and (len(content.strip()) > 1):
-        return f"\x01{content}\x02" if re.search("[A-Za-z]", content) else content
+    if re.search(r"[0-9=<>+^_]", content) is None and re.search("[A-Za-z]{2}", content):
+        return f"\x01{content}\x02"
     return _WORD_RUN.sub(word, content)
 
 

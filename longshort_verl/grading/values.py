@@ -370,9 +370,8 @@ def read(text: str, other: str, *, is_gold: bool) -> Value:
 
 def _read(text: str, other: str) -> Value:
     text = text.strip()
-    if (number := _number(text)) is not None:
-        if not (_THOUSANDS.fullmatch(text) and _is_list(text, other)):
-            return number
+    if (number := _number(text)) is not None and not (_THOUSANDS.fullmatch(text) and _is_list(text, other)):
+        return number
     runs = _THOUSANDS_RUN.findall(text)
     if len(runs) == 1 and runs[0].count(",") == text.count(",") and not _is_list_of_long_numbers(runs[0]):
         text = text.replace(runs[0], runs[0].replace(",", "")) if runs[0] != text.strip("()[] ") else text
