@@ -76,7 +76,7 @@ _WORD = r"[A-Za-z]+(?:[.'-][A-Za-z]+)*\.?"
 _WORD_RUN = re.compile(rf"{_WORD}(?:[ /]+{_WORD})*")
 _REPEATING = re.compile(r"([0-9]*)\.([0-9]*)(?:\\(?:overline|bar|dot)\s*\{?([0-9]+)\}?|\(([0-9]+)\))(?![0-9])")
 _TWO_DOTS = re.compile(r"\\dot\s*\{?([0-9])\}?([0-9]*)\\dot\s*\{?([0-9])\}?")
-_CONTINUED = re.compile(r"([0-9]*)\.([0-9]*?)([0-9]+?)\3{2,}\s*\\ldots(?![a-zA-Z])")
+_CONTINUED = re.compile(r"([0-9]*)\.([0-9]{0,9}?)([0-9]{1,9}?)\3{2,}\s*\\ldots(?![a-zA-Z])")
 _ANY_FONT = re.compile(r"\\(?:(?:text|math)[a-z]*|mbox|left|right)(?![a-zA-Z])")
 _SLASHES = re.compile(r"\\\\(?=[a-zA-Z])")
 _STARS = re.compile(r"(?<![\w)*])\*\*(?=\S)([^*]+?)\*\*(?![\w(*])")
@@ -117,7 +117,7 @@ def tidy(text: str) -> str:
     text = re.sub(r"\\\$|(?<!\\)\$(?=[0-9.])", r"\\text{dollars} ", text).replace("$", "")
     for pattern, new in _BRACES:
         text = pattern.sub(new, text)
-    return _repeating_decimals(text).strip()
+    return " ".join(_repeating_decimals(text).split())
 
 
 def _unwrap(text: str) -> str:

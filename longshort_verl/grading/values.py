@@ -155,14 +155,15 @@ _BARE_WORD = (
     r"(?![a-zA-Z(])\.?"
 )
 _TEXT = r"\\text\{[^{}]*\}"
-_POWER = r"(?:\s*\^\{?-?[0-9]\}?)?"
+_POWER = r"(?: ?\^\{?-?[0-9]\}?)?"
 _FRACTION_OF_UNITS = rf"\\frac\{{\s*{_TEXT}\s*\}}\{{\s*{_TEXT}{_POWER}\s*\}}"
 
 
 def _suffix(letters: str) -> re.Pattern[str]:
     letter = rf"|(?<![a-zA-Z\\])[{letters}](?![a-zA-Z({{_])" if letters else ""
     word = rf"(?:{_FRACTION_OF_UNITS}|{_TEXT}|\^\\circ(?:\s*[CF](?![a-zA-Z]))?|\\?%|{_BARE_WORD}{letter}){_POWER}"
-    return re.compile(rf"\s*{word}(?:\s*(?:/|\\cdot|\*|-|,)?\s*{word})*\s*$")
+    # One way only to match a blank between two words: the text comes from a model, and `\s*,?\s*` would take 2^n steps.
+    return re.compile(rf" ?{word}(?:(?: ?(?:/|\\cdot|\*|-|,) ?| ?){word})* ?$")
 
 
 _SUFFIX = _suffix("")
@@ -176,9 +177,9 @@ _PAIR = re.compile(rf"([-0-9./,]+|[0-9]*\s*\\frac\{{[0-9]+\}}\{{[0-9]+\}})({_SUF
 
 def words_of(text: str) -> str:
     """The words of a piece of LaTeX, in one spelling: ``\\text{ cm}^{2}`` → ``cm^2``, ``p.m.`` → ``pm``."""
-    text = re.sub(r"\\frac\{(.*?)\}\{(.*?)\}(?=$|[^}])", r"\1/\2", text)
-    text = re.sub(r"\^\\circ", " degree ", text)
+    text = re.sub(r"\^\{(-?[0-9])\}", r"^\1", re.sub(r"\^\\circ", " degree ", text))
     text = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text)
+    text = re.sub(r"\\frac\{([^{}]*)\}\{([^{}]*)\}", r"\1/\2", text)
     text = re.sub(r"\\?%|\bper\s?cent(?:age)?\b|\bpercentage\b|\bpct\b", " percent ", text, flags=re.IGNORECASE)
     text = re.sub(r"\b([ap])\.\s?m\b\.?", r"\1m", text, flags=re.IGNORECASE)
     text = re.sub(r"[{}]", "", text).replace("\\cdot", "*").replace("\\pounds", "pounds").replace("\\euro", "euros")
@@ -204,6 +205,7 @@ def _with_words(core: str, words: str, other: str) -> Value:
 
 # Times, ratios, numbers ----------------------------------------------------------------------------------------------
 
+MAX_TIME_CHARS = 60
 _CLOCK = re.compile(r"([0-9]{1,2})(?::([0-9]{2}))?(?::([0-9]{2}))?\s*([a-z' ]*)")
 _HALVES = {"am": "am", "pm": "pm", "noon": "pm", "midnight": "am", "in the morning": "am", "in the afternoon": "pm"}
 _HALVES |= {"in the evening": "pm", "at night": "pm", "o'clock": "", "hours": "", "hrs": "", "": ""}
@@ -211,6 +213,8 @@ _HALVES |= {"in the evening": "pm", "at night": "pm", "o'clock": "", "hours": ""
 
 def _time(text: str) -> Time | None:
     """``9:30``, ``9:30 p.m.``, ``11 a.m.``, ``noon``; None for anything else."""
+    if len(text) > MAX_TIME_CHARS:
+        return None
     said = words_of(text).casefold().replace("12 noon", "12:00 noon").replace("12 midnight", "12:00 midnight")
     said = {"noon": "12:00 noon", "midnight": "12:00 midnight"}.get(said, said)
     match = _CLOCK.fullmatch(said)
