@@ -5,13 +5,13 @@
 A policy under optimisation finds every text that makes a grader hang, crash or accept too much. Therefore:
 
 * Only the last box counts; a text without a box has no answer.
-* Equal texts and plain decimals are compared here, exactly.
-* Everything else is compared by math-verify in processes with a time limit (``workers``).
+* An answer is read once as a typed value (``values``); equal texts and rational numbers are compared here, exactly.
+* Everything else is compared in processes with a time limit (``workers``, ``mathematics``).
 
-The comparison follows math-verify: six decimals where one side is a decimal fraction and the other is not; a set
-equals a list in any order; a list without brackets equals a pair; units and a leading ``x =`` are dropped. It is
-stricter where math-verify misreads text: see ``Fault.SIDE_BY_SIDE``, ``Fault.BRACKETS`` and ``Fault.BASE``. A percent
-sign at the end is ignored, so 5\\% equals 5 and not 0.05.
+What is equal: numbers, exactly, relative to the larger one; a decimal equals a fraction or a root that it rounds to, in
+six decimals and four digits. A set equals a bare list in any order; a bare list equals a point. An interval equals its
+inequality. Quantities are equal in one unit; where one side has no words, the other's are dropped. A leading ``x =`` is
+dropped. A percent sign is a unit like any other, so 5\\% equals 5 and not 0.05.
 
 All functions may be called from any thread.
 """
@@ -51,19 +51,19 @@ class Fault(str, Enum):
     CONTROL = "control characters"
     """Null bytes and the like; often the ``\\f`` or ``\\b`` of a LaTeX command that was unescaped by mistake."""
     SIDE_BY_SIDE = "two numbers side by side"
-    """``5 7`` is not a number; math-verify would add them up."""
+    """``5 7`` is not a number; the parser would add them up."""
     BRACKETS = "other brackets than the gold answer"
-    """``[3, \\pi]`` for ``(3, \\pi)``; math-verify drops the brackets where the ends are not plain numbers."""
+    """``[3, \\pi]`` for ``(3, \\pi)``."""
     BASE = "another number base"
-    """``21_7`` for ``21_8``; math-verify drops the base."""
+    """``21_7`` for ``21_8``."""
     NOT_A_LETTER = "not a single letter A-J"
     """Multiple choice: the box holds something else, or several letters."""
     UNREADABLE = judge_script.UNREADABLE
-    """math-verify cannot parse the answer."""
+    """The parser cannot read the answer as mathematics."""
     FAILED = judge_script.FAILED
-    """math-verify raised while it compared (out of memory, too deep a recursion, …)."""
+    """A library raised while it compared (out of memory, too deep a recursion, …)."""
     GOLD_AS_TEXT = judge_script.GOLD_AS_TEXT
-    """math-verify cannot parse the gold answer, so the two were compared as text."""
+    """The parser cannot read the gold answer, so the two were compared as text."""
     TIMED_OUT = workers.TIMED_OUT
     """The comparison took longer than ``GradingSettings.timeout_s``."""
     DIED = workers.DIED

@@ -206,6 +206,8 @@ def _with_words(core: str, words: str, other: str) -> Value:
 # Times, ratios, numbers ----------------------------------------------------------------------------------------------
 
 MAX_TIME_CHARS = 60
+MAX_WORDS_CHARS = 120
+"""Words are looked for in the last so many characters; a search takes the square of their number."""
 _CLOCK = re.compile(r"([0-9]{1,2})(?::([0-9]{2}))?(?::([0-9]{2}))?\s*([a-z' ]*)")
 _HALVES = {"am": "am", "pm": "pm", "noon": "pm", "midnight": "am", "in the morning": "am", "in the afternoon": "pm"}
 _HALVES |= {"in the evening": "pm", "at night": "pm", "o'clock": "", "hours": "", "hrs": "", "": ""}
@@ -242,6 +244,7 @@ def _is_time(gold: str, answer: str) -> bool:
 
 
 _DECIMAL = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
+MAX_FRACTION_CHARS = 200
 _PLAIN = re.compile(rf"[-+]?{_DECIMAL}")
 _THOUSANDS = re.compile(r"[-+]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]*)?")
 _THOUSANDS_RUN = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9,])")
@@ -264,6 +267,8 @@ def _number(text: str) -> Number | None:
     """An integer, decimal, fraction, mixed number or power of ten; None for anything else."""
     if _PLAIN.fullmatch(text) or _THOUSANDS.fullmatch(text):
         return Number(Fraction(text.replace(",", "")), is_plain=True, is_decimal="." in text)
+    if len(text) > MAX_FRACTION_CHARS:
+        return None
     if match := _SCIENTIFIC.fullmatch(text):
         value = Fraction(match[2] or "1") * Fraction(10) ** int(match[3])
         return Number(-value if match[1] == "-" else value, is_plain=True, is_decimal="." in text)
@@ -412,7 +417,7 @@ def _read_words(text: str, other: str) -> Value:
     suffix_pattern = _SUFFIX if re.search("[a-zA-Z]", bare_other) else _SUFFIX_WITH_LETTERS
     if _is_words(text):
         return Words(words_of(text).casefold())
-    pairs = _PAIR.findall(text)
+    pairs = _PAIR.findall(text) if len(text) <= MAX_WORDS_CHARS else []
     if len(pairs) > 1 and _PAIR.sub("", text).strip() == "":
         return Sum(tuple(_quantity(number.strip(), words, other) for number, words in pairs))
     prefix = _PREFIX.match(text)
@@ -420,7 +425,7 @@ def _read_words(text: str, other: str) -> Value:
         rest = text[prefix.end() :]
         if not rest.startswith(("=", "^", "_", "+", "-\\text", "/", "<", ">", "\\le", "\\ge", "(")):
             return _more_words(_read(rest, other), words_of(prefix[0]))
-    suffix = suffix_pattern.search(text)
+    suffix = suffix_pattern.search(text, max(0, len(text) - MAX_WORDS_CHARS))
     if suffix and _may_have_words(text[: suffix.start()], suffix[0]):
         return _with_words(text[: suffix.start()], words_of(suffix[0]), other)
     parts = text.split(":")

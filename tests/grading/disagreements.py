@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m tests.grading.disagreements MATH500.json OUT.json``: where our verdict differs from math-verify's own.
+"""``python -m tests.grading.disagreements MATH500.json OUT.jsonl``: where our verdict differs from math-verify's own.
 
 Every gold answer of the file is changed in 20 ways. A change either keeps the value or makes it another by
 construction, so that each pair has a known truth. OUT lists every pair on which the two verdicts differ, and every pair
