@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Grading: does the boxed answer of a text equal the gold answer?
 
-``answers`` reads and compares answers, ``workers`` runs math-verify in processes with a time limit, and ``judge`` is
-the script of such a process. The accuracy reward, the cold-start filter, Monte-Carlo importance and evaluation all
+``answers`` takes the answer out of a text and grades it. ``text`` and ``values`` read it as a typed value, and
+``compare`` compares two of them. ``workers`` runs ``judge`` in processes with a time limit, where ``mathematics`` and
+``units`` ask the libraries. The accuracy reward, the cold-start filter, Monte-Carlo importance and evaluation all
 grade with :func:`grade`.
 """
 

@@ -5,13 +5,13 @@
 A policy under optimisation finds every text that makes a grader hang, crash or accept too much. Therefore:
 
 * Only the last box counts; a text without a box has no answer.
-* Equal texts and plain decimals are compared here, exactly.
-* Everything else is compared by math-verify in processes with a time limit (``workers``).
+* An answer is read once as a typed value (``values``); equal texts and rational numbers are compared here, exactly.
+* Everything else is compared in processes with a time limit (``workers``, ``mathematics``).
 
-The comparison follows math-verify: six decimals where one side is a decimal fraction and the other is not; a set
-equals a list in any order; a list without brackets equals a pair; units and a leading ``x =`` are dropped. It is
-stricter where math-verify misreads text: see ``Fault.SIDE_BY_SIDE``, ``Fault.BRACKETS`` and ``Fault.BASE``. A percent
-sign at the end is ignored, so 5\\% equals 5 and not 0.05.
+What is equal: numbers, exactly, relative to the larger one; a decimal equals a fraction or a root that it rounds to, in
+six decimals and four digits. A set equals a bare list in any order; a bare list equals a point. An interval equals its
+inequality. Quantities are equal in one unit; where one side has no words, the other's are dropped. A leading ``x =`` is
+dropped. A percent sign is a unit like any other, so 5\\% equals 5 and not 0.05.
 
 All functions may be called from any thread.
 """
@@ -19,15 +19,16 @@ All functions may be called from any thread.
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from longshort_verl.grading import compare, values, workers
 from longshort_verl.grading import judge as judge_script
-from longshort_verl.grading import workers
+from longshort_verl.grading.text import tidy, words
 from longshort_verl.types import Grade
 
 MAX_NESTING = 12
@@ -50,19 +51,19 @@ class Fault(str, Enum):
     CONTROL = "control characters"
     """Null bytes and the like; often the ``\\f`` or ``\\b`` of a LaTeX command that was unescaped by mistake."""
     SIDE_BY_SIDE = "two numbers side by side"
-    """``5 7`` is not a number; math-verify would add them up."""
+    """``5 7`` is not a number; the parser would add them up."""
     BRACKETS = "other brackets than the gold answer"
-    """``[3, \\pi]`` for ``(3, \\pi)``; math-verify drops the brackets where the ends are not plain numbers."""
+    """``[3, \\pi]`` for ``(3, \\pi)``."""
     BASE = "another number base"
-    """``21_7`` for ``21_8``; math-verify drops the base."""
+    """``21_7`` for ``21_8``."""
     NOT_A_LETTER = "not a single letter A-J"
     """Multiple choice: the box holds something else, or several letters."""
     UNREADABLE = judge_script.UNREADABLE
-    """math-verify cannot parse the answer."""
+    """The parser cannot read the answer as mathematics."""
     FAILED = judge_script.FAILED
-    """math-verify raised while it compared (out of memory, too deep a recursion, …)."""
+    """A library raised while it compared (out of memory, too deep a recursion, …)."""
     GOLD_AS_TEXT = judge_script.GOLD_AS_TEXT
-    """math-verify cannot parse the gold answer, so the two were compared as text."""
+    """The parser cannot read the gold answer, so the two were compared as text."""
     TIMED_OUT = workers.TIMED_OUT
     """The comparison took longer than ``GradingSettings.timeout_s``."""
     DIED = workers.DIED
@@ -120,20 +121,26 @@ def check_gold(gold: object) -> None:
     """
     if not isinstance(gold, str):
         raise ValueError(f"gold answer {gold!r} is not text; convert it to text")
-    tidy, boxed = _tidy(gold), last_boxed(f"\\boxed{{{gold}}}")
+    fault = _gold_fault(gold)
+    if fault is not None:
+        raise ValueError(f"gold answer {gold if len(gold) <= 80 else gold[:80] + '…'!r} {fault}")
+
+
+@lru_cache(maxsize=4096)
+def _gold_fault(gold: str) -> str | None:
+    """What is wrong with a gold answer, and the cure; None if nothing is."""
+    if _nesting(gold) > MAX_NESTING:
+        return f"has more than {MAX_NESTING} nested brackets; simplify it"
+    plain, boxed = tidy(gold), last_boxed(f"\\boxed{{{gold}}}")
     faults = {
-        "is empty; fill it in or drop the problem": not tidy,
+        "is empty; fill it in or drop the problem": not plain,
         "has control characters; check whether a backslash was unescaped": _CONTROL.search(gold),
         "has a box; give only its contents": _BOX.search(gold),
         "has unbalanced braces, so no boxed answer can equal it; balance them": boxed != gold,
-        f"has more than {MAX_NESTING} nested brackets; simplify it": _nesting(gold) > MAX_NESTING,
-        "has two numbers side by side; put a comma or an operator between them": _SIDE_BY_SIDE.search(tidy),
-        "looks like a missing value; for infinity write \\infty": _MISSING.fullmatch(tidy),
+        "has two numbers side by side; put a comma or an operator between them": _is_side_by_side(plain),
+        "looks like a missing value; for infinity write \\infty": _MISSING.fullmatch(plain),
     }
-    for fault, applies in faults.items():
-        if applies:
-            shown = repr(gold if len(gold) <= 80 else gold[:80] + "…")
-            raise ValueError(f"gold answer {shown} {fault}")
+    return next((fault for fault, applies in faults.items() if applies), None)
 
 
 def grade(answer_text: str, gold: str, settings: GradingSettings) -> Grade:
@@ -155,12 +162,11 @@ def grade(answer_text: str, gold: str, settings: GradingSettings) -> Grade:
         fault = Fault.UNBALANCED if _BOX.search(answer_text) else Fault.NO_BOX
         return Grade(correct=False, extracted=None, reason=fault.value)
     answer = boxed.strip(_BLANK)
-    letter = _choice(gold)
     if not answer:
         result: bool | Fault = Fault.EMPTY
-    elif letter is not None and letter.isupper():
-        chosen = _choice(answer) if len(answer) <= settings.max_answer_chars else None
-        result = Fault.NOT_A_LETTER if chosen is None else chosen.upper() == letter
+    elif values.is_choice(gold):
+        chosen = values.choice(answer) if len(answer) <= settings.max_answer_chars else None
+        result = Fault.NOT_A_LETTER if chosen is None else chosen == values.choice(gold)
     else:
         result = _compare(answer, gold, settings)
     return Grade(
@@ -194,20 +200,22 @@ def _compare(answer: str, gold: str, settings: GradingSettings) -> bool | Fault:
         return Fault.CONTROL
     if _nesting(answer) > MAX_NESTING:
         return Fault.TOO_DEEP
-    answer, gold = _tidy(answer), _tidy(gold)
-    if not answer:
+    if not tidy(answer):
         return Fault.EMPTY
-    if answer == gold:
+    if words(answer) == words(gold):
         return True
-    if _DECIMAL.fullmatch(answer) and _DECIMAL.fullmatch(gold):
-        return Decimal(answer) == Decimal(gold)
-    if (fault := _misread(answer, gold)) is not None:
+    try:
+        pair = values.read_pair(answer, gold)
+    except values.SideBySideError:
+        return Fault.SIDE_BY_SIDE
+    if (fault := _mismatch(*pair)) is not None:
         return fault
-    verdict = _judge(answer, gold, settings)
+    try:
+        return compare.equal(*pair, compare.ask)
+    except compare.NeedsMathematics:
+        verdict = _judge(answer, gold, settings)
     if verdict in (judge_script.EQUAL, judge_script.DIFFERENT):
         return verdict == judge_script.EQUAL
-    if verdict == judge_script.GOLD_AS_TEXT and _words(answer) == _words(gold):
-        return True
     return Fault(verdict)
 
 
@@ -215,42 +223,29 @@ def _judge(answer: str, gold: str, settings: GradingSettings) -> str:
     return workers.judge(answer, gold, timeout_s=settings.timeout_s, max_workers=settings.max_workers)
 
 
+def _mismatch(answer: values.Value, gold: values.Value) -> Fault | None:
+    """A difference in form that has a name."""
+    if isinstance(answer, values.Based) and isinstance(gold, values.Based) and answer.base != gold.base:
+        return Fault.BASE
+    if isinstance(answer, values.Group) and isinstance(gold, values.Group):
+        brackets = answer.brackets, gold.brackets
+        if brackets[0] != brackets[1] and not {"", "{}"} & set(brackets):
+            return Fault.BRACKETS
+    return None
+
+
 # Text ----------------------------------------------------------------------------------------------------------------
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-_DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)")
 _MISSING = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
-_SPACE = r"(?:\s|~|\\[ ,;:]|\\q?quad(?![a-zA-Z]))+"
-_NEGATIVE_SPACE = re.compile(r"\\!\s*")
-_THOUSANDS = re.compile(rf"(?<![0-9.])[0-9]{{1,3}}(?:{_SPACE}[0-9]{{3}})+(?![0-9])")
-_MIXED = re.compile(rf"([0-9]){_SPACE}([0-9]+)/([0-9]+)")
-_SIDE_BY_SIDE = re.compile(rf"[0-9]{_SPACE}[0-9]")
-_BASE = re.compile(r"[0-9A-F]+_\{?([0-9]+)\}?")
-_FONT = re.compile(r"\\(?:(?:text|math)[a-z]*|mbox|left|right)(?![a-zA-Z])")
 
 
-def _tidy(text: str) -> str:
-    """Removes what never carries meaning: surrounding dollars, a final full stop or percent sign, spaces within a
-    number. Writes ``1 1/2`` as a LaTeX mixed number.
-    """
-    text = _NEGATIVE_SPACE.sub("", text.replace("−", "-")).strip()
-    if len(text) > 1 and text[0] == text[-1] == "$":
-        text = text.strip("$").strip()
-    text = text.removesuffix(".").rstrip()
-    text = text.removesuffix("%").removesuffix("\\").rstrip() if text.endswith("%") else text
-    text = _THOUSANDS.sub(lambda number: re.sub(_SPACE, "", number.group()), text)
-    return _MIXED.sub(r"\1 \\frac{\2}{\3}", text)
-
-
-def _words(text: str) -> str:
-    """Text without fonts, braces, case and runs of white space."""
-    return " ".join(re.sub(r"[{}$]", "", _FONT.sub("", text)).casefold().split())
-
-
-def _choice(text: str) -> str | None:
-    """The single letter A to J in ``text``, in its own case, without fonts, brackets and full stops; else None."""
-    bare = re.sub(r"[\s{}()\[\]$.:*]|\\[ ,;!]", "", _FONT.sub("", text))
-    return bare if re.fullmatch("[A-Ja-j]", bare) else None
+def _is_side_by_side(plain: str) -> bool:
+    try:
+        values.read(plain, "", is_gold=True)
+    except values.SideBySideError:
+        return True
+    return False
 
 
 def _nesting(text: str) -> int:
@@ -263,29 +258,3 @@ def _nesting(text: str) -> int:
         elif sign in "})]":
             depth = max(0, depth - 1)
     return deepest
-
-
-def _misread(answer: str, gold: str) -> Fault | None:
-    """A difference that math-verify overlooks."""
-    if _SIDE_BY_SIDE.search(answer):
-        return Fault.SIDE_BY_SIDE
-    base, gold_base = _BASE.fullmatch(answer), _BASE.fullmatch(gold)
-    if base and gold_base and base.group(1) != gold_base.group(1):
-        return Fault.BASE
-    brackets, gold_brackets = _brackets(answer), _brackets(gold)
-    if brackets and gold_brackets and brackets != gold_brackets:
-        return Fault.BRACKETS
-    return None
-
-
-def _brackets(text: str) -> str | None:
-    """``()``, ``[)``, … if one such pair encloses the whole list, else None."""
-    text = re.sub(r"\\left(?![a-zA-Z])|\\right(?![a-zA-Z])", "", text).strip()
-    if len(text) < 2 or text[0] not in "([" or text[-1] not in ")]" or "," not in text:
-        return None
-    depth = 0
-    for index, sign in enumerate(text):
-        depth += (sign in "([{") - (sign in ")]}")
-        if depth == 0 and index < len(text) - 1:
-            return None
-    return text[0] + text[-1]

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""The script of one grading process: compares answers with math-verify until its parent closes the connection.
+"""The script of one grading process: compares answers until its parent closes the connection.
 
-``workers`` starts it by path, so that it imports math-verify and nothing of this package. It reads requests from
-standard input, which is a socket: JSON ``[answer, gold, timeout_s]``. It replies with JSON ``[verdict, worn]``.
+``workers`` starts it by path, so that it imports nothing of the parent's main module. It reads requests from standard
+input, which is a socket: JSON ``[answer, gold, timeout_s]``. It replies with JSON ``[verdict, worn]``.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from functools import lru_cache
 from multiprocessing.connection import Connection
-from typing import Any
 
 EQUAL = "equal"
 DIFFERENT = "different"
@@ -43,8 +43,14 @@ def serve() -> None:
     threading.Thread(target=_receive, args=(connection, requests), daemon=True).start()
 
     judge = load_judge()
-    judge("\\frac{\\sqrt{2}}{2} x^2", "(1, \\pi) \\cup [2, \\infty)")  # fills the caches of the parser and of `re`
-    judge("\\frac{x}{\\sqrt{2}}", "\\frac{\\sqrt{2}}{2} x")
+    # Fills the caches of the parser, of `re` and of pint.
+    for answer, gold in (
+        ("0 < x \\le \\sqrt{2}", "(0, \\sqrt{2}]"),
+        ("\\frac{x}{\\sqrt{2}}", "\\frac{\\sqrt{2}}{2} x"),
+        ("(1, \\pi) \\cup [2, \\infty)", "x > 1"),
+        ("500\\text{ cm}", "5\\text{ m}"),
+    ):
+        judge(answer, gold)
     if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     os.dup2(null, 2)  # start-up errors were visible on standard error; from here on only antlr writes to it
@@ -77,30 +83,23 @@ def _is_worn() -> bool:
 
 
 def load_judge() -> Callable[[str, str], str]:
-    """Imports math-verify; returns a function from answer and gold answer to one of the verdicts above."""
-    from math_verify import LatexExtractionConfig, parse, verify
-
+    """Imports the libraries; returns a function from answer and gold answer to one of the verdicts above."""
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
-    # LaTeX only: the parser of plain expressions would pick a number out of unreadable text.
-    extraction = [LatexExtractionConfig(boxed_match_priority=0)]
+    from longshort_verl.grading import mathematics, units
+    from longshort_verl.grading.compare import equal
+    from longshort_verl.grading.values import read_pair
 
-    def read(text: str) -> list:
-        no_limit: Any = None  # annotated as int, documented as None
-        return parse(f"\\boxed{{{text}}}", extraction, fallback_mode="no_fallback", parsing_timeout=no_limit)
+    units.registry()
 
+    @lru_cache(maxsize=4096)  # samples of one prompt repeat each other
     def judge(answer: str, gold: str) -> str:
         try:
-            gold_values = read(gold)
-            if not gold_values:
-                return GOLD_AS_TEXT
-            answer_values = read(answer)
-            if not answer_values:
-                return UNREADABLE
-            equal = verify(gold_values, answer_values, timeout_seconds=None, raise_on_error=True)
+            return EQUAL if equal(*read_pair(answer, gold), mathematics.decide) else DIFFERENT
+        except mathematics.UnreadableError as unreadable:
+            return GOLD_AS_TEXT if unreadable.is_gold else UNREADABLE
         except Exception:  # any exception at all: sympy runs on text that a model wrote
             return FAILED
-        return EQUAL if equal else DIFFERENT
 
     return judge
 

@@ -56,7 +56,7 @@ BOMBS = {
     "tower": "9^{9^{9^{9}}}",
     "factorial": "100000000!",
     "exponent": "10^{1000000000000}",
-    "sum": "\\sum_{k=1}^{1000000000} \\frac{1}{k}",
+    "sum": "\\sum_{k=1}^{1000000000} \\sin(k^2)",
     "polynomial": "+".join(f"{i}x^{{{i}}}" for i in range(200)),
 }
 
@@ -74,8 +74,9 @@ def test_bombs_are_wrong_in_time_and_grading_goes_on() -> None:
         assert not result.correct, name
         assert took < HASTY.timeout_s + SLACK_S, (name, took)
         reasons[name] = result.reason
-    # No machine computes these two, so only the limit can have ended them.
-    assert (reasons["tower"], reasons["exponent"]) == (Fault.TIMED_OUT.value, Fault.TIMED_OUT.value)
+    # No machine computes the first, so only the limit can have ended it; the second is a number of 13 digits times
+    # log 10, which is compared without its digits.
+    assert (reasons["tower"], reasons["exponent"]) == (Fault.TIMED_OUT.value, "")
 
 
 @pytest.mark.job
@@ -89,7 +90,7 @@ def test_a_late_or_dead_worker_is_replaced_and_reaped(fresh_workers: Workers) ->
     assert late.returncode == -signal.SIGKILL
     assert not psutil.pid_exists(late.pid)
     os.kill(dead.pid, signal.SIGKILL)  # in its idle time, as an out-of-memory killer would
-    assert grade(boxed("2/4"), "\\frac{1}{2}", PATIENT).correct
+    assert grade(boxed("x+x"), "2x", PATIENT).correct
     assert dead.returncode == -signal.SIGKILL
     assert len(fresh_workers._all) == 1
 
