@@ -31,6 +31,9 @@ from longshort_verl.grading import judge as judge_script
 from longshort_verl.grading.text import tidy, words
 from longshort_verl.types import Grade
 
+_MAX_CHARS_READ_HERE = 200
+"""A longer answer is read in a grading process, which has a time limit: a model wrote it, and the patterns that read it
+hold the interpreter's lock."""
 MAX_NESTING = 12
 """Most brackets open at once in an answer. Gold answers of MATH-500 reach 2; parsing time is exponential in it."""
 
@@ -50,7 +53,7 @@ class Fault(str, Enum):
     """More than MAX_NESTING open brackets."""
     CONTROL = "control characters"
     """Null bytes and the like; often the ``\\f`` or ``\\b`` of a LaTeX command that was unescaped by mistake."""
-    SIDE_BY_SIDE = "two numbers side by side"
+    SIDE_BY_SIDE = judge_script.SIDE_BY_SIDE
     """``5 7`` is not a number; the parser would add them up."""
     BRACKETS = "other brackets than the gold answer"
     """``[3, \\pi]`` for ``(3, \\pi)``."""
@@ -205,13 +208,14 @@ def _compare(answer: str, gold: str, settings: GradingSettings) -> bool | Fault:
     if words(answer) == words(gold):
         return True
     try:
+        if len(answer) > _MAX_CHARS_READ_HERE:
+            raise compare.NeedsMathematics
         pair = values.read_pair(answer, gold)
+        if (fault := _mismatch(*pair)) is not None:
+            return fault
+        return compare.equal(*pair, compare.ask)
     except values.SideBySideError:
         return Fault.SIDE_BY_SIDE
-    if (fault := _mismatch(*pair)) is not None:
-        return fault
-    try:
-        return compare.equal(*pair, compare.ask)
     except compare.NeedsMathematics:
         verdict = _judge(answer, gold, settings)
     if verdict in (judge_script.EQUAL, judge_script.DIFFERENT):

@@ -23,6 +23,7 @@ from multiprocessing.connection import Connection
 
 EQUAL = "equal"
 DIFFERENT = "different"
+SIDE_BY_SIDE = "two numbers side by side"
 UNREADABLE = "not readable as mathematics"
 FAILED = "comparison failed"
 GOLD_AS_TEXT = "gold answer is not mathematics, text differs"
@@ -88,7 +89,7 @@ def load_judge() -> Callable[[str, str], str]:
     warnings.simplefilter("ignore")
     from longshort_verl.grading import mathematics, units
     from longshort_verl.grading.compare import equal
-    from longshort_verl.grading.values import read_pair
+    from longshort_verl.grading.values import SideBySideError, read_pair
 
     units.registry()
 
@@ -98,6 +99,8 @@ def load_judge() -> Callable[[str, str], str]:
             return EQUAL if equal(*read_pair(answer, gold), mathematics.decide) else DIFFERENT
         except mathematics.UnreadableError as unreadable:
             return GOLD_AS_TEXT if unreadable.is_gold else UNREADABLE
+        except SideBySideError:
+            return SIDE_BY_SIDE
         except Exception:  # any exception at all: sympy runs on text that a model wrote
             return FAILED
 

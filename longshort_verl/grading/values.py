@@ -149,7 +149,7 @@ _ABBREVIATIONS = (
     "|[ap]m|[AP]M|pct|deg|rad|mol|ha|sq|cu|day|cc|mn|bn|USD|Rs"
 )
 _BARE_WORD = (
-    rf"(?<![\\a-zA-Z{{}}])(?:{_ABBREVIATIONS}|[ap]\.\s?m\.?"
+    rf"(?<![\\a-zA-Z{{}}])(?:{_ABBREVIATIONS}|[ap]\.\s?m"
     r"|(?=[a-zA-Z]*[aeiouAEIOU])[A-Za-z]{4,}"
     r"(?:'s|s')?|(?:per|cubic|square|and|of|the|feet|foot|inch|men|pie|day|way|toy|car|cup|egg|pen|box)(?:s|es)?)"
     r"(?![a-zA-Z(])\.?"

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from longshort_verl.grading import GradingSettings, check_gold, grade, judge, last_boxed, values, workers
 from longshort_verl.grading.answers import MAX_NESTING, Fault
-from longshort_verl.problems.read import canonical_answer
+from longshort_verl.problems.values import canonical_answer
 from longshort_verl.types import Grade
 from tests.grading.cases import HASTY, PATIENT, boxed, is_right
 from tests.grading.disagreements import changes
@@ -491,6 +491,13 @@ FRAGMENTS = [
         "10^{5}",
     ),
 ]
+
+
+def test_a_long_answer_is_read_in_a_process():
+    ones = "+".join(["1"] * 120)
+    assert grade(boxed(ones), "120", PATIENT).correct
+    assert not grade(boxed(ones), "121", PATIENT).correct
+    assert grade(boxed("5 7" * 100), "5", PATIENT).reason == Fault.SIDE_BY_SIDE.value
 
 
 def test_reading_is_fast_whatever_the_text() -> None:
