@@ -112,7 +112,7 @@ def markdown(
         "last columns show the accuracy within a budget of tokens per problem, a share of "
         f"{systems[0].system}'s mean."
     )
-    run_lines = [[*list(row.values())[:-1], row["command"] and f"`{row['command']}`"] for row in run_cells(runs)]
+    run_lines = [{**row, "command": row["command"] and f"`{row['command']}`"} for row in run_cells(runs)]
     parts = [
         f"# {title}",
         *([note.strip()] if note.strip() else []),
@@ -123,7 +123,7 @@ def markdown(
         *(_against(against) if against else []),
         "## Runs",
         "Accuracy with a 95 % interval over the run's problems. Minutes include those of all earlier stages.",
-        markdown_table(list(run_cells(runs)[0]), run_lines),
+        markdown_table(list(run_lines[0]), [list(line.values()) for line in run_lines]),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -138,8 +138,8 @@ def run_cells(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
             "tokens": f"{row['tokens_mean']:.1f}",
             "minutes": _cell(row["minutes"], "{:.0f}"),
             "commit": _cell(row["commit"]),
-            "machine": _cell(row["machine"]),
             "command": _cell(row["command"]),
+            "machine": _cell(row["machine"]),
         }
         for row in runs
     ]
