@@ -130,7 +130,7 @@ def test_unimportant_thoughts_of_a_long_chain_are_folded(written):
     labels = row_labels(figure)
     assert len(labels) <= 32
     assert "6. thought 6 thought 6 thought 6 tho…" in labels
-    assert "60. thought 60 thought 60 thought 60…" in labels
+    assert labels[-1] == "60. thought 60 thought 60 thought 60 …"
     folded = [label for label in labels if label.endswith(" thoughts")]
     alone = len(labels) - 1 - len(folded)
     assert alone == 15
