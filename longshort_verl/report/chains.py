@@ -4,21 +4,29 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
-from longshort_verl.report.output import new_figure, save_figure, write_template
+from longshort_verl.report.output import escaped, new_figure, save_figure, write_template
 from longshort_verl.types import Chain, ChainOutcome
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _NUM_BINS = 10
 _MAX_KINDS = 12
 _MAX_KIND_CHARS = 24
+_MAX_WORD_CHARS = 34
+_MAX_ROWS = 30
+"""Chains with more thoughts are folded to about so many rows."""
 
 
 def scored_chains(chains: Sequence[Chain]) -> list[Chain]:
@@ -102,53 +110,104 @@ def _short(text: str, most: int) -> str:
 
 
 def plot_importance(chains: Sequence[Chain], shown: Chain, out: Path) -> None:
-    """Draw the importance by position and by kind, and one chain with its values."""
-    figure = new_figure(16.5, 4.6)
-    by_place, by_kind, of_chain = figure.subplots(1, 3)
+    """Draw one chain with the first words of its thoughts, and below the importance by position and by kind."""
+    save_figure(draw_importance(chains, shown), out)
+
+
+def draw_importance(chains: Sequence[Chain], shown: Chain) -> Figure:
+    """The figure of :func:`plot_importance`."""
+    rows = _rows(shown)
+    heights = (1.4 + 0.24 * len(rows), 3.0)
+    figure = new_figure(10, sum(heights))
+    top, bottom = figure.subfigures(2, 1, height_ratios=heights, squeeze=False)[:, 0]
+    assert shown.problem is not None
+    top.suptitle(escaped(f"chain {_short(shown.key, 30)}: {_short(shown.problem.prompt, 80)}"), fontsize=11)
+    importances, values = top.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    _draw_thoughts(importances, shown, rows)
+    _draw_values(values, shown, rows)
+    by_place, by_kind = bottom.subplots(1, 2)
     scored = scored_chains(chains)
+    _draw_by_place(by_place, scored)
+    _draw_by_kind(by_kind, scored)
+    for axes in figure.axes:
+        axes.grid(alpha=0.3)
+    return figure
+
+
+def _rows(chain: Chain) -> list[range]:
+    """The thoughts of each row of the picture; the unimportant thoughts of a long chain are folded into few rows."""
+    number = len(chain.scores)
+    ranked = sorted(range(number), key=lambda i: -abs(chain.scores[i].score))
+    alone = set(ranked if number <= _MAX_ROWS else ranked[: _MAX_ROWS // 2])
+    rows = []
+    for together, group in itertools.groupby(range(number), key=lambda i: i not in alone):
+        places = list(group)
+        rows += [range(places[0], places[-1] + 1)] if together else [range(i, i + 1) for i in places]
+    return rows
+
+
+def _draw_thoughts(axes: Axes, chain: Chain, rows: Sequence[range]) -> None:
+    """One bar per thought with its interval; folded thoughts span their range of importance."""
+    for place, row in enumerate(rows):
+        scores = [chain.scores[i].score for i in row]
+        if len(row) > 1:
+            axes.barh(place, max(scores) - min(scores), left=min(scores), color="0.6", height=0.3)
+            continue
+        importance = chain.scores[row[0]]
+        axes.plot((importance.low, importance.high), (place, place), color="0.75", lw=1, zorder=1)
+        axes.barh(place, scores[0], color="tab:green" if scores[0] > 0 else "tab:red", height=0.7)
+    axes.axvline(0, color="black", lw=0.8)
+    axes.set_yticks(range(-1, len(rows)), ["before the first thought", *(_words(chain, row) for row in rows)])
+    axes.set_ylim(len(rows) - 0.4, -1.6)
+    axes.set_xlabel("importance of the thought, with its interval")
+
+
+def _words(chain: Chain, row: range) -> str:
+    if len(row) > 1:
+        return f"{row[0] + 1} to {row[-1] + 1}: {len(row)} thoughts"
+    text = chain.thoughts[row[0]].text.removeprefix("<think>")
+    return escaped(f"{row[0] + 1}. {_short(text, _MAX_WORD_CHARS)}")
+
+
+def _draw_values(axes: Axes, chain: Chain, rows: Sequence[range]) -> None:
+    """The value after each row, filled where rollouts measured it."""
+    values = [chain.values[0], *(chain.values[row[-1] + 1] for row in rows)]
+    places = range(-1, len(rows))
+    axes.plot([value.mean for value in values], places, color="tab:orange", lw=1)
+    for place, value in zip(places, values, strict=True):
+        axes.plot((value.low, value.high), (place, place), color="0.75", lw=1, zorder=1)
+        axes.plot(value.mean, place, "o", color="tab:orange", mfc=None if value.num_rollouts else "white", ms=5)
+    axes.tick_params(labelleft=False)
+    axes.set_xlim(-0.03, 1.03)
+    axes.set_xlabel("probability of a right answer after it\n(filled: from rollouts; empty: estimated)")
+
+
+def _draw_by_place(axes: Axes, chains: Sequence[Chain]) -> None:
     places = [
         ((i + 0.5) / len(chain.scores), importance.score)
-        for chain in scored
+        for chain in chains
         for i, importance in enumerate(chain.scores)
     ]
     bins: dict[int, list[float]] = defaultdict(list)
     for place, score in places:
         bins[min(_NUM_BINS - 1, int(place * _NUM_BINS))].append(score)
-    by_place.scatter([p for p, _ in places], [s for _, s in places], s=8, alpha=0.35, color="tab:blue")
-    by_place.plot(
-        [(i + 0.5) / _NUM_BINS for i in sorted(bins)], [mean(bins[i]) for i in sorted(bins)], color="tab:orange", lw=2
-    )
-    by_place.set(title=f"by position, {len(scored)} chains", xlabel="position in the chain", ylabel="importance")
+    means = [((i + 0.5) / _NUM_BINS, mean(bins[i])) for i in sorted(bins)]
+    axes.scatter(*zip(*places, strict=True), s=6, alpha=0.35, color="tab:blue", linewidths=0)
+    axes.plot(*zip(*means, strict=True), color="tab:orange", lw=2)
+    axes.set_title(f"all {len(chains)} chains, by position (line: mean)", fontsize=10)
+    axes.set(xlabel="position in the chain, from 0 to 1", ylabel="importance")
 
+
+def _draw_by_kind(axes: Axes, chains: Sequence[Chain]) -> None:
     kinds: dict[str, list[float]] = defaultdict(list)
-    for chain in scored:
+    for chain in chains:
         for thought, importance in zip(chain.thoughts, chain.scores, strict=True):
             kinds[_short(thought.kind, _MAX_KIND_CHARS) or "(none)"].append(importance.score)
     names = sorted(kinds, key=lambda name: -len(kinds[name]))[:_MAX_KINDS][::-1]
-    by_kind.boxplot([kinds[name] for name in names], orientation="horizontal", widths=0.6)
-    by_kind.set_yticks(range(1, len(names) + 1), [_escaped(f"{name} ({len(kinds[name])})") for name in names])
-    by_kind.set(title="by kind of thought", xlabel="importance")
-
-    heights = [importance.score for importance in shown.scores]
-    numbers = range(1, len(heights) + 1)
-    low = [importance.score - importance.low for importance in shown.scores]
-    high = [importance.high - importance.score for importance in shown.scores]
-    of_chain.bar(numbers, heights, color="tab:blue", alpha=0.7, label="importance")
-    of_chain.errorbar(numbers, heights, yerr=[low, high], fmt="none", ecolor="gray", lw=0.8, capsize=2)
-    means = [value.mean for value in shown.values]
-    of_chain.step(range(len(means)), means, where="mid", color="tab:orange", label="value after")
-    visited = [i for i, value in enumerate(shown.values) if value.num_rollouts]
-    of_chain.plot(visited, [means[i] for i in visited], "o", color="tab:orange", ms=4, label="rolled out")
-    of_chain.set(title=_escaped(f"chain {_short(shown.key, 30)}"), xlabel="thought")
-    of_chain.legend(fontsize="small")
-    for axes in (by_place, by_kind, of_chain):
-        axes.grid(alpha=0.3)
-    save_figure(figure, out)
-
-
-def _escaped(text: str) -> str:
-    # A dollar sign begins mathematics, which may be malformed in a model's text.
-    return text.replace("$", r"\$")
+    axes.boxplot([kinds[name] for name in names], orientation="horizontal", widths=0.6, flierprops={"ms": 2})
+    axes.set_yticks(range(1, len(names) + 1), [escaped(f"{name} ({len(kinds[name])})") for name in names])
+    axes.set_title("by kind of thought (number)", fontsize=10)
+    axes.set_xlabel("importance")
 
 
 def write_page(chains: Sequence[Chain], shown: Chain, out: Path) -> None:
@@ -172,10 +231,10 @@ def _annotated(chain: Chain) -> list[dict[str, str]]:
     for number, (thought, length, value, importance) in enumerate(rows, start=1):
         depth = abs(importance.score) / most * 0.55
         hue = "46, 160, 67" if importance.score > 0 else "207, 34, 46"
-        counted = f"{value.num_right} of {value.num_rollouts}" if value.num_rollouts else unvisited
+        counted = f"{value.num_right} of {value.num_rollouts} rollouts right" if value.num_rollouts else unvisited
         note = (
-            f"{number}. {thought.kind} · importance {importance.score:+.3f} ({importance.low:+.2f} to "
-            f"{importance.high:+.2f}) · value {value.mean:.2f} ({counted}) · {length} tokens"
+            f"{number}. {thought.kind} · importance {importance.score:+.3f} (interval {importance.low:+.2f} to "
+            f"{importance.high:+.2f}) · probability {value.mean:.2f} ({counted}) · {length} tokens"
         )
         colour = f"rgba({hue}, {depth:.2f})"
         annotated.append({"text": thought.text.rstrip(), "colour": colour, "note": note})

@@ -1,12 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluations and their comparison: rows of results.json, a Markdown page, tables for the terminal, and a picture."""
+"""Evaluations and their comparison: rows of results.json, a Markdown page, and tables for the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -14,7 +13,7 @@ from rich.table import Table
 from longshort_verl.evaluation.compare import BUDGETS, Comparison, by_problem, is_right
 from longshort_verl.evaluation.records import Evaluated, by_set, has_rethink, read_source
 from longshort_verl.evaluation.scores import AES_NAME, interval, resampled_mean
-from longshort_verl.report.output import markdown_table, new_figure, save_figure
+from longshort_verl.report.output import markdown_table
 
 HEADLINE_SAVED, HEADLINE_LOSS = 0.8, 0.01
 """The paper's claim as the page checks it: share of tokens saved, and accuracy lost at most."""
@@ -75,13 +74,14 @@ def comparison_cells(systems: Sequence[Comparison]) -> list[dict[str, str]]:
             "area under the budget curve": f"{system.area:.3f}",
             "below the public frontier": "" if gap is None else f"{100 * gap:+.1f} points",
             "tokens, long and short": " and ".join(roles),
-            "rethinks": detail("rethink_share", "{:.1%}"),
+            "dialogues with a rethink": detail("rethink_share", "{:.1%}"),
             "turns": detail("num_turns", "{:.2f}"),
             "prompt tokens read again": detail("num_tokens_reprefilled", "{:.1f}"),
             "truncated": detail("truncated", "{:.1%}"),
             "no readable answer": detail("unparseable", "{:.1%}"),
         } | {
-            f"accuracy within {_share(cap)}": f"{share:.1%}" for cap, share in zip(BUDGETS, system.budgets, strict=True)
+            f"accuracy within {share_name(cap)}": f"{share:.1%}"
+            for cap, share in zip(BUDGETS, system.budgets, strict=True)
         }
 
     return [cells(system) for system in systems]
@@ -105,37 +105,44 @@ def markdown(
     """
     cells = comparison_cells(systems)
     heads = [head for head in cells[0] if not head.startswith(_ONLY_HTML)]
-    run_cells = [
-        [
-            _cell(row["system"]),
-            _cell(row["seed"]),
-            f"{row['accuracy']:.1%} ({row['accuracy_low']:.1%} to {row['accuracy_high']:.1%})",
-            f"{row['tokens_mean']:.1f}",
-            _cell(row["minutes"], "{:.0f}"),
-            _cell(row["commit"]),
-            _cell(row["command"], "`{}`"),
-            _cell(row["machine"]),
-        ]
-        for row in runs
-    ]
     method = (
-        f"{systems[0].num_problems} held-out problems. Mean (lowest to highest seed). Differences are paired by "
-        "problem. Their intervals are a bootstrap over the problems. Tokens are all generated tokens, summed over "
-        f"roles, truncated replies included. Budgets are shares of {systems[0].system}'s mean tokens."
+        f"{systems[0].num_problems} held-out problems. Values are means over seeds, with the lowest and the highest "
+        "seed in brackets. Systems are compared on the same problems; the 95 % intervals come from resampling the "
+        "problems (bootstrap). Tokens are all generated tokens of both roles, those of truncated replies included. The "
+        "last columns show the accuracy within a budget of tokens per problem, a share of "
+        f"{systems[0].system}'s mean."
     )
+    run_lines = [{**row, "command": row["command"] and f"`{row['command']}`"} for row in run_cells(runs)]
     parts = [
         f"# {title}",
         *([note.strip()] if note.strip() else []),
         *verdicts(systems),
         markdown_table(heads, [[row[head] for head in heads] for row in cells]),
         method,
-        f"![accuracy against tokens, and under a budget of tokens]({picture})",
+        f"![accuracy against tokens, accuracy under a budget of tokens, and differences]({picture})",
         *(_against(against) if against else []),
         "## Runs",
         "Accuracy with a 95 % interval over the run's problems. Minutes include those of all earlier stages.",
-        markdown_table(["system", "seed", "accuracy", "tokens", "minutes", "commit", "command", "machine"], run_cells),
+        markdown_table(list(run_lines[0]), [list(line.values()) for line in run_lines]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def run_cells(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Every column of the runs (:func:`run_rows`), one mapping of heading to text per run."""
+    return [
+        {
+            "system": row["system"],
+            "seed": _cell(row["seed"]),
+            "accuracy": f"{row['accuracy']:.1%} ({row['accuracy_low']:.1%} to {row['accuracy_high']:.1%})",
+            "tokens": f"{row['tokens_mean']:.1f}",
+            "minutes": _cell(row["minutes"], "{:.0f}"),
+            "commit": _cell(row["commit"]),
+            "command": _cell(row["command"]),
+            "machine": _cell(row["machine"]),
+        }
+        for row in runs
+    ]
 
 
 def _against(systems: Sequence[Comparison]) -> list[str]:
@@ -157,12 +164,17 @@ def verdicts(systems: Sequence[Comparison]) -> list[str]:
     claim = [one for one in others if one.saved >= HEADLINE_SAVED and one.difference >= -HEADLINE_LOSS]
     sure = [one for one in claim if one.interval[0] >= -HEADLINE_LOSS]
     ranked = sorted(others, key=lambda one: -(one.aes or 0.0))
+    apart = [one for one in ranked[1:] if one.aes_verdict(ranked[0]) == "no difference"]
+    base, best = systems[0].system, ranked[0].system
     return [
-        f"At least {HEADLINE_SAVED:.0%} fewer tokens than {systems[0].system}, and at most {100 * HEADLINE_LOSS:g} "
-        f"point of accuracy lost: {_names(claim)}. With the whole 95 % interval of the difference: {_names(sure)}.",
-        f"By AES ({AES_NAME}), highest first: {', '.join(f'{one.system} {one.aes:.2f}' for one in ranked)}. "
-        f"No difference from {ranked[0].system} by the 95 % interval of the difference: "
-        f"{_names([one for one in ranked[1:] if one.aes_verdict(ranked[0]) == 'no difference'])}.",
+        f"The claim to check: at least {HEADLINE_SAVED:.0%} fewer tokens than {base}, and at most "
+        f"{100 * HEADLINE_LOSS:g} point of accuracy lost. Systems that meet it on average: {_names(claim)}. Systems "
+        "that meet it with the whole 95 % interval of the difference in accuracy: "
+        f"{'the same' if claim and sure == claim else _names(sure)}.",
+        f"AES, the accuracy-efficiency score, is 0 for {base} and rises with the tokens saved and the accuracy gained "
+        f"(weights {AES_NAME} of tokens saved, accuracy gained and accuracy lost). By AES, highest first: "
+        f"{', '.join(f'{one.system} {one.aes:.2f}' for one in ranked)}. Systems whose difference from {best} is within "
+        f"its 95 % interval, so that the data do not tell them apart: {_names(apart)}.",
     ]
 
 
@@ -174,7 +186,8 @@ def _cell(value: Any, form: str = "{}") -> str:
     return "" if value is None else form.format(value)
 
 
-def _share(cap: float) -> str:
+def share_name(cap: float) -> str:
+    """One of the budgets as a fraction."""
     return f"1/{round(1 / cap)}" if cap < 1 else "1"
 
 
@@ -198,42 +211,6 @@ def comparison_table(systems: Sequence[Comparison], name: str = "") -> Table:
         values = [row[head].replace(" (", "\n(") for head in heads]
         table.add_row(f"{row['system']} ({row['seeds']})", *values, end_section=True)
     return table
-
-
-def colours(systems: Sequence[Comparison]) -> dict[str, str]:
-    """The colour of each system in all pictures."""
-    return {one.system: f"C{number % 10}" for number, one in enumerate(systems)}
-
-
-def plot_comparison(systems: Sequence[Comparison], out: Path, *, title: str) -> None:
-    """Two panels: accuracy against tokens with 95 % intervals, and accuracy under a budget of tokens."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    figure = new_figure(12, 5)
-    scatter, curve = figure.subplots(1, 2)
-    figure.suptitle(title)
-    for number, one in enumerate(systems):
-        colour, mark = colours(systems)[one.system], "osD^v<>p*hX"[number % 11]
-        x, y = one.num_tokens.mean, one.accuracy.mean
-        (left, right), (low, high) = one.tokens_interval, one.accuracy_interval
-        xerr = [[max(0.0, x - left)], [max(0.0, right - x)]]
-        yerr = [[max(0.0, y - low)], [max(0.0, high - y)]]
-        scatter.errorbar(x, y, yerr, xerr, fmt=mark, color=colour, capsize=3, label=one.system)
-        curve.plot(range(len(BUDGETS)), one.budgets, mark + "-", color=colour, label=one.system, alpha=0.9)
-    scatter.set_xscale("log")
-    scatter.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    scatter.xaxis.set_major_formatter("{x:g}")
-    scatter.xaxis.set_minor_formatter(NullFormatter())
-    scatter.set(xlabel="generated tokens per problem, all roles", ylabel="accuracy")
-    scatter.set_title("accuracy and tokens; bars: 95 % interval over problems", fontsize=10)
-    curve.set_xticks(range(len(BUDGETS)), [_share(cap) for cap in BUDGETS])
-    curve.set_xlabel(f"maximum tokens per problem, as a share of {systems[0].system}'s mean")
-    curve.set_title("accuracy under a budget", fontsize=10)
-    for axis in (scatter, curve):
-        axis.set_ylim(0, 1.02)
-        axis.grid(alpha=0.3, which="both")
-    figure.legend(*scatter.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
-    save_figure(figure, out)
 
 
 _ROWS = (

@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from longshort_verl.evaluation.compare import Comparison
 from longshort_verl.evaluation.records import Evaluated, Record, is_cut_off, is_unparseable
 from longshort_verl.files.atomic import write_text
-from longshort_verl.report.evaluation import comparison_cells, verdicts
-from longshort_verl.report.output import new_figure, save_figure
+from longshort_verl.report.evaluation import comparison_cells, run_cells, verdicts
+from longshort_verl.report.output import escaped, new_figure, save_figure
 from longshort_verl.types import StopReason
 
 OUTCOMES = {
@@ -26,7 +28,7 @@ OUTCOMES = {
     "malformed_long": "long role broke the protocol",
     "malformed_short": "short role broke the protocol",
     "turn_cap": "asked for another thought in its last turn",
-    "engine_error": "lost to an engine",
+    "engine_error": "engine error",
 }
 """The outcomes of a dialogue; each dialogue has one."""
 
@@ -82,30 +84,38 @@ def turn_counts(evaluated: Sequence[Evaluated]) -> dict[str, Counter[int]]:
     return counts
 
 
-def plot_turns(counts: Mapping[str, Counter[int]], colours: Mapping[str, str], out: Path) -> None:
-    """Plot the share of dialogues by number of turns, in one colour per pair."""
-    figure = new_figure(12, 3.2)
-    axis = figure.subplots()
-    most = max(max(count) for count in counts.values())
-    width = 0.8 / len(counts)
-    for number, (system, count) in enumerate(counts.items()):
-        total = sum(count.values())
-        places = [turns + (number - (len(counts) - 1) / 2) * width for turns in range(most + 1)]
-        shares = [count[turns] / total for turns in range(most + 1)]
-        axis.bar(places, shares, width, label=system, color=colours[system])
-    axis.set(xlabel="turns of a dialogue, both roles", ylabel="share of dialogues")
-    axis.set_xticks(range(most + 1))
-    axis.grid(alpha=0.3, axis="y")
-    figure.legend(loc="outside right upper", fontsize=8)
+def plot_turns(counts: Mapping[str, Counter[int]], out: Path) -> None:
+    """Plot the share of dialogues by number of turns, one bar per pair."""
+    figure = new_figure(10, 1.1 + 0.27 * len(counts))
+    axes = figure.subplots()
+    turns = sorted(set().union(*counts.values()))
+    names = [escaped(name) for name in counts]
+    left = np.zeros(len(counts))
+    for place, number in enumerate(turns):
+        shares = np.array([count[number] / count.total() for count in counts.values()])
+        colour = str(0.85 - 0.75 * place / max(1, len(turns) - 1))  # the more turns, the darker
+        axes.barh(names, shares, left=left, color=colour, label=str(number))
+        left += shares
+    axes.invert_yaxis()
+    axes.set(xlabel="share of dialogues", xlim=(0, 1))
+    figure.legend(loc="outside right upper", title="turns, both roles", fontsize=8)
     save_figure(figure, out)
 
 
-def _table(systems: Sequence[Comparison]) -> dict[str, Any]:
-    """The columns that any system has a value in."""
+_OF_DIALOGUES = ("tokens, long and short", "dialogues with a rethink", "turns", "prompt tokens read again", "truncated")
+_OF_DIALOGUES += ("no readable answer",)
+"""The columns of the second table of systems; one table would be wider than a window."""
+
+
+def _tables(systems: Sequence[Comparison]) -> list[list[dict[str, str]]]:
+    """Accuracy and tokens, and what dialogues are like: the columns that any system has a value in."""
     rows = comparison_cells(systems)
     heads = [head for head in rows[0] if any(row[head] for row in rows)]
-    lines = [[row[head] for head in heads] for row in rows]
-    return {"head": heads, "lines": lines, "problems": systems[0].num_problems}
+    parts = (
+        [head for head in heads if head not in _OF_DIALOGUES],
+        ["system", *(head for head in heads if head in _OF_DIALOGUES)],
+    )
+    return [[{head: row[head] for head in part} for row in rows] for part in parts if len(part) > 1]
 
 
 def write_page(
@@ -139,12 +149,12 @@ def write_page(
         title=title,
         verdicts=verdicts(systems),
         tables=[
-            *(({"name": name, **_table(of)} for name, of in sets.items()) if several else ()),
-            {"name": "mean of the sets" if several else "", **_table(systems)},
+            *((name, of[0].num_problems, _tables(of)) for name, of in sets.items() if several),
+            ("Mean of the sets" if several else "Systems", systems[0].num_problems, _tables(systems)),
         ],
         reference=systems[0].system,
         pictures=[(caption, base64.b64encode(path.read_bytes()).decode()) for caption, path in pictures],
-        runs=runs,
+        runs=run_cells(runs),
         outcomes=OUTCOMES,
         systems=list(dict.fromkeys(row["system"] for row in rows)),
         sets=list(dict.fromkeys(row["set"] for row in rows)),

@@ -15,10 +15,11 @@ from longshort_verl.evaluation.compare import Comparison, compare, compare_sets
 from longshort_verl.evaluation.records import REFERENCE, Evaluated, read_evaluations
 from longshort_verl.files.atomic import write_atomically, write_json, write_text
 from longshort_verl.files.manifest import MANIFEST
-from longshort_verl.report.evaluation import colours, comparison_table, markdown, plot_comparison, run_rows
+from longshort_verl.report.comparison import MAIN, plot_comparison
+from longshort_verl.report.evaluation import comparison_table, markdown, run_rows
 from longshort_verl.report.page import plot_turns, turn_counts, write_page
 
-_FIRST = ("", "cold_start", "pair", "single")
+_FIRST = ("", *MAIN[1:])
 """Labels that a report lists first."""
 
 
@@ -49,14 +50,14 @@ def write_results(
         text = note.read_text(encoding="utf-8") if note else ""
         page, results, picture = out / "RESULTS.md", out / "results.json", out / "results.png"
         written = [page, results, picture]
-        plot_comparison(found, picture, title=title)
+        plot_comparison(found, picture, title=title, against=other)
         write_json(results, rows)
         write_text(page, markdown(found, rows, picture.name, title=title, note=text, against=other))
         if html:
-            pictures = [("accuracy against tokens, and under a budget of tokens", picture)]
+            pictures = [("accuracy against tokens, accuracy under a budget of tokens, and differences", picture)]
             if counts := turn_counts(evaluated):
                 pictures.append(("share of dialogues by number of turns", Path(scratch) / "turns.png"))
-                plot_turns(counts, colours(found), pictures[-1][1])
+                plot_turns(counts, pictures[-1][1])
             written.append(out / "results.html")
             write_page(evaluated, found, sets, rows, pictures, written[-1], title=title, num_dialogues=html)
         if pack:

