@@ -218,7 +218,7 @@ def test_r1_distills_template_is_refused_and_the_named_cure_passes(family, role,
 def test_an_r1_distill_role_without_the_template_ends_before_a_model_loads(recipe):
     config = recipe("r1_distill_qwen_7b", "qwen2_5_7b")
     check_config(config)
-    with pytest.raises(ConfigError, match=r"r1_distill_qwen_7b does not keep the assistant .*longshort_r1_distill@"):
+    with pytest.raises(ConfigError, match=r"r1_distill_qwen_7b .*not keep the assistant .*longshort_r1_distill@"):
         check_files(config, *(load_tokenizer(role_config(config, role)) for role in Role))
 
 
