@@ -17,14 +17,22 @@ from longshort_verl.types import Message, Role
 Render = Callable[[Sequence[Message], bool], str]
 """``render(messages, add_generation_prompt) -> text`` of one tokenizer's chat template."""
 
-_TURNS = {
-    Role.LONG: ("<think>7 < 8 first</think>", "<answer>not yet</rethink>", "<think>8 > 7 second</think>"),
-    Role.SHORT: ("<answer>not yet</rethink>", "<think>8 > 7 second</think>", "<answer>7 < 8 third</answer>"),
-}
+_DIALOGUE = (
+    "<think>7 < 8 first</think>",
+    "<answer>not yet</rethink>",
+    "<think>8 > 7\n\nsecond</think>",
+    "<answer>not yet</rethink>",
+    "<think>third</think>",
+    "<answer>\\boxed{7}\n\n7 < 8</answer>",
+)
+"""Turns of both roles that the check renders."""
 _MARK = "0"
 """Placeholder of a generated turn, of which only the text after it matters; every tokenizer knows the character."""
-_R1_DISTILL = "<｜Assistant｜>"
-"""Mark of R1-Distill's templates; ``config/longshort_r1_distill.yaml`` has a template that keeps all turns."""
+_READY_MADE = {
+    "<｜Assistant｜>": ("R1-Distill", "longshort_r1_distill"),
+    "<|im_start|>": ("ChatML (Qwen3 among them)", "longshort_chatml"),
+}
+"""Mark of a family's templates → the family and the file of ``config`` with a template that keeps all turns."""
 
 
 class ChatTemplateError(ValueError):
@@ -60,52 +68,68 @@ def control_tokens(tokenizers: Iterable[Any]) -> tuple[str, ...]:
     return tuple(sorted(tokens - set(PROTOCOL_TAGS)))
 
 
-def check_chat_template(role: Role, render: Render, *, system_prompt: str, name: str) -> None:
-    """Refuse a template that drops turns or tags of a role's transcript, or adds tags. ``name`` is the model's path.
+def check_chat_template(role: Role, render: Render, *, control: Iterable[str], system_prompt: str, name: str) -> None:
+    """Refuse a template with which RL, SFT and evaluation would not see the same tokens of a role's transcript.
+
+    Builds a dialogue of several turns as the RL rollout does (:func:`text_after_turn`) and cuts it as the SFT data set
+    does (:func:`own_turns`; a token of ``control`` ends a turn). ``name`` is the model's path.
 
     Raises:
-        ChatTemplateError: with the lost text and the cure.
+        ChatTemplateError: with the text that the template changes, and the cure.
     """
-    own, peer, own_again = _TURNS[role]
-    problem = "What is 7?"
-    opening = problem if role is Role.LONG else f"{problem}\n\n{_TURNS[Role.LONG][0]}"
     messages = [Message(role="system", content=system_prompt)] if system_prompt else []
-    messages += [
-        Message(role="user", content=opening),
-        Message(role="assistant", content=own),
-        Message(role="user", content=peer),
-        Message(role="assistant", content=own_again),
-    ]
-    cure = (
-        f"Give {name} a chat template that renders every turn as it is (tokenizer.chat_template, or "
-        "model.custom_chat_template in the recipe)."
-    )
+    texts = ["What is 7?", *_DIALOGUE[:5]] if role is Role.LONG else [f"What is 7?\n\n{_DIALOGUE[0]}", *_DIALOGUE[1:]]
+    messages += [Message(role=("user", "assistant")[i % 2], content=text) for i, text in enumerate(texts)]
+    rendered = []
+
+    def recorded(messages: Sequence[Message], add_generation_prompt: bool) -> str:
+        rendered.append(render(messages, add_generation_prompt))
+        return rendered[-1]
+
     try:
-        whole = render(messages, False)
-        if _R1_DISTILL in whole:
-            cure += " For R1-Distill models there is one: longshort_r1_distill@<where its model is> in defaults."
-        prefixes = [(render(turns, False), render(turns, True)) for turns in (messages[:-3], messages[:-1])]
+        _check_dialogue(recorded, messages, tuple(control))
+    except ChatTemplateError as error:
+        fault = str(error)
     except Exception as error:  # a template is a program and can raise anything
-        raise ChatTemplateError(f"the chat template of {name} cannot render a dialogue: {error!r}. {cure}") from error
+        fault = f"it cannot render a dialogue: {error!r}"
+    else:
+        return
+    known = [entry for mark, entry in _READY_MADE.items() if any(mark in text for text in rendered)]
+    cures = [f" For {family} models there is one: {file}@<where its model is> in defaults." for family, file in known]
+    raise ChatTemplateError(
+        f"the chat template of {name} cannot be used for the {role.value} role: {fault}. Give {name} a chat template "
+        "that renders every turn as it is (tokenizer.chat_template, or model.custom_chat_template in the recipe)."
+        + "".join(cures)
+    )
+
+
+def _check_dialogue(render: Render, messages: Sequence[Message], control: Sequence[str]) -> None:
+    whole = render(messages, False)
     for message in messages:
         if message.content.strip() not in whole:
             raise ChatTemplateError(
-                f"the chat template of {name} does not keep the {message.role} turn {message.content!r}: a dialogue "
-                f"of the {role.value} role renders as {whole!r}. {cure}"
+                f"it does not keep the {message.role} turn {message.content!r}: a dialogue renders as {whole!r}"
             )
-    for closed, prompt in prefixes:
-        added = prompt[len(closed) :] if prompt.startswith(closed) else prompt
-        written = [tag for tag in PROTOCOL_TAGS if added.rstrip().endswith(tag)]
-        if written:
-            raise ChatTemplateError(
-                f"the chat template of {name} ends its generation prompt with {written[0]}, so the model's own turn "
-                f"would begin without it and break the protocol. {cure}"
-            )
-        if not whole.startswith(prompt):
-            raise ChatTemplateError(
-                f"the chat template of {name} renders earlier turns differently later on ({prompt!r} does not begin "
-                f"{whole!r}): training would see other tokens than generation. {cure}"
-            )
+    own = [number for number, message in enumerate(messages) if message.role == "assistant"]
+    rollout = render(messages[: own[0]], True)
+    for number in own:
+        before = messages[:number]
+        _check_generation_prompt(render(before, False), render(before, True))
+        if number > own[0]:
+            rollout += messages[number - 2].content + text_after_turn(render, messages[: number - 2], before[-1])
+        if (prompt := render(before, True)) != rollout:
+            raise ChatTemplateError(f"it {_difference(prompt, rollout)}")
+        own_turns(messages[: number + 1], render, control)
+
+
+def _check_generation_prompt(closed: str, prompt: str) -> None:
+    added = prompt[len(closed) :] if prompt.startswith(closed) else prompt
+    written = [tag for tag in PROTOCOL_TAGS if added.rstrip().endswith(tag)]
+    if written:
+        raise ChatTemplateError(
+            f"it ends its generation prompt with {written[0]}, so the model's own turn would begin without it and "
+            "break the protocol"
+        )
 
 
 def check_tokens(encode: Callable[[str], list[int]], decode: Callable[[list[int]], str], *, name: str) -> None:
@@ -130,17 +154,63 @@ def check_tokenizer(tokenizer: Any, roles: Iterable[Role], *, system_prompt: str
         lambda ids: tokenizer.decode(ids, skip_special_tokens=False),
         name=name,
     )
+    control = control_tokens([tokenizer])
     for role in roles:
-        check_chat_template(role, hf_render(tokenizer), system_prompt=system_prompt, name=name)
+        check_chat_template(role, hf_render(tokenizer), control=control, system_prompt=system_prompt, name=name)
 
 
 def text_after_turn(render: Render, before: Sequence[Message], appended: Message) -> str:
     """The text of the template between a generated turn and the next: end of turn, the user message, the next prompt.
 
     The transcript is ``before``, the generated turn, and the user message ``appended``.
+
+    Raises:
+        ChatTemplateError: the template changes earlier turns.
     """
     whole = render([*before, Message(role="assistant", content=_MARK), appended], True)
-    start = render(before, True)
-    if not whole.startswith(start + _MARK):
-        raise ChatTemplateError("the chat template renders earlier turns differently later on")
-    return whole[len(start) + len(_MARK) :]
+    return whole[_turn(whole, render(before, True), _MARK).stop :]
+
+
+def own_turns(messages: Sequence[Message], render: Render, control: Iterable[str]) -> tuple[str, dict[int, slice]]:
+    """A finished transcript as rendered, and the place in it of each assistant turn with its end token, by number.
+
+    A token of ``control`` may end a turn.
+
+    Raises:
+        ChatTemplateError: the template changes earlier turns or does not end one with a control token.
+    """
+    whole, places = render(messages, False), {}
+    for number, message in enumerate(messages):
+        if message.role != "assistant":
+            continue
+        turn = _turn(whole, render(messages[:number], True), message.content)
+        ending = max((token for token in control if whole.startswith(token, turn.stop)), key=len, default="")
+        if not ending:
+            raise ChatTemplateError(
+                f"it ends a turn with {whole[turn.stop : turn.stop + 20]!r}, which begins with no special token: the "
+                "model would not learn to stop"
+            )
+        places[number] = slice(turn.start, turn.stop + len(ending))
+    return whole, places
+
+
+def _turn(whole: str, prompt: str, turn: str) -> slice:
+    """The place of ``turn`` in ``whole``, directly after ``prompt``."""
+    if not whole.startswith(prompt):
+        raise ChatTemplateError(f"it {_difference(whole, prompt)}")
+    start = len(prompt)
+    if not whole.startswith(turn, start):
+        raise ChatTemplateError(
+            f"it renders a turn as {whole[start : start + 80]!r}, not as it was written ({turn[:80]!r}): training "
+            "would see other tokens than generation"
+        )
+    return slice(start, start + len(turn))
+
+
+def _difference(later: str, earlier: str) -> str:
+    shorter = min(len(later), len(earlier))
+    place = next((i for i in range(shorter) if later[i] != earlier[i]), shorter)
+    return (
+        f"renders earlier turns differently later on ({later[place : place + 40]!r} in place of "
+        f"{earlier[place : place + 40]!r}): training would see other tokens than generation"
+    )

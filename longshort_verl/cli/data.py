@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
 
 from longshort_verl.cli.common import OVERRIDES, user_errors
 from longshort_verl.types import Role
@@ -47,9 +46,10 @@ def problems(
 
 @contextmanager
 def _progress(label: str, total: int) -> Iterator[Callable[[], None]]:
-    with Progress(console=Console(stderr=True)) as bars:
-        bar = bars.add_task(label, total=total)
-        yield lambda: bars.advance(bar)
+    from longshort_verl.report.progress import open_progress
+
+    with open_progress() as progress:
+        yield progress.bar(label, total)
 
 
 def traces(

@@ -20,29 +20,37 @@ _PROBLEMS = Annotated[
         "allowed among them."
     ),
 ]
+_LIMIT = Annotated[
+    int | None, typer.Option(help="The first N problems of each set alone; results name the part of the set.")
+]
+_SYSTEMS = Annotated[
+    list[str] | None,
+    typer.Option(help="A system to run: solo, exit_<n>, chain_of_draft, tale_ep, pair. Can be repeated."),
+]
 
 
 def evaluate(
     problems: _PROBLEMS,
     out: Annotated[Path, typer.Option(help="Folder to write. An interrupted evaluation resumes.")],
     recipe: Annotated[Path | None, typer.Option(help="YAML that inherits longshort_evaluate.")] = None,
+    limit: _LIMIT = None,
+    system: _SYSTEMS = None,
 ) -> None:
     """Evaluate the pair, a single model, or both on problem sets: accuracy and tokens."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from longshort_verl.evaluation import systems
     from longshort_verl.evaluation.config import read_evaluate
     from longshort_verl.report.evaluation import evaluation_table
+    from longshort_verl.report.progress import open_progress
 
-    def bar(name: str, total: int):
-        task = progress.add_task(name, total=total)
-        return lambda: progress.advance(task)
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with user_errors():
         sets, overrides = _sets_and_settings(problems)
-        with Progress(*columns, console=Console(stderr=True)) as progress:
-            results = systems.evaluate(sets, read_evaluate(recipe, overrides), out, bar)
+        overrides += [f"limit={limit}"] if limit is not None else []
+        overrides += [f"systems=[{','.join(system)}]"] if system else []
+        config, left_out = read_evaluate(recipe, overrides).within_reach()
+        if left_out:
+            typer.echo(f"budgets left out: {left_out}; sampling.solo_max_tokens is {config.sampling.solo_max_tokens}")
+        with open_progress() as progress:
+            results = systems.evaluate(sets, config, out, progress.bar)
     if results is None:
         return
     Console().print(evaluation_table(results))
@@ -71,16 +79,15 @@ def score(
     ] = None,
 ) -> None:
     """Grade stored replies again without a model, and show what changed."""
-    from rich.progress import track
-
     from longshort_verl.evaluation import systems
     from longshort_verl.report.evaluation import evaluation_table
+    from longshort_verl.report.progress import open_progress
 
-    console = Console(stderr=True)
     try:
-        results, changed = systems.score(
-            folder, out, lambda records, system: track(records, description=system, console=console)
-        )
+        with open_progress() as progress:
+            results, changed = systems.score(
+                folder, out, lambda records, system: progress.track(records, description=system)
+            )
     except (ValueError, KeyError, TypeError) as error:
         raise failure(error) from error
     Console().print(evaluation_table(results))

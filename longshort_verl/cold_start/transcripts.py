@@ -16,7 +16,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from longshort_verl.chat_template import ChatTemplateError, Render
+from longshort_verl.chat_template import Render, own_turns
 from longshort_verl.dialogue import parse_turn
 from longshort_verl.types import Message, Role, TurnKind
 
@@ -46,6 +46,11 @@ class RoleRow:
     answer: str | None
     """The gold answer of its problem; None if the file has none."""
     rows: Rows = Rows.TRANSCRIPT
+
+    @property
+    def system_prompt(self) -> str:
+        """The system message; "" if there is none."""
+        return self.messages[0].content if self.messages[0].role == "system" else ""
 
     @property
     def trained(self) -> list[int]:
@@ -174,26 +179,11 @@ def pieces(
     Raises:
         ChatTemplateError: the template changes earlier turns or does not end one with a control token.
     """
-    whole, place, trained = render(messages, False), 0, trained_messages(messages, rows)
+    whole, turns = own_turns(messages, render, control)
+    place, trained = 0, trained_messages(messages, rows)
     cut: list[Piece] = []
-    for number, message in enumerate(messages):
-        if message.role != "assistant":
-            continue
-        prompt = render(messages[:number], True)
-        start = len(prompt)
-        if not whole.startswith(prompt) or not whole.startswith(message.content, start):
-            raise ChatTemplateError(
-                f"the chat template renders turn {number} as {whole[place : start + 80]!r}, not as it was written "
-                f"({message.content[:80]!r}): training would see other tokens than generation"
-            )
-        end = start + len(message.content)
-        ending = max((token for token in control if whole.startswith(token, end)), key=len, default="")
-        if not ending:
-            raise ChatTemplateError(
-                f"the chat template ends a turn with {whole[end : end + 20]!r}, which begins with no special token: "
-                "the model would not learn to stop"
-            )
-        own = Piece(text=message.content + ending, trained=number in trained)
-        cut += [Piece(text=whole[place:start], trained=False), own]
-        place = end + len(ending)
+    for number, turn in turns.items():
+        cut.append(Piece(text=whole[place : turn.start], trained=False))
+        cut.append(Piece(text=whole[turn], trained=number in trained))
+        place = turn.stop
     return [piece for piece in cut if piece.text]

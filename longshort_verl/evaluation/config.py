@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,14 +15,14 @@ from pydantic.dataclasses import dataclass
 from longshort_verl.config.compose import read_recipe
 from longshort_verl.dialogue import DialogueSettings
 from longshort_verl.evaluation.run import EvaluationSampling
-from longshort_verl.evaluation.solo import Baselines, EarlyExit
+from longshort_verl.evaluation.solo import Baselines, EarlyExit, solo_systems
 from longshort_verl.generation.settings import ModelSettings
 from longshort_verl.grading import GradingSettings
 
 BASE = "longshort_evaluate.yaml"
 _ENGINE = ("engine", "endpoint.*", "ray.*", *(f"vllm.{name}" for name in ("tensor*", "gpu*", "kv_*", "max_num*")))
 MAY_CHANGE = (
-    *("max_requests", "budgets", "sampling.samples", "early_exit.max_tokens", "baselines.run"),
+    *("max_requests", "systems", "budgets", "sampling.samples", "early_exit.max_tokens", "baselines.run"),
     *("*.vllm.block_size", "*.vllm.enforce_eager", "*.path", *(f"*.{name}" for name in _ENGINE)),
 )
 """Settings that an evaluation may resume with: how many replies, and how they are served. Models are compared by their
@@ -35,6 +36,8 @@ class EvaluateConfig:
     long: ModelSettings
     short: ModelSettings
     solo: ModelSettings
+    limit: Annotated[int, Field(ge=1)] | None
+    systems: tuple[str, ...]
     dialogue: DialogueSettings
     sampling: EvaluationSampling
     early_exit: EarlyExit
@@ -46,12 +49,6 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         if list(self.budgets) != sorted(set(self.budgets)):
             raise ValueError(f"budgets is {list(self.budgets)}; give ascending numbers")
-        if self.solo.path and self.budgets and self.budgets[-1] > self.sampling.solo_max_tokens:
-            raise ValueError(
-                f"budgets ends with {self.budgets[-1]} and sampling.solo_max_tokens is "
-                f"{self.sampling.solo_max_tokens}: replies of that budget would be truncated; raise solo_max_tokens, "
-                "or remove that budget"
-            )
         if bool(self.long.path) is not bool(self.short.path):
             raise ValueError(f"long.path is {self.long.path!r} and short.path {self.short.path!r}; set both or neither")
         if self.early_exit.max_tokens and not self.solo.path:
@@ -66,6 +63,31 @@ class EvaluateConfig:
             )
         if not self.long.path and not self.solo.path:
             raise ValueError("there is nothing to evaluate; set long.path and short.path, or solo.path")
+        if unknown := [name for name in self.systems if name not in self._known_systems]:
+            raise ValueError(
+                f"systems has {unknown[0]!r}, and the models and settings give {', '.join(self._known_systems)}; give "
+                "one of these, or set the model, early_exit.max_tokens or baselines.run of the system"
+            )
+
+    @property
+    def _known_systems(self) -> list[str]:
+        suffix, exits, baselines = self.sampling.solo_suffix, self.early_exit, self.baselines
+        single = list(solo_systems(suffix, exits, baselines)) if self.solo.path else []
+        return single + (["pair"] if self.long.path else [])
+
+    def runs(self, system: str) -> bool:
+        """Whether a system whose model is set runs."""
+        return not self.systems or system in self.systems
+
+    def within_reach(self) -> tuple[EvaluateConfig, list[int]]:
+        """The config without the budgets above the single model's most tokens, and these budgets.
+
+        A longer reply would be cut before such a budget, which the pair's dialogues may reach.
+        """
+        if not any(name != "pair" and self.runs(name) for name in self._known_systems):
+            return self, []
+        kept = tuple(budget for budget in self.budgets if budget <= self.sampling.solo_max_tokens)
+        return replace(self, budgets=kept), [budget for budget in self.budgets if budget not in kept]
 
 
 def read_evaluate(recipe: Path | None, overrides: Sequence[str]) -> EvaluateConfig:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,19 @@ def by_set(records: Sequence[Record]) -> dict[str, list[Record]]:
     for record in records:
         sets.setdefault(record.get("set", ""), []).append(record)
     return sets
+
+
+def parts_of_sets(names: Iterable[str]) -> list[str]:
+    """The names that are of a part of a set (:func:`part_name`)."""
+    return [name for name in names if _PART.search(name)]
+
+
+def part_name(name: str, limit: int, size: int) -> str:
+    """Name of the first ``limit`` of the ``size`` problems of a set, which no table or report can take for the set."""
+    return f"{name} (first {limit} of {size})"
+
+
+_PART = re.compile(r" \(first \d+ of \d+\)$")
 
 
 def read_evaluations(named: Iterable[tuple[str, Path]]) -> list[Evaluated]:

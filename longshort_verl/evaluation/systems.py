@@ -10,12 +10,13 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from longshort_verl.chat_template import control_tokens
 from longshort_verl.evaluation.config import MAY_CHANGE, EvaluateConfig
-from longshort_verl.evaluation.records import evaluation_results, grade_again, read_records, write_evaluation
+from longshort_verl.evaluation.records import evaluation_results, grade_again, part_name, read_records, write_evaluation
 from longshort_verl.evaluation.run import Attempt, EvaluationSampling, run_pair, run_solo
 from longshort_verl.evaluation.solo import solo_systems
 from longshort_verl.files.journal import Journal
@@ -39,7 +40,7 @@ def evaluate(
     Raises:
         ValueError: a set cannot be read, or ``out`` holds an evaluation with other settings or models.
     """
-    attempts = read_attempts([read_problem_set(name) for name in sets], config.sampling)
+    attempts = read_attempts([first_problems(read_problem_set(name), config.limit) for name in sets], config.sampling)
     models = {name: getattr(config, name).path for name in ("long", "short", "solo")}
     inputs = {name: path for name, path in models.items() if path}
     inputs |= {f"set {name}": name.partition("=")[2] or name for name in sets}
@@ -85,6 +86,14 @@ def score(
     return results, Counter(pair for pair in pairs if pair[0] is not pair[1])
 
 
+def first_problems(of: ProblemSet, limit: int | None) -> ProblemSet:
+    """The first ``limit`` problems of a set, named as a part of it; the set itself if it is no larger, or None."""
+    size = len(of.problems_of(0))
+    if limit is None or limit >= size:
+        return of
+    return replace(of, name=part_name(of.name, limit, size), problems_of=lambda sample: of.problems_of(sample)[:limit])
+
+
 def read_attempts(sets: Sequence[ProblemSet], sampling: EvaluationSampling) -> list[Attempt]:
     """All attempts, set by set and sample by sample.
 
@@ -120,9 +129,11 @@ async def run_systems(
         by_system: dict[str, list[dict[str, Any]]] = {}
         if config.solo.path:
             asks = solo_systems(config.sampling.solo_suffix, config.early_exit, config.baselines)
+            asks = {system: ask for system, ask in asks.items() if config.runs(system)}
             journals = {system: journal_of(system) for system in asks}
             records_of = {system: _from_journal(attempts, journal) for system, journal in journals.items()}
             if any(records is None for records in records_of.values()):
+                bars = {system: bar(system) for system in asks}  # before the engine, whose start takes minutes
                 async with open_generator(config.solo) as generator:
                     for system, ask in asks.items():
                         records_of[system] = await run_solo(
@@ -133,14 +144,14 @@ async def run_systems(
                             graded,
                             journal=journals[system],
                             max_requests=config.max_requests,
-                            on_done=bar(system),
+                            on_done=bars[system],
                         )
             by_system |= {system: records for system, records in records_of.items() if records is not None}
-        if config.long.path and config.short.path:
+        if config.long.path and config.short.path and config.runs("pair"):
             journal = journal_of("pair")
             records = _from_journal(attempts, journal)
             if records is None:
-                models = (config.long, config.short)
+                models, on_done = (config.long, config.short), bar("pair")
                 tokenizers = [load_tokenizer(model.tokenizer or model.path or "") for model in models]
                 async with open_pair(*models) as generators:
                     records = await run_pair(
@@ -152,7 +163,7 @@ async def run_systems(
                         forbidden=control_tokens(tokenizers),
                         journal=journal,
                         max_requests=config.max_requests,
-                        on_done=bar("pair"),
+                        on_done=on_done,
                     )
             by_system["pair"] = records
         return by_system

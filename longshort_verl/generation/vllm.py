@@ -20,6 +20,7 @@ from longshort_verl.generation.base import (
     no_room,
     token_by_token,
 )
+from longshort_verl.generation.engine_log import check_compilation, start_engine
 from longshort_verl.generation.settings import VLLMSettings
 from longshort_verl.generation.vllm_cpu import name_vllm_cpu
 from longshort_verl.types import FinishReason, Generation, Likelihood, Message, Sampling
@@ -35,7 +36,8 @@ _SHUTDOWN_S = 60.0
 class VLLMGenerator:
     """A vLLM engine of this process; concurrent :meth:`generate` calls are batched.
 
-    The constructor blocks until the model is loaded. An instance serves one event loop, and must be closed.
+    The constructor blocks until the model is loaded; a ConfigError says why it could not be. The engine's output is in
+    a file, which is kept if the engine fails. An instance serves one event loop, and must be closed.
     """
 
     def __init__(self, model: str, settings: VLLMSettings) -> None:
@@ -45,28 +47,29 @@ class VLLMGenerator:
         from vllm.platforms import current_platform
         from vllm.v1.engine.async_llm import AsyncLLM
 
+        check_compilation(settings, on_cpu=current_platform.is_cpu())
         if current_platform.is_cpu() and settings.enforce_eager:
             # vLLM 0.24 would still compile its sampler, which takes longer than everything else.
             os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
         self._prompts = Prompts(model)
-        self._engine: AsyncLLM | None = AsyncLLM.from_engine_args(
-            AsyncEngineArgs(
-                model=model,
-                max_model_len=settings.max_model_len,
-                dtype=settings.dtype,  # pyright: ignore[reportArgumentType]: vLLM validates the name
-                tensor_parallel_size=settings.tensor_parallel_size,
-                gpu_memory_utilization=settings.gpu_memory_utilization,
-                kv_cache_memory_bytes=settings.kv_cache_memory_bytes,
-                max_num_seqs=settings.max_num_seqs,
-                block_size=settings.block_size,  # pyright: ignore[reportArgumentType]: vLLM validates the number
-                enforce_eager=settings.enforce_eager,
-                seed=settings.seed,
-                # On a CPU a chunked prompt kills the engine if its request has a seed: vLLM 0.24 rewinds the random
-                # numbers, which torch supports on GPUs only ("CPU Generator does not use offset").
-                enable_chunked_prefill=False if current_platform.is_cpu() else None,
-                disable_log_stats=True,
-            )
+        arguments = AsyncEngineArgs(
+            model=model,
+            max_model_len=settings.max_model_len,
+            dtype=settings.dtype,  # pyright: ignore[reportArgumentType]: vLLM validates the name
+            tensor_parallel_size=settings.tensor_parallel_size,
+            gpu_memory_utilization=settings.gpu_memory_utilization,
+            kv_cache_memory_bytes=settings.kv_cache_memory_bytes,
+            max_num_seqs=settings.max_num_seqs,
+            block_size=settings.block_size,  # pyright: ignore[reportArgumentType]: vLLM validates the number
+            enforce_eager=settings.enforce_eager,
+            seed=settings.seed,
+            # On a CPU a chunked prompt kills the engine if its request has a seed: vLLM 0.24 rewinds the random
+            # numbers, which torch supports on GPUs only ("CPU Generator does not use offset").
+            enable_chunked_prefill=False if current_platform.is_cpu() else None,
+            disable_log_stats=True,
         )
+        self._engine: AsyncLLM | None
+        self._engine, self._log = start_engine(lambda: AsyncLLM.from_engine_args(arguments), model, settings)
         self._max_model_len = self._engine.model_config.max_model_len
         self._request_ids = map(str, itertools.count())
         self._loop = OneLoop("VLLMGenerator")
@@ -181,6 +184,8 @@ class VLLMGenerator:
 
     async def close(self) -> None:
         """End the engine's processes; pending calls return ERROR. Idempotent."""
+        if not await self.check():
+            self._log.unlink(missing_ok=True)
         engine, self._engine = self._engine, None
         if engine is not None:
             handler = engine.output_handler

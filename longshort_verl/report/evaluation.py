@@ -11,7 +11,7 @@ from typing import Any
 from rich.table import Table
 
 from longshort_verl.evaluation.compare import BUDGETS, Comparison, by_problem, is_right
-from longshort_verl.evaluation.records import Evaluated, by_set, has_rethink, read_source
+from longshort_verl.evaluation.records import Evaluated, by_set, has_rethink, parts_of_sets, read_source
 from longshort_verl.evaluation.scores import AES_NAME, interval, resampled_mean
 from longshort_verl.report.output import markdown_table
 
@@ -24,14 +24,14 @@ def run_rows(evaluated: Sequence[Evaluated]) -> list[dict[str, Any]]:
 
     ``accuracy_low`` and ``accuracy_high`` are a 95 % bootstrap interval over the run's problems; tokens are means per
     problem. Over several problem sets all are means of the sets, and ``sets`` holds each. What a system lacks, such as
-    roles, is None.
+    roles, is None. A part of a set is in ``sets`` even if it is alone.
     """
     rows = []
     for run in evaluated:
         source, sets = read_source(run.folder), by_set(run.records)
         of_sets = {name: _values(replace(run, records=records)) for name, records in sets.items()}
         row = {"system": run.system, "seed": source["seed"], **_values(run)}
-        row["sets"] = of_sets if len(sets) > 1 else {}
+        row["sets"] = of_sets if len(sets) > 1 or parts_of_sets(sets) else {}
         rows.append(row | {key: source[key] for key in ("minutes", "commit", "command", "machine")})
     return rows
 
@@ -236,7 +236,8 @@ _ROWS = (
 
 def evaluation_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
     """One column per system, one row per metric that any of them has; each problem set too if there are several."""
-    table = Table(title="evaluation")
+    parts = parts_of_sets(next(iter(results.values()))["sets"])
+    table = Table(title=", ".join(["evaluation", *parts]))
     table.add_column()
     for system in results:
         table.add_column(system, justify="right")

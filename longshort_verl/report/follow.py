@@ -13,17 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress
 
 from longshort_verl.report.curves import Step, read_run
+from longshort_verl.report.progress import open_progress
 from longshort_verl.types import Cost
 
 _POLL_S = 0.5
@@ -51,7 +44,7 @@ def follow_run(metrics: Path, process: int, log: Path | None) -> bool:
     reader = _LogReader(log)
     earlier = _read(metrics)
     shown = earlier[-1].step if earlier else -1
-    with Progress(*_columns(), console=console) as progress:
+    with open_progress(console) as progress:
         bar = progress.add_task("starting", total=None)
         while True:
             alive = _is_alive(process)
@@ -75,12 +68,6 @@ def follow_run(metrics: Path, process: int, log: Path | None) -> bool:
     return False
 
 
-def _columns() -> tuple[ProgressColumn, ...]:
-    """Description, bar, count, elapsed and remaining time."""
-    text = TextColumn("{task.description}")
-    return text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
-
-
 @contextmanager
 def rollout_progress(num_traces: int) -> Iterator[tuple[Callable[[Cost], None], Callable[[], None]]]:
     """Progress bar of finished traces, with rollouts, tokens, prefill hit rate and remaining time.
@@ -88,7 +75,7 @@ def rollout_progress(num_traces: int) -> Iterator[tuple[Callable[[Cost], None], 
     Gives the functions that add a cost and that count a finished trace.
     """
     total = Cost()
-    with Progress(*_columns(), console=Console(stderr=True)) as bars:
+    with open_progress() as bars:
         bar = bars.add_task("", total=num_traces)
 
         def add_cost(cost: Cost) -> None:

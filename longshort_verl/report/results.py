@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.table import Table
 
 from longshort_verl.evaluation.compare import Comparison, compare, compare_sets
-from longshort_verl.evaluation.records import REFERENCE, Evaluated, read_evaluations
+from longshort_verl.evaluation.records import REFERENCE, Evaluated, parts_of_sets, read_evaluations
 from longshort_verl.files.atomic import write_atomically, write_json, write_text
 from longshort_verl.files.manifest import MANIFEST
 from longshort_verl.report.comparison import MAIN, plot_comparison
@@ -37,7 +37,7 @@ def write_results(
 
     ``named`` is as in :func:`find_evaluations`, ``against`` a second reference, ``html`` the number of dialogues per
     system in ``results.html`` (0 writes none). ``pack`` writes ``results/<seed>.tar.xz`` with all dialogues.
-    Returns tables for the terminal, and the files.
+    Returns tables for the terminal, and the files. Titles name a part of a set, which is no figure of the set.
 
     Raises:
         FileNotFoundError, ValueError: there is no evaluation, or the evaluations cannot be compared.
@@ -47,6 +47,8 @@ def write_results(
         evaluated = read_evaluations(runs)
         found, rows, sets = compare(evaluated), run_rows(evaluated), compare_sets(evaluated)
         other = _compare_with(evaluated, against)
+        parts = ", ".join(parts_of_sets(sets))
+        title = f"{title}: {parts}" if parts else title
         text = note.read_text(encoding="utf-8") if note else ""
         page, results, picture = out / "RESULTS.md", out / "results.json", out / "results.png"
         written = [page, results, picture]
@@ -63,7 +65,7 @@ def write_results(
         if pack:
             written += _pack(runs, {one.folder: one.seed for one in evaluated}, out / "results")
     tables = [comparison_table(of_set, name) for name, of_set in sets.items()] if len(sets) > 1 else []
-    tables.append(comparison_table(found, "mean of the sets" if len(sets) > 1 else ""))
+    tables.append(comparison_table(found, "mean of the sets" if len(sets) > 1 else parts))
     return tables + ([comparison_table(other, f"against {against}")] if other else []), written
 
 

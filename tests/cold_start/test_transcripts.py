@@ -9,7 +9,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from longshort_verl.chat_template import ChatTemplateError, check_chat_template, control_tokens, hf_render
+from longshort_verl.chat_template import ChatTemplateError, check_tokenizer, control_tokens, hf_render
 from longshort_verl.cold_start.transcripts import RoleFileError, Rows, pieces, read_role_rows, transcript_fault
 from longshort_verl.types import Message, Role
 
@@ -80,7 +80,7 @@ def row_of(tokenizer, messages, **config):
 def test_exactly_the_roles_own_turns_and_their_ends_carry_loss(family, role, messages):
     template, special, end = FAMILIES[family]
     tokenizer = tokenizer_of(template, special)
-    check_chat_template(role, hf_render(tokenizer), system_prompt="", name=family)
+    check_tokenizer(tokenizer, [role], system_prompt="", name=family)
     row = row_of(tokenizer, messages)
     ids, mask = row["input_ids"].tolist(), row["loss_mask"].tolist()
     trained = tokenizer.decode([token for token, own in zip(ids, mask, strict=True) if own], skip_special_tokens=False)
@@ -121,7 +121,7 @@ def test_a_transcript_that_is_too_long_is_refused_and_never_cut():
 def test_a_template_that_deletes_earlier_thoughts_is_refused_with_the_cure():
     tokenizer = tokenizer_of(R1, ["<|begin|>", "<|U|>", "<|A|>", "<|eos|>"])
     with pytest.raises(ChatTemplateError, match=r"does not keep the assistant turn.*Give r1 a chat template"):
-        check_chat_template(Role.LONG, hf_render(tokenizer), system_prompt="", name="r1")
+        check_tokenizer(tokenizer, [Role.LONG], system_prompt="", name="r1")
     with pytest.raises(ChatTemplateError, match="not as it was written"):
         pieces(LONG, hf_render(tokenizer), control_tokens([tokenizer]))
 

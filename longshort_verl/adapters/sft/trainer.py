@@ -151,9 +151,6 @@ def check_sft(config: DictConfig) -> Checked:
             "set cold_start.turns.max_turns=0 and cold_start.best.metric=null"
         )
     tokenizer = load_tokenizer(config)
-    render = hf_render(tokenizer)
-    roles = [settings.only] if settings.only else Role
-    check_tokenizer(tokenizer, roles, system_prompt="", name=config.model.path)
     train = read_role_rows(files["train_files"], settings.only)
     val = read_role_rows(files["val_files"], settings.only) if files["val_files"] else []
     if len(train) < config.data.train_batch_size:
@@ -161,9 +158,13 @@ def check_sft(config: DictConfig) -> Checked:
             f"data.train_batch_size is {config.data.train_batch_size}, and there are {len(train)} rows: verl drops a "
             "batch that is not full; lower it"
         )
-    for rows in (train, val):
-        for row in rows:
-            pieces(row.messages, render, control_tokens([tokenizer]), row.rows)
+    render, control = hf_render(tokenizer), control_tokens([tokenizer])
+    # A template may treat a chat with a system message differently: one check per role of each kind.
+    kinds = {(row.role, bool(row.system_prompt)): row.system_prompt for row in (*train, *val)}
+    for (role, _), system_prompt in kinds.items():
+        check_tokenizer(tokenizer, [role], system_prompt=system_prompt, name=config.model.path)
+    for row in (*train, *val):
+        pieces(row.messages, render, control, row.rows)
     return Checked(settings=settings, tokenizer=tokenizer, train=train, val=val)
 
 
