@@ -63,6 +63,8 @@ ALPACA = (
     "{% if add_generation_prompt %}### assistant:\n{% endif %}"
 )
 MARKS_THE_THIRD_TURN = CHATML.replace("{{ m.role }}\n", "{{ m.role }}{{ '*' if messages | length > 5 else '' }}\n")
+# What follows a turn depends on its text, which the rollout replaces by a mark.
+ENDS_BY_TEXT = CHATML.replace("<|im_end|>", "{{ '' if m.content.endswith('>') else ' ' }}<|im_end|>")
 CONTROL = ("<|im_end|>", "<|eot|>", "<eos>", "<|end|>", "<|return|>", "<|user|>", "</s>")
 
 
@@ -114,6 +116,7 @@ def test_whole_templates_pass(role, source, system):
         ),
         (LLAMA_2, Role.SHORT, "renders a turn as ' <answer>not yet</rethink> </s>', not as it was written"),
         (ALPACA, Role.SHORT, r"ends a turn with '\n\n', which begins with no special token"),
+        (ENDS_BY_TEXT, Role.LONG, "renders earlier turns differently later on ('<|im_end|>"),
         (MARKS_THE_THIRD_TURN, Role.SHORT, "renders earlier turns differently later on ('*"),
     ],
 )

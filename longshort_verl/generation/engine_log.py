@@ -47,7 +47,7 @@ def check_compilation(settings: VLLMSettings, *, on_cpu: bool) -> None:
         raise ConfigError(
             "vllm.enforce_eager is false and TORCHDYNAMO_DISABLE is 1 on a machine without a GPU: vLLM would compile "
             "the model with what the variable disables, and its engine would fail; set vllm.enforce_eager=true of each "
-            "model, or unset TORCHDYNAMO_DISABLE"
+            "model, or TORCHDYNAMO_DISABLE=0"
         )
 
 

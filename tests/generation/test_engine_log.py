@@ -162,5 +162,5 @@ def test_a_compiled_model_without_compiler_is_refused_before_the_engine(monkeypa
     assert str(refusal.value) == (
         "vllm.enforce_eager is false and TORCHDYNAMO_DISABLE is 1 on a machine without a GPU: vLLM would compile the "
         "model with what the variable disables, and its engine would fail; set vllm.enforce_eager=true of each model, "
-        "or unset TORCHDYNAMO_DISABLE"
+        "or TORCHDYNAMO_DISABLE=0"
     )

@@ -108,3 +108,17 @@ def test_a_command_without_a_terminal_ends_with_what_is_done(tmp_path):
         )
     assert done.returncode == 0, done.stderr
     assert re.search(r"^solo: 3 of 3 done in \d+:\d\d$", done.stderr, re.MULTILINE)
+
+
+def test_lines_reach_the_output_while_an_engine_starts():
+    script = (
+        "import time; from longshort_verl.report.progress import open_progress\n"
+        "from longshort_verl.generation.engine_log import _output_to; import tempfile\n"
+        "handle, _ = tempfile.mkstemp()\n"
+        "with open_progress(every_s=0.1) as progress:\n"
+        "    progress.bar('solo', 5)\n"
+        "    with _output_to(handle):\n"
+        "        time.sleep(0.35)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines() == ["solo: 0 of 5 done, 0:00 so far"] * 4
