@@ -197,8 +197,7 @@ def total_seconds(manifest: Mapping[str, Any]) -> float:
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     then, now = _flat(old), _flat(new)
-    # A setting that did not exist then is as if it had been null.
-    names = sorted(name for name in {*then, *now} if then.get(name, "null") != now.get(name, "null"))
+    names = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
     return [(name, *_two_values(then.get(name), now.get(name))) for name in names]
 
 
