@@ -174,7 +174,9 @@ with Artefact(Path(sys.argv[1]), config={}):
 def test_seconds_of_interrupted_runs_are_summed(tmp_path):
     out = tmp_path / "out"
     for _ in range(2):
-        process = subprocess.Popen([sys.executable, "-c", INTERRUPTED, str(out)], stdout=subprocess.PIPE)
+        # A shell that runs the tests in the background makes their child processes ignore SIGINT.
+        command = ["env", "--default-signal=INT", sys.executable, "-c", INTERRUPTED, str(out)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert process.stdout.readline() == b"ready\n"
         assert not read_manifest(out)["finished"]
         time.sleep(0.5)
