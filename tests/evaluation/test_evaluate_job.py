@@ -70,6 +70,7 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_killed_and_resumed_and_graded_again(whole, tmp_path):
     path, broken = whole.parent / "toy.parquet", tmp_path / "broken"
     with engine_environment():
