@@ -35,6 +35,7 @@ FEW = {"RL": FEW_STEPS, "SFT": "data.train_batch_size=8", "PYTHON": sys.executab
 @pytest.mark.job
 @pytest.mark.alone
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1800)
 def test_from_problems_to_a_trained_pair(tmp_path):
     from task import THINKER_STEPS, distinct_problems, solve
