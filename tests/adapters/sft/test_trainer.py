@@ -175,7 +175,11 @@ def test_an_adapter_learned_on_two_ranks_is_kept_merged(rows, tmp_path):
     assert kept["turns"] == {k: v for k, v in history[kept["step"] // 20 - 1].items() if k != "step"}
     assert kept["turns"]["well_formed"] > 0.5, "it learned to speak the protocol"
     again = written_again(tmp_path, rows["short", "val"], Role.SHORT)
-    assert again == pytest.approx(kept["turns"], abs=0.05)
+    # Two ranks add up in another order than one process: a reply or two may differ where two words are equally likely.
+    # Without the adapter no turn is well formed.
+    assert again.keys() == kept["turns"].keys()
+    for name, value in kept["turns"].items():
+        assert again[name] == pytest.approx(value, rel=0.05, abs=0.1), name
     assert (tmp_path / "model" / "lora_adapter" / "adapter_model.safetensors").is_file()
 
 
