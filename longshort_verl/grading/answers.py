@@ -216,7 +216,7 @@ def _compare(answer: str, gold: str, settings: GradingSettings) -> bool | Fault:
         return compare.equal(*pair, compare.ask)
     except values.SideBySideError:
         return Fault.SIDE_BY_SIDE
-    except compare.NeedsMathematics:
+    except (compare.NeedsMathematics, RecursionError):
         verdict = _judge(answer, gold, settings)
     if verdict in (judge_script.EQUAL, judge_script.DIFFERENT):
         return verdict == judge_script.EQUAL

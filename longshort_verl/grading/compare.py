@@ -8,6 +8,7 @@ raises :class:`NeedsMathematics`, and in a grading process it is ``mathematics.d
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -34,21 +35,19 @@ def equal(answer: Value, gold: Value, decide: Decide) -> bool:
         return _equal_numbers(answer, gold)
     if isinstance(answer, Quantity) != isinstance(gold, Quantity) and not _any((Sum, Words, Time), answer, gold):
         return equal(_bare(answer), _bare(gold), decide)  # where one side has no words, the other's are dropped
-    if _any((Time,), answer, gold):
-        return isinstance(answer, Time) and isinstance(gold, Time) and _equal_times(answer, gold)
-    if _any((Ratio,), answer, gold):
-        return isinstance(answer, Ratio) and isinstance(gold, Ratio) and _equal_ratios(answer, gold, decide)
-    if isinstance(answer, Based) and isinstance(gold, Based):
-        return False  # other digits or another base
+    if isinstance(answer, Time) and isinstance(gold, Time):
+        return _equal_times(answer, gold)
+    if isinstance(answer, Ratio) and isinstance(gold, Ratio):
+        return _equal_ratios(answer, gold, decide)
+    if isinstance(answer, Words) and isinstance(gold, Words):
+        return _essence(answer.text) == _essence(gold.text)
+    if _any((Time, Ratio, Words), answer, gold) or (isinstance(answer, Based) and isinstance(gold, Based)):
+        return False  # two kinds; or other digits or another base
     if _any((Based,), answer, gold):
         return _digits(answer) is not None and _digits(answer) == _digits(gold)
-    if _any((Words,), answer, gold):
-        return isinstance(answer, Words) and isinstance(gold, Words) and _same_words(answer.text, gold.text)
     if isinstance(answer, Group) and isinstance(gold, Group):
         return _equal_groups(answer, gold, decide)
-    if (isinstance(answer, Group) and isinstance(gold, Number)) or (
-        isinstance(gold, Group) and isinstance(answer, Number)
-    ):
+    if _any((Group,), answer, gold) and _any((Number,), answer, gold):
         return _is_singleton_of(answer, gold, decide)
     return decide(answer, gold)
 
@@ -98,12 +97,10 @@ def _digits(value: Value) -> str | None:
     return str(value.value) if isinstance(value, Number) and value.is_plain else None
 
 
-def _same_words(answer: str, gold: str) -> bool:
-    return _essence(answer) == _essence(gold)
-
-
-def _essence(text: str) -> list[str]:
-    return [word for word in text.replace("-", " ").strip(" .!").split() if word not in {"the", "a", "an"}]
+def _essence(text: str) -> list[list[str]]:
+    """The words of each item; items joined by "and" have no order."""
+    items = re.split(r",|\band\b", text.replace("-", " ").strip(" .!"))
+    return sorted([word for word in item.split() if word not in {"the", "a", "an"}] for item in items if item.strip())
 
 
 def _equal_groups(answer: Group, gold: Group, decide: Decide) -> bool:
@@ -126,7 +123,7 @@ def _equal_groups(answer: Group, gold: Group, decide: Decide) -> bool:
 
 def _same_items(answer: Group, gold: Group, decide: Decide) -> bool:
     """Whether two sets or bare lists have the same items in any order, each once."""
-    left, right = _distinct(answer.items, decide), _distinct(gold.items, decide)
+    left, right = list(dict.fromkeys(answer.items)), list(dict.fromkeys(gold.items))
     if len(left) != len(right):
         return False
     for item in left:
@@ -135,14 +132,6 @@ def _same_items(answer: Group, gold: Group, decide: Decide) -> bool:
             return False
         right.remove(match)
     return True
-
-
-def _distinct(items: tuple[Value, ...], decide: Decide) -> list[Value]:
-    kept: list[Value] = []
-    for item in items:
-        if item not in kept:
-            kept.append(item)
-    return kept
 
 
 def _is_singleton_of(answer: Value, gold: Value, decide: Decide) -> bool:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import lru_cache
-from itertools import islice, pairwise
+from itertools import islice, pairwise, permutations
 from typing import Any
 
 import sympy
@@ -24,6 +24,7 @@ from latex2sympy2_extended.latex2sympy2 import NormalizationConfig, _Latex2Sympy
 from latex2sympy2_extended.latex2sympy2 import is_expr_of_only_symbols as is_symbols
 from math_verify import verify
 from sympy.core.evalf import PrecisionExhausted
+from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational
 
 from longshort_verl.grading.compare import equal, is_rounded
@@ -64,6 +65,8 @@ _REWRITES = (
     # The parser takes a factor into the argument: \log_4 5 \cdot \log_5 6 would be \log_4(5 \cdot \log_5 6).
     (re.compile(rf"({_FUNCTIONS})\s*(?!\s*\()({_ARGUMENT})\s*(?=\\cdot|\\times|\*|/)"), r"\1(\2)"),
     (re.compile(r"\\(?:lg|log_\{10\})(?![a-zA-Z])"), r"\\log_{10}"),
+    # It drops what follows these signs.
+    (re.compile(r"\\(?:approx|equiv|simeq)(?![a-zA-Z])"), "="),
     # It adds up numbers side by side, as in mixed fractions: 2(3) would be 5.
     (re.compile(r"(?<=[0-9])\s*\((?!\s*\))"), r" \\cdot ("),
     (re.compile(r"\)\s*(?=[(0-9])"), r") \\cdot "),
@@ -128,9 +131,9 @@ def decide(answer: Value, gold: Value) -> bool:
     """
     if isinstance(answer, Quantity) and isinstance(gold, Quantity):
         return _equal_quantities(answer, gold)
-    if isinstance(answer, (Sum, Group)) and isinstance(gold, (Sum, Quantity)):
-        return _equal_sums(answer, gold)
-    if isinstance(gold, (Sum, Group)) and isinstance(answer, (Sum, Quantity)):
+    if any(
+        isinstance(one, (Sum, Group)) and isinstance(two, (Sum, Quantity)) for one, two in permutations((answer, gold))
+    ):
         return _equal_sums(answer, gold)
     if isinstance(answer, Group) or isinstance(gold, Group):
         return _equal_to_group(answer, gold)
@@ -148,7 +151,13 @@ def _read_both(answer: Value, gold: Value, reader: Callable[[Value], Any]) -> tu
 
 
 def _equal_objects(answer: Any, gold: Any) -> bool:
-    answer, gold = _without_assignment(answer, gold)
+    sides, answer, gold = _constant_sides(answer), _first_and_last(answer), _first_and_last(gold)
+    if not all(_same_constant(side, sides[-1]) for side in sides):
+        return False
+    if isinstance(answer, sympy.Eq) and not isinstance(gold, Relational):
+        return any(_equal_objects(side, gold) for side in sides or [answer.rhs])
+    if isinstance(gold, sympy.Eq) and is_symbols(gold.lhs) and not isinstance(answer, Relational):
+        gold = gold.rhs
     if isinstance(answer, sympy.MatrixBase) or isinstance(gold, sympy.MatrixBase):
         return _equal_matrices(answer, gold)
     if isinstance(answer, sympy.Expr) and isinstance(gold, sympy.Expr):
@@ -172,21 +181,29 @@ def _is_equation(thing: Any) -> bool:
     return isinstance(thing, sympy.Eq) and isinstance(thing.rhs, sympy.Expr)
 
 
-def _without_assignment(answer: Any, gold: Any) -> tuple[Any, Any]:
-    """``x = 5`` against ``5`` becomes 5; a chain of equations becomes its first and last sides."""
-    answer, gold = _first_and_last(answer), _first_and_last(gold)
-    if isinstance(answer, sympy.Eq) and not isinstance(gold, Relational):
-        answer = answer.rhs
-    elif isinstance(gold, sympy.Eq) and is_symbols(gold.lhs) and not isinstance(answer, Relational):
-        gold = gold.rhs
-    return answer, gold
+def _chain(thing: Any) -> tuple[Any, ...]:
+    """The equations of ``x = 2 + 3 = 5``; none for anything else."""
+    equations = getattr(thing, "_unsorted_args", ()) if isinstance(thing, sympy.And) else (thing,)
+    return equations if all(isinstance(one, sympy.Eq) for one in equations) else ()
 
 
 def _first_and_last(thing: Any) -> Any:
-    sides: tuple[Any, ...] = getattr(thing, "_unsorted_args", ())
-    if isinstance(thing, sympy.And) and all(isinstance(side, sympy.Eq) for side in sides):
-        return sympy.Eq(sides[0].lhs, sides[-1].rhs, evaluate=False)
-    return thing
+    chain = _chain(thing)
+    return sympy.Eq(chain[0].lhs, chain[-1].rhs, evaluate=False) if len(chain) > 1 else thing
+
+
+def _constant_sides(thing: Any) -> list[Any]:
+    sides = [side for equation in _chain(thing) for side in equation.args]
+    return [one for one in sides if isinstance(one, sympy.Expr) and not (one.free_symbols or one.has(AppliedUndef))]
+
+
+def _same_constant(left: Any, right: Any) -> bool:
+    """Whether two sides of an equation are equal; 4 = 5 is no answer, but 2/3 = 0.67 is."""
+    if equal_expressions(left, right):
+        return True
+    decimals = [str(exact(side).evalf(20)).rstrip("0") for side in (left, right) if side.is_Float]
+    places = min((len(decimal.partition(".")[2]) for decimal in decimals), default=FEW_DIGITS)
+    return bool(abs(exact(left) - exact(right)).evalf(FEW_DIGITS) * 2 * 10**places <= 1)
 
 
 def _equal_matrices(answer: Any, gold: Any) -> bool:
@@ -317,13 +334,6 @@ def _is_real(expression: Any, point: dict) -> bool:
 
 # Relations and sets --------------------------------------------------------------------------------------------------
 
-_MIRRORED = {
-    sympy.LessThan: sympy.GreaterThan,
-    sympy.StrictLessThan: sympy.StrictGreaterThan,
-    sympy.GreaterThan: sympy.LessThan,
-    sympy.StrictGreaterThan: sympy.StrictLessThan,
-}
-
 
 def _proportional(answer: Any, gold: Any, *, direction: bool) -> bool:
     """Whether left minus right side of one relation is a constant times that of the other, with the same direction."""
@@ -337,10 +347,7 @@ def _proportional(answer: Any, gold: Any, *, direction: bool) -> bool:
         return False
     if not all(_agree(one, other, FEW_DIGITS) for one, other in pairwise(quotients)):
         return False
-    if not direction:
-        return True
-    expected = type(gold) if quotients[0] > 0 else _MIRRORED.get(type(gold), type(gold))
-    return type(answer) is expected
+    return not direction or type(answer) is type(gold if quotients[0] > 0 else gold.reversed)
 
 
 def as_set(thing: Any) -> Any:
@@ -398,7 +405,8 @@ def _equal_to_group(answer: Value, gold: Value) -> bool:
 def _group_set(value: Value) -> Any:
     if not isinstance(value, Group):
         return as_set(read(value))
-    objects = [exact(_without_assignment(read(item), sympy.Integer(0))[0]) for item in value.items]
+    objects = [_first_and_last(read(item)) for item in value.items]
+    objects = [exact(item.rhs if isinstance(item, sympy.Eq) else item) for item in objects]
     if value.brackets == "{}":
         return sympy.FiniteSet(*objects)
     if value.brackets and len(objects) == 2:
@@ -473,11 +481,8 @@ def _equal_sums(answer: Value, gold: Value) -> bool:
 
 def _quantities(value: Value) -> tuple[Quantity, ...]:
     parts = value.parts if isinstance(value, Sum) else value.items if isinstance(value, Group) else (value,)
-    return tuple(part for part in parts if isinstance(part, Quantity)) if all_quantities(parts) else ()
-
-
-def all_quantities(parts: tuple[Value, ...]) -> bool:
-    return all(isinstance(part, Quantity) for part in parts)
+    quantities = tuple(part for part in parts if isinstance(part, Quantity))
+    return quantities if len(quantities) == len(parts) else ()
 
 
 def _total(parts: tuple[Quantity, ...], unit: str) -> Fraction | None:

@@ -22,6 +22,7 @@ _SIGNS = str.maketrans(
         **{"−": "-", "×": r"\times ", "·": r"\cdot ", "±": r"\pm ", "π": r"\pi ", "∞": r"\infty ", "∅": r"\emptyset "},
         **{"≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "√": r"\sqrt "},
         **{"°": r"^\circ ", "…": r"\ldots ", "\u00a0": " ", "\u2009": " ", "\u202f": " ", "’": "'"},
+        **{"²": "^{2}", "³": "^{3}", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "–": "-"},
         **{"€": r"\text{euros}", "£": r"\text{pounds}", "¥": r"\text{yen}", "¢": r"\text{cents}"},
     }
 )
@@ -31,7 +32,10 @@ _SIMPLE_GROUP = r"\{(?:[^{}]|\{[^{}]*\})*\}"
 _REWRITES: tuple[tuple[str, str], ...] = (
     (r"\\!\s*", ""),
     (r"(?<!\\)\\[ ,;:>]|(?<!\\)~|\\(?:q?quad|(?:thin|med|thick|en)space)(?![a-zA-Z])|\\[hv]space\*?\{[^{}]*\}", " "),
-    (r"\\(?:displaystyle|textstyle|limits|nolimits|large|Large|huge|Huge|small|bf|rm|it|sf|tt)(?![a-zA-Z])", ""),
+    (
+        r"\\(?:displaystyle|textstyle|limits|nolimits|large|Large|huge|Huge|small|checkmark|therefore|bf|rm|it|sf|tt)(?![a-zA-Z])",
+        "",
+    ),
     (r"\\(?:left|right|[bB]igg?[lrm]?)(?![a-zA-Z])(?:\s*\.(?![0-9]))?", ""),
     (r"\{\s*([,:.])\s*\}", r"\1"),
     (r"\\(?:dfrac|tfrac|cfrac)(?![a-zA-Z])", r"\\frac"),
@@ -60,6 +64,9 @@ _BRACES = [
         (rf"\\(frac|binom)\s*{_ARGUMENT}\s*\{{", r"\\\1{\2}{"),
         (rf"\\(frac|binom)\s*({_SIMPLE_GROUP})\s*{_ARGUMENT}", r"\\\1\2{\3}"),
         (rf"\\sqrt\s*{_ARGUMENT}", r"\\sqrt{\1}"),
+        (r"\{?\b([0-9a-z]+)\s*\\choose\s*([0-9a-z]+)\b\}?", r"\\binom{\1}{\2}"),
+        (r"\\pmod\s*(?:\{([^{}]*)\}|([0-9a-z]))", r"\\text{mod \1\2}"),
+        (r"\^\s*\{?\s*\\text\{(st|nd|rd|th)\}\s*\}?", r"\\text{\1}"),
         (r"\\log_\s*([0-9])([0-9]+)(?=\s*(?:$|[-+=,)]))", r"\\log_{\1} \2"),
         (r"\^\s*(-?[0-9]+|[a-zA-Z])", r"^{\1}"),
         (r"_\s*([0-9]+|[a-zA-Z])", r"_{\1}"),

@@ -140,9 +140,23 @@ _MULTIPLIERS = {
     **{"hundreds": 10**2, "thousands": 10**3, "millions": 10**6, "billions": 10**9, "trillions": 10**12, "dozens": 12},
     **{"quadrillion": 10**15, "lakh": 10**5, "crore": 10**7, "mn": 10**6, "bn": 10**9},
 }
+_NUMBER_WORDS = {
+    word: Number(Fraction(value), is_plain=True, is_decimal=False)
+    for value, word in enumerate(
+        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+    )
+}
+_NO_SOLUTION = re.compile(r"no (?:real )?solutions?|(?:the )?empty set")
+_NEGATIVE = re.compile(r"(?i)\b(?:negative|minus)$")
+_OTHER_VALUE_BEFORE = re.compile(
+    r"(?i)\b(?:not|never|cannot)\b|\b(?:than|at least|at most|over|under|above|below|up to|between|half(?: of)?|twice"
+    r"|double|triple|except)$"
+)
+_OTHER_VALUE_AFTER = re.compile(r"(?i)(?:squared|cubed|factorial|halves|or (?:more|less|fewer|greater)|plus|minus)\b")
+"""Words beside a number that mean another value or many, so that they are not dropped."""
 _FILLERS = {
     *("a", "an", "the", "of", "about", "approximately", "approx", "approx.", "around", "roughly", "exactly", "only"),
-    *("in", "total", "is", "are", "and", "unit", "units"),
+    *("total", "is", "are", "and", "unit", "units"),
 }
 _ABBREVIATIONS = (
     "mm|cm|dm|km|nm|mi|ft|in|yd|mg|kg|lbs?|oz|m[lL]|cl|dl|kL|ms|mins?|hrs?|secs?|mph|kph|kmph|kmh|kWh?|[kM]?Hz|k?Pa"
@@ -184,7 +198,8 @@ def words_of(text: str) -> str:
     text = re.sub(r"\b([ap])\.\s?m\b\.?", r"\1m", text, flags=re.IGNORECASE)
     text = re.sub(r"[{}]", "", text).replace("\\cdot", "*").replace("\\pounds", "pounds").replace("\\euro", "euros")
     text = re.sub(r"\s*\^\s*", "^", re.sub(r"\\(?:approx|sim)", "", text))
-    text = re.sub(r"(?<=[A-Za-z])\.(?=\s|$)|[,;!]|:(?![0-9])", " ", text)
+    # Not an inch: 5 in total.
+    text = re.sub(r"(?<=[A-Za-z])\.(?=\s|$)|[,;!]|:(?![0-9])|\bin (?=[a-z]{3})", " ", text)
     return " ".join(re.sub(r"\s*([*/])\s*", r"\1", text).split())
 
 
@@ -334,12 +349,15 @@ def _is_list(text: str, other: str) -> bool:
     return text.count(",") > 1 and _is_list_of_long_numbers(other)
 
 
+_TWO_SIGNS = re.compile(r"\\(?:pm|mp)(?![a-zA-Z])")
+
+
 def _signs(item: str) -> list[str]:
     """``1 \\pm 2`` as its two values."""
-    if item.count("\\pm") + item.count("\\mp") != 1:
+    if len(_TWO_SIGNS.findall(item)) != 1:
         return [item]
     upper, lower = ("+", "-") if "\\pm" in item else ("-", "+")
-    return [re.sub(r"\\[pm]{2}(?![a-zA-Z])", sign, item).removeprefix("+").strip() for sign in (upper, lower)]
+    return [_TWO_SIGNS.sub(sign, item).removeprefix("+").strip() for sign in (upper, lower)]
 
 
 # Reading -------------------------------------------------------------------------------------------------------------
@@ -362,8 +380,7 @@ def read_pair(answer: str, gold: str) -> tuple[Value, Value]:
         times = _time(answer), _time(gold)
         if times[0] and times[1]:
             return times[0], times[1]
-    values = read(answer, gold, is_gold=False), read(gold, answer, is_gold=True)
-    return values
+    return read(answer, gold, is_gold=False), read(gold, answer, is_gold=True)
 
 
 def read(text: str, other: str, *, is_gold: bool) -> Value:
@@ -416,7 +433,8 @@ def _read_words(text: str, other: str) -> Value:
     bare_other = re.sub(rf"{_TEXT}|\\[a-zA-Z]+|{_BARE_WORD}", "", other)
     suffix_pattern = _SUFFIX if re.search("[a-zA-Z]", bare_other) else _SUFFIX_WITH_LETTERS
     if _is_words(text):
-        return Words(words_of(text).casefold())
+        said = words_of(text).casefold()
+        return _NUMBER_WORDS.get(said) or (Expression("\\emptyset ") if _NO_SOLUTION.fullmatch(said) else Words(said))
     pairs = _PAIR.findall(text) if len(text) <= MAX_WORDS_CHARS else []
     if len(pairs) > 1 and _PAIR.sub("", text).strip() == "":
         return Sum(tuple(_quantity(number.strip(), words, other) for number, words in pairs))
@@ -424,9 +442,14 @@ def _read_words(text: str, other: str) -> Value:
     if prefix and prefix.end() < len(text):
         rest = text[prefix.end() :]
         if not rest.startswith(("=", "^", "_", "+", "-\\text", "/", "<", ">", "\\le", "\\ge", "(")):
-            return _more_words(_read(rest, other), words_of(prefix[0]))
+            words, count = _NEGATIVE.subn("", words_of(prefix[0]))
+            if _OTHER_VALUE_BEFORE.search(words):
+                return Words(words_of(text).casefold())
+            return _more_words(_read("-" * count + rest, other), words)
     suffix = suffix_pattern.search(text, max(0, len(text) - MAX_WORDS_CHARS))
-    if suffix and _may_have_words(text[: suffix.start()], suffix[0]):
+    if suffix and _OTHER_VALUE_AFTER.match(words_of(suffix[0])):
+        return Words(words_of(text).casefold())
+    if suffix and _may_have_words(text[: suffix.start()], suffix[0], other):
         return _with_words(text[: suffix.start()], words_of(suffix[0]), other)
     parts = text.split(":")
     if len(parts) > 2 and all(parts):
@@ -438,11 +461,15 @@ def _read_words(text: str, other: str) -> Value:
     return Expression(text)
 
 
-def _may_have_words(core: str, words: str) -> bool:
-    """Whether words that end a text belong to all of it, and not to a part, as those of ``\\sin 30^\\circ`` do."""
+def _may_have_words(core: str, words: str, other: str) -> bool:
+    """Whether words that end a text belong to all of it, and not to a part, as those of ``\\sin 30^\\circ`` do.
+
+    Beside ``\\frac{\\pi}{6}`` degrees are a factor and no word.
+    """
     if not core or re.search(r"[-+=<>(,/^_]\s*$|\\(?!pi|infty)[a-z]+\s*$", core):
         return False
-    return "\\circ" not in words or re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", core) is None
+    in_radians = "\\pi" in other and "\\circ" not in other and "\\pi" not in core
+    return "\\circ" not in words or not (in_radians or re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", core))
 
 
 def _more_words(value: Value, words: str) -> Value:
