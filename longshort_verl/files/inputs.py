@@ -20,7 +20,7 @@ _ENCODINGS = {
     codecs.BOM_UTF16_BE: "UTF-16",
 }
 _PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
-_PAGES = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
+_PAGES = (b"<!doctype", b"<html", b"<?xml", b"<!--", b"<head", b"<body")
 
 
 def check_kind(path: Path) -> None:

@@ -13,9 +13,10 @@ from typing import Any
 _MAX_EXACT_FLOAT = 2**53  # beyond it neighbouring integers share one double
 _GIVE_ANSWER = "give the row its gold answer or remove it"
 # What public sets and pandas write where there is no answer.
-_WORDS = ("nan", "none", "null", "nil", "undefined", "unknown", "missing", "tbd", "todo", "proof", "notfound")
-_SIGNS = ("<na>", "n/a", "#n/a", "not_found", "[]", "{}", "-", "--", "–", "—", "?", "??", "???")
-_PLACEHOLDERS = frozenset((*_WORDS, *_SIGNS))
+_PLACEHOLDER = re.compile(
+    r"(?i)nan|none|null|nil|undefined|unknown|missing|tbd|todo|proof|not_?found|noanswer|notavailable|see(?:the)?solution"
+    r"|<na>|#?n/a|[][(){}.…?!_'\"#~–—-]*"
+)
 
 shorten = reprlib.Repr()
 shorten.maxstring = shorten.maxother = 80
@@ -95,7 +96,7 @@ def _check_gold_text(gold: str, name: str) -> str:
     if (fault := lost_backslash(gold, _LOST_IN_GOLD)) is not None:
         raise RowFault(f"{name} {fault}: {shorten.repr(gold)}")
     text = gold.strip()
-    if text.strip("$.").replace(" ", "").casefold() in _PLACEHOLDERS:
+    if _PLACEHOLDER.fullmatch(text.strip("$.").replace(" ", "")):
         cure = f"{_GIVE_ANSWER} (if the word itself is the answer, write \\text{{…}})"
         raise RowFault(f"{name} is {gold!r}, a placeholder for a missing answer; {cure}")
     marks = {
@@ -149,8 +150,8 @@ _LOST_IN_TEXT = re.compile(
 _LOST_IN_GOLD = re.compile(
     r"[\a\b\v\f](?=[a-zA-Z])"
     rf"|\t(?=ext[a-z]*\s*\{{|(?:imes|heta|riangle|herefore|an|anh|au|o|op){_END}|(?:frac|binom|ilde)\s*[{{0-9a-z])"
-    rf"|\n(?=(?:eq|e|abla|otin|ot|i|u|eg|mid|parallel|exists){_END})"
-    rf"|\r(?=(?:ho|ight|angle|ceil|floor|brace|m){_END})"
+    rf"|\n(?=(?:eq|e|abla|otin|ot|i|u|eg|mid|parallel|exists|leq|geq|cong|sim|subseteq){_END})"
+    rf"|\r(?=(?:ho|ight|ightarrow|angle|ceil|floor|brace|m){_END})"
 )
 
 

@@ -28,6 +28,10 @@ OTHER_KINDS = [
         PAGE,
         "is an HTML page, not the file itself, as a link to a viewer or to a log-in gives it; download the raw file",
     ),
+    (
+        b"<!-- saved from a browser -->" + PAGE,
+        "is an HTML page, not the file itself, as a link to a viewer or to a log-in gives it; download the raw file",
+    ),
     (gzip.compress(TEXT.encode(), mtime=0), "is compressed with gzip; unpack it"),
 ]
 

@@ -23,7 +23,9 @@ def rows(name: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize(("name", "count", "num_right"), [("kinds.jsonl", 63, 43), ("neighbours.jsonl", 476, 335)])
+@pytest.mark.parametrize(
+    ("name", "count", "num_right"), [("kinds.jsonl", 63, 43), ("neighbours.jsonl", 476, 336), ("hedges.jsonl", 170, 86)]
+)
 def test_every_row_is_judged_as_a_mathematician_would(name: str, count: int, num_right: int) -> None:
     cases = rows(name)
     assert (len(cases), sum(case["right"] for case in cases)) == (count, num_right)

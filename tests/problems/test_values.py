@@ -14,6 +14,7 @@ from tests.problems.samples import GOOD, refusal, save, verl_row
 ONE_VALUE = "give only the final value: "
 PLACEHOLDERS = ["proof", "notfound", "None", "null", "N/A", "undefined", "[]", "-", "?"]
 PLACEHOLDERS += ["Proof.", " not found ", "NULL", "$-$", "--", "–", "unknown", "NaN", "{}"]
+PLACEHOLDERS += ["---", "...", "…", "''", "()", "_", "no answer", "see solution", "See the solution."]
 
 
 @pytest.mark.parametrize("answer", PLACEHOLDERS)
@@ -66,6 +67,8 @@ def test_solutions_and_sentences_are_refused(tmp_path, answer, fault):
         ('"3\\times10^4"', r"where LaTeX's \times was meant: a string read \t as an escape; write \\times in the file"),
         ('"\\theta"', r"where LaTeX's \theta was meant"),
         ('"\\tan 1"', r"where LaTeX's \tan was meant"),
+        ('"x \\nleq 3"', r"where LaTeX's \nleq was meant"),
+        ('"a \\rightarrow b"', r"where LaTeX's \rightarrow was meant"),
         ('"\\nu + 1"', r"where LaTeX's \nu was meant"),
         ('"(1,2\\right)"', r"where LaTeX's \right was meant"),
         ('"\\beta"', r"where LaTeX's \beta was meant"),
