@@ -29,6 +29,7 @@ def ask(answer: Value, gold: Value) -> bool:
 
 def equal(answer: Value, gold: Value, decide: Decide) -> bool:
     """Whether an answer equals a gold answer. Raises what ``decide`` raises."""
+    answer, gold = _without_braces(answer), _without_braces(gold)
     if answer == gold:
         return True
     if isinstance(answer, Number) and isinstance(gold, Number):
@@ -47,13 +48,16 @@ def equal(answer: Value, gold: Value, decide: Decide) -> bool:
         return _digits(answer) is not None and _digits(answer) == _digits(gold)
     if isinstance(answer, Group) and isinstance(gold, Group):
         return _equal_groups(answer, gold, decide)
-    if _any((Group,), answer, gold) and _any((Number,), answer, gold):
-        return _is_singleton_of(answer, gold, decide)
     return decide(answer, gold)
 
 
 def _any(kinds: tuple[type, ...], *values: Value) -> bool:
     return any(isinstance(value, kinds) for value in values)
+
+
+def _without_braces(value: Value) -> Value:
+    """The one item of a set or list that has no other."""
+    return value.items[0] if isinstance(value, Group) and len(value.items) == 1 else value
 
 
 def _bare(value: Value) -> Value:
@@ -104,21 +108,17 @@ def _essence(text: str) -> list[list[str]]:
 
 
 def _equal_groups(answer: Group, gold: Group, decide: Decide) -> bool:
-    if len(answer.items) == 1 and len(gold.items) == 1:
-        return equal(answer.items[0], gold.items[0], decide)
     if gold.is_union and answer.is_union and any(isinstance(item, Expression) for item in gold.items + answer.items):
         try:
             return _same_items(answer, gold, decide) or decide(answer, gold)
         except ValueError:
             return False
-    ordered = gold.brackets not in ("", "{}") or (answer.brackets not in ("", "{}") and gold.brackets == "{}")
-    if ordered:
+    if gold.brackets not in ("", "{}") or (answer.brackets not in ("", "{}") and gold.brackets == "{}"):
         if (answer.brackets and answer.brackets != gold.brackets) or len(answer.items) != len(gold.items):
             return False
         return all(equal(left, right, decide) for left, right in zip(answer.items, gold.items, strict=True))
-    if len(gold.items) == 2 and answer.brackets in ("[]", "(]", "[)"):
-        return False  # an interval, and no list
-    return _same_items(answer, gold, decide)
+    is_interval = len(gold.items) == 2 and answer.brackets in ("[]", "(]", "[)")
+    return not is_interval and _same_items(answer, gold, decide)
 
 
 def _same_items(answer: Group, gold: Group, decide: Decide) -> bool:
@@ -132,10 +132,3 @@ def _same_items(answer: Group, gold: Group, decide: Decide) -> bool:
             return False
         right.remove(match)
     return True
-
-
-def _is_singleton_of(answer: Value, gold: Value, decide: Decide) -> bool:
-    group, single = (answer, gold) if isinstance(answer, Group) else (gold, answer)
-    if isinstance(group, Group) and len(group.items) == 1:
-        return equal(group.items[0], single, decide) if group is answer else equal(single, group.items[0], decide)
-    return False

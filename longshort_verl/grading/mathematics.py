@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import lru_cache
-from itertools import islice, pairwise, permutations
+from itertools import islice, pairwise
 from typing import Any
 
 import sympy
@@ -131,12 +131,12 @@ def decide(answer: Value, gold: Value) -> bool:
     """
     if isinstance(answer, Quantity) and isinstance(gold, Quantity):
         return _equal_quantities(answer, gold)
-    if any(
-        isinstance(one, (Sum, Group)) and isinstance(two, (Sum, Quantity)) for one, two in permutations((answer, gold))
-    ):
+    kinds = {type(answer), type(gold)}
+    if kinds <= {Sum, Group, Quantity} and kinds != {Group}:
         return _equal_sums(answer, gold)
-    if isinstance(answer, Group) or isinstance(gold, Group):
-        return _equal_to_group(answer, gold)
+    if Group in kinds:  # an interval or set in brackets against a relation, or alternatives against a union
+        sets = _read_both(answer, gold, _group_set)
+        return None not in sets and _equal_sets(*sets)
     return _equal_objects(*_read_both(answer, gold, read))
 
 
@@ -162,7 +162,7 @@ def _equal_objects(answer: Any, gold: Any) -> bool:
         return _equal_matrices(answer, gold)
     if isinstance(answer, sympy.Expr) and isinstance(gold, sympy.Expr):
         return equal_expressions(answer, gold)
-    if _is_equation(answer) and _is_equation(gold):
+    if all(isinstance(one, sympy.Eq) and isinstance(one.rhs, sympy.Expr) for one in (answer, gold)):
         return _proportional(answer, gold, direction=False)
     sets = as_set(answer), as_set(gold)
     if sets[0] is not None and sets[1] is not None and _variables(answer) >= _variables(gold):
@@ -175,10 +175,6 @@ def _equal_objects(answer: Any, gold: Any) -> bool:
 def _variables(thing: Any) -> set:
     """Names of a relation's variables; a set has none, and equals any."""
     return thing.free_symbols if isinstance(thing, (Relational, sympy.And, sympy.Or)) else set()
-
-
-def _is_equation(thing: Any) -> bool:
-    return isinstance(thing, sympy.Eq) and isinstance(thing.rhs, sympy.Expr)
 
 
 def _chain(thing: Any) -> tuple[Any, ...]:
@@ -394,12 +390,6 @@ def _pieces(whole: Any) -> Any:
 
 def _equal_pieces(left: tuple, right: tuple) -> bool:
     return left[2:] == right[2:] and equal_expressions(left[0], right[0]) and equal_expressions(left[1], right[1])
-
-
-def _equal_to_group(answer: Value, gold: Value) -> bool:
-    """An interval or set in brackets against a relation, or alternatives against a union."""
-    left, right = _read_both(answer, gold, _group_set)
-    return left is not None and right is not None and _equal_sets(left, right)
 
 
 def _group_set(value: Value) -> Any:

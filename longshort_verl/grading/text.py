@@ -10,7 +10,7 @@ fractions. All functions are linear in the text's length, which the caller limit
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from fractions import Fraction
 from functools import lru_cache
 
@@ -135,7 +135,7 @@ def _unwrap(text: str) -> str:
         for begin, end in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("{", "}")):
             inner = text[len(begin) : -len(end)]
             is_around = text.startswith(begin) and text.endswith(end) and len(text) >= len(begin + end)
-            if is_around and (begin != "{" or _is_balanced(inner)):
+            if is_around and (begin != "{" or is_balanced(inner, "{", "}")):
                 text = inner.strip()
         text = _STARS.sub(r"\1", text)
         if match := _AROUND.fullmatch(text):
@@ -146,10 +146,11 @@ def _unwrap(text: str) -> str:
             return text
 
 
-def _is_balanced(text: str) -> bool:
+def is_balanced(text: str, opening: Collection[str], closing: Collection[str]) -> bool:
+    """Whether no bracket of a text, also ``\\{``, closes one outside of it, and all are closed."""
     depth = 0
-    for token in re.findall(r"\\.|[{}]", text):
-        depth += (token == "{") - (token == "}")
+    for token in re.findall(r"\\.|[()\[\]{}]", text):
+        depth += (token in opening) - (token in closing)
         if depth < 0:
             return False
     return depth == 0

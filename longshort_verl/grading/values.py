@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from longshort_verl.grading.text import UNIT_LETTERS, tidy, without_fonts
+from longshort_verl.grading.text import UNIT_LETTERS, is_balanced, tidy, without_fonts
 
 
 class SideBySideError(ValueError):
@@ -140,12 +140,7 @@ _MULTIPLIERS = {
     **{"hundreds": 10**2, "thousands": 10**3, "millions": 10**6, "billions": 10**9, "trillions": 10**12, "dozens": 12},
     **{"quadrillion": 10**15, "lakh": 10**5, "crore": 10**7, "mn": 10**6, "bn": 10**9},
 }
-_NUMBER_WORDS = {
-    word: Number(Fraction(value), is_plain=True, is_decimal=False)
-    for value, word in enumerate(
-        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
-    )
-}
+_NUMBER_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 _NO_SOLUTION = re.compile(r"no (?:real )?solutions?|(?:the )?empty set")
 _NEGATIVE = re.compile(r"(?i)\b(?:negative|minus)$")
 _OTHER_VALUE_BEFORE = re.compile(
@@ -301,6 +296,7 @@ def _number(text: str) -> Number | None:
 _TOKENS = re.compile(
     r"\\begin|\\end|\\[{}]|\\[a-zA-Z]+(?:\{(?:\s*,?\s*)(?:and|or)(?:\s*,?\s*)\})?|\\.|[a-zA-Z]+|.", re.DOTALL
 )
+_OPENING, _CLOSING = ("(", "[", "{", "\\{", "\\begin"), (")", "]", "}", "\\}", "\\end")
 _JOINT = re.compile(r"\\text\{\s*,?\s*(and|or)\s*,?\s*\}|(and|or)")
 
 
@@ -308,10 +304,7 @@ def _split(text: str) -> tuple[list[str], bool]:
     """Items of a list at the top level, and whether "or" joins them."""
     items, depth, is_union = [""], 0, False
     for token in _TOKENS.findall(text):
-        if token in ("(", "[", "{", "\\{", "\\begin"):
-            depth += 1
-        elif token in (")", "]", "}", "\\}", "\\end"):
-            depth -= 1
+        depth += (token in _OPENING) - (token in _CLOSING)
         joint = _JOINT.fullmatch(token)
         if depth == 0 and (token in ",;" or joint or token == "\\lor"):
             is_union = is_union or token == "\\lor" or (joint is not None and "or" in joint.groups())
@@ -327,12 +320,8 @@ def _brackets(text: str) -> tuple[str, str] | None:
     """Brackets around the whole text, and what they hold; None without such a pair."""
     for begin, end in (("\\{", "\\}"), ("(", ")"), ("[", "]"), ("(", "]"), ("[", ")")):
         if text.startswith(begin) and text.endswith(end) and len(text) >= len(begin + end):
-            inner, depth = text[len(begin) : -len(end)], 0
-            for token in re.findall(r"\\[{}]|\\.|[()\[\]{}]", inner):
-                depth += 1 if token in ("(", "[", "{", "\\{") else -1 if token in (")", "]", "}", "\\}") else 0
-                if depth < 0:
-                    return None
-            return (begin + end).replace("\\", ""), inner.strip()
+            inner = text[len(begin) : -len(end)]
+            return ((begin + end).replace("\\", ""), inner.strip()) if is_balanced(inner, _OPENING, _CLOSING) else None
     return None
 
 
@@ -376,10 +365,8 @@ def read_pair(answer: str, gold: str) -> tuple[Value, Value]:
         SideBySideError: the answer has two numbers side by side.
     """
     answer, gold = tidy(answer), tidy(gold)
-    if _is_time(gold, answer):
-        times = _time(answer), _time(gold)
-        if times[0] and times[1]:
-            return times[0], times[1]
+    if _is_time(gold, answer) and (left := _time(answer)) and (right := _time(gold)):
+        return left, right
     return read(answer, gold, is_gold=False), read(gold, answer, is_gold=True)
 
 
@@ -434,7 +421,9 @@ def _read_words(text: str, other: str) -> Value:
     suffix_pattern = _SUFFIX if re.search("[a-zA-Z]", bare_other) else _SUFFIX_WITH_LETTERS
     if _is_words(text):
         said = words_of(text).casefold()
-        return _NUMBER_WORDS.get(said) or (Expression("\\emptyset ") if _NO_SOLUTION.fullmatch(said) else Words(said))
+        if said in _NUMBER_WORDS:
+            return Number(Fraction(_NUMBER_WORDS.index(said)), is_plain=True, is_decimal=False)
+        return Expression("\\emptyset ") if _NO_SOLUTION.fullmatch(said) else Words(said)
     pairs = _PAIR.findall(text) if len(text) <= MAX_WORDS_CHARS else []
     if len(pairs) > 1 and _PAIR.sub("", text).strip() == "":
         return Sum(tuple(_quantity(number.strip(), words, other) for number, words in pairs))
@@ -462,12 +451,10 @@ def _read_words(text: str, other: str) -> Value:
 
 
 def _may_have_words(core: str, words: str, other: str) -> bool:
-    """Whether words that end a text belong to all of it, and not to a part, as those of ``\\sin 30^\\circ`` do.
-
-    Beside ``\\frac{\\pi}{6}`` degrees are a factor and no word.
-    """
+    """Whether words that end a text belong to all of it, and not to a part, as those of ``\\sin 30^\\circ`` do."""
     if not core or re.search(r"[-+=<>(,/^_]\s*$|\\(?!pi|infty)[a-z]+\s*$", core):
         return False
+    # Beside \frac{\pi}{6} degrees are a factor and no word.
     in_radians = "\\pi" in other and "\\circ" not in other and "\\pi" not in core
     return "\\circ" not in words or not (in_radians or re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", core))
 
