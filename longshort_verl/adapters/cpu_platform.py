@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from verl.plugin.platform import PlatformBase, PlatformRegistry
 
+from longshort_verl.generation.vllm_cpu import KVCACHE, KVCACHE_GIB
+
 
 class _CPUDeviceModule(ModuleType):
     """``torch.cpu`` with the calls that verl makes on ``torch.cuda``; memory statistics are 0."""
@@ -125,7 +127,7 @@ class PlatformCPU(PlatformBase):
     def rollout_env_vars(self) -> dict[str, str]:
         defaults = {
             # vLLM otherwise takes half of the machine's memory for its cache …
-            "VLLM_CPU_KVCACHE_SPACE": "1",
+            KVCACHE: str(KVCACHE_GIB),
             # … and binds each engine to the same cores.
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "OMP_NUM_THREADS": "1",

@@ -7,6 +7,10 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 
+KVCACHE = "VLLM_CPU_KVCACHE_SPACE"
+"""Environment variable: GiB of an engine's cache; ``gpu_memory_utilization`` has no effect where it is set."""
+KVCACHE_GIB = 1
+"""Ours; vLLM's default is half of the machine's memory."""
 MARK = "_longshort_shim"
 """Attribute of everything that replaces a name of upstream."""
 

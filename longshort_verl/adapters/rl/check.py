@@ -9,6 +9,7 @@ the cluster's resources. They start no process and load no weights.
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 import sys
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict
 
 from longshort_verl.adapters import compat
+from longshort_verl.adapters.rl.memory import check_memory
 from longshort_verl.adapters.rl.settings import (
     SECTION,
     LongShortConfig,
@@ -43,6 +45,8 @@ from longshort_verl.problems.read import (
 )
 from longshort_verl.types import Role
 
+logger = logging.getLogger(__name__)
+
 TRAINER_MODE = "longshort"
 AGENT_LOOP = "longshort"
 REWARD_MANAGER = "LongShortRewardManager"
@@ -64,9 +68,19 @@ class PreflightCallback(Callback):
         """
         try:
             check_config(config)
+            _check_memory(config)
             check_files(config, *(load_tokenizer(role_config(config, role)) for role in Role))
         except (ConfigError, ProblemFileError) as error:
             sys.exit(f"longshort: {error}")
+
+
+def _check_memory(config: DictConfig) -> None:
+    """Refuse a job that a machine without GPU does not hold; warn where it hardly does."""
+    report = check_memory(config)
+    if report is not None and report.status == "failure":
+        raise ConfigError(str(report))
+    if report is not None and report.status == "warning":
+        logger.warning("%s", report)
 
 
 def check_config(config: DictConfig, cluster: Mapping[str, float] | None = None) -> LongShortConfig:

@@ -168,6 +168,7 @@ def _rl_checks(config: Any, environment: Mapping[str, str], num_devices: int) ->
         "chat templates": lambda: check.check_templates(config, *tokenizers()) or "both keep a dialogue unchanged",
         "problems": lambda: check.check_problem_files(config, *tokenizers()) or "all files and rows are valid",
         "job's size": lambda: _check_size(config, environment, num_devices),
+        "job's memory": lambda: _check_memory(config),
     }
 
 
@@ -200,6 +201,14 @@ def check_model(name: str, path: str) -> Finding:
     found = f"there is no folder {path}" if local else f"{path} is neither a folder nor in the hub's cache"
     cure = "set model.path to a folder that exists on every node" if local else f"hf download {path}, on every node"
     return Finding(name, "failure" if local or constants.HF_HUB_OFFLINE else "warning", found, cure)
+
+
+def _check_memory(config: Any) -> list[Finding]:
+    """The job's own check of main memory on a machine without GPU; nothing for other machines."""
+    from longshort_verl.adapters.rl.memory import check_memory
+
+    report = check_memory(config)
+    return [] if report is None else [Finding("job's memory", report.status, report.found, report.cure)]
 
 
 def _check_size(config: Any, environment: Mapping[str, str], num_devices: int) -> str | Finding:

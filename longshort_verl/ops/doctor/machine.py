@@ -22,6 +22,8 @@ from typing import Any, Literal, NamedTuple
 
 from packaging.version import Version
 
+from longshort_verl.adapters.rl.memory import container_limit
+
 GIB = 2**30
 RESOURCES: Mapping[str, tuple[float, float, str]] = {
     "memory": (0, 14 * GIB, "the smallest job needs 14 GiB: end other processes, or raise the container's limit"),
@@ -178,14 +180,6 @@ def check_resource(name: str, amount: float, found: str) -> Finding:
     fails, warns, cure = RESOURCES[name]
     status: Status = "failure" if amount < fails else "warning" if amount < warns else "ok"
     return Finding(name, status, found, "" if status == "ok" else cure)
-
-
-def container_limit(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Memory limit of this container in bytes, by cgroup version 2 or 1; None without a limit."""
-    for path in (root / "memory.max", root / "memory" / "memory.limit_in_bytes"):
-        if path.is_file() and (text := path.read_text().strip()).isdigit():
-            return int(text)
-    return None
 
 
 def free_memory(total: int, available: int, limit: int | None) -> tuple[int, str]:

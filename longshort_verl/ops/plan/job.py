@@ -8,17 +8,18 @@ Covers RL of two policies, RL of one, and supervised fine-tuning. No model is lo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from longshort_verl.adapters.rl.check import check_pool, check_settings
+from longshort_verl.adapters.rl.memory import estimate, main_memory, read_cpu_job
 from longshort_verl.adapters.rl.settings import SECTION, LongShortConfig, Placement, Policies, has_lora, role_config
+from longshort_verl.adapters.shape import ModelShape, read_shape
 from longshort_verl.config.compose import ConfigError
 from longshort_verl.ops.plan.hardware import Gpu
-from longshort_verl.ops.plan.shape import ModelShape, read_shape
 from longshort_verl.types import Role
 
 _LONG, _SHORT = "actor_rollout_ref", f"{SECTION}.short"
@@ -161,6 +162,9 @@ def read_job(
     paths, means = dict(model_configs or {}), dict(means or {})
     if SECTION in config:
         job = _read_two_agents(config, gpu, paths, means)
+        if config.trainer.device == "cpu" and not paths:
+            note = f"on a machine without GPU {main_memory(estimate(read_cpu_job(config)))}"
+            job = replace(job, notes=(*job.notes, note))
     elif _LONG in config:
         policy = _rl_policy(config, Role.LONG, _pool("devices", config.trainer), paths, name="model")
         job = Job(gpu=gpu, policies=(policy,), work=_one_model_work(config, means))

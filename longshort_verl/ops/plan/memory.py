@@ -13,13 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from longshort_verl.adapters.shape import activation_bytes, gathered_bytes
 from longshort_verl.ops.plan.hardware import ASSUMED, GIB, Gpu
 from longshort_verl.ops.plan.job import Job, Policy, Pool
-from longshort_verl.ops.plan.shape import ModelShape
 
 FUSED_CHUNK = 512  # tokens at once in verl's fused head (FusedLinearForPPO)
 COMPUTE_BYTES = 2  # per activation and gathered parameter (bfloat16)
-REDUCE_BYTES = 4  # per gradient while it is summed over devices (float32)
 
 
 class Kind(str, Enum):
@@ -102,41 +101,10 @@ def kv_bytes(policy: Policy, gpu: Gpu) -> float:
     return policy.utilization * gpu.memory - engine_weights(policy) - engine_buffers(policy)
 
 
-def layer_bytes(shape: ModelShape, num_bytes: int) -> float:
-    """What one layer of transformers' Qwen2 or Llama keeps of one token for its backward pass.
-
-    Both norms' inputs in float32, their two outputs, queries, keys, values, attention's output and its normaliser, and
-    the feed-forward part's four products (tests/ops/plan/test_memory.py counts what autograd saves).
-    """
-    norms = 2 * (4 * shape.hidden + 2 * num_bytes * shape.hidden + 4)
-    attention = 2 * num_bytes * (shape.heads + shape.kv_heads) * shape.head_dim + 4 * shape.heads
-    return norms + attention + 4 * num_bytes * shape.intermediate
-
-
-def _activations(policy: Policy, tokens: int, *, backward: bool) -> float:
-    shape = policy.shape
-    # At once within a layer: products of the feed-forward part (or their gradients), and a few copies of its input.
-    at_once = tokens * COMPUTE_BYTES * (3 * shape.intermediate + 4 * shape.hidden)
-    if not backward:
-        return at_once
-    of_layer, inputs = tokens * layer_bytes(shape, COMPUTE_BYTES), shape.layers * tokens * shape.hidden * COMPUTE_BYTES
-    return at_once + (inputs + of_layer if policy.checkpointing else shape.layers * of_layer)
-
-
 def _logits(policy: Policy, tokens: int) -> float:
     if policy.fused_head:
         return 3 * 4 * min(tokens, FUSED_CHUNK) * policy.shape.vocab
     return policy.logit_copies * tokens * policy.shape.vocab * COMPUTE_BYTES
-
-
-def _gathered(policy: Policy, *, backward: bool) -> float:
-    shape = policy.shape
-    # Embedding and head are units of their own, or one root unit where they are tied.
-    total = COMPUTE_BYTES * (shape.embedding + 2 * shape.layer)
-    if backward:
-        trained = policy.trainable / shape.layers if policy.lora_rank else max(shape.embedding, shape.layer)
-        total += (COMPUTE_BYTES + REDUCE_BYTES) * trained
-    return total
 
 
 def _parts(policy: Policy, kind: Kind, sizes: Mapping[str, float]) -> list[Part]:
@@ -164,9 +132,11 @@ def _background(
 
 def _passes(policy: Policy, tokens: int, *, backward: bool = False) -> list[Part]:
     """A forward pass over a micro-batch, and the backward pass."""
-    activations, logits = _activations(policy, tokens, backward=backward), _logits(policy, tokens)
+    shape, trained = policy.shape, policy.trainable if backward else 0
+    activations = activation_bytes(shape, tokens, COMPUTE_BYTES, backward=backward, checkpointing=policy.checkpointing)
+    logits = _logits(policy, tokens)
     return [
-        *_parts(policy, Kind.GATHERED, {"gathered layers": _gathered(policy, backward=backward)}),
+        *_parts(policy, Kind.GATHERED, {"gathered layers": gathered_bytes(shape, COMPUTE_BYTES, trained=trained)}),
         *_parts(policy, Kind.ACTIVATIONS, {f"activations of {tokens} tokens": activations}),
         *_parts(policy, Kind.LOGITS, {f"logits of {tokens} tokens": logits}),
     ]

@@ -7,10 +7,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from longshort_verl.adapters.shape import REDUCE_BYTES, ModelShape
 from longshort_verl.ops.plan.hardware import ASSUMED, GIB, Gpu
 from longshort_verl.ops.plan.job import Job, Policy, Work
-from longshort_verl.ops.plan.memory import COMPUTE_BYTES, REDUCE_BYTES, engine_weights, kv_bytes, kv_bytes_per_token
-from longshort_verl.ops.plan.shape import ModelShape
+from longshort_verl.ops.plan.memory import COMPUTE_BYTES, engine_weights, kv_bytes, kv_bytes_per_token
 
 
 @dataclass(frozen=True, kw_only=True)

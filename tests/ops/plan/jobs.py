@@ -8,9 +8,9 @@ import functools
 import tempfile
 from pathlib import Path
 
+from longshort_verl.adapters.shape import ModelShape, read_shape
 from longshort_verl.ops.plan.hardware import find_gpu
 from longshort_verl.ops.plan.job import Job, Policy, Pool
-from longshort_verl.ops.plan.shape import ModelShape, read_shape
 from tests.support.model_configs import write_model_config
 
 

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
+from longshort_verl.adapters.shape import layer_bytes, read_shape
 from longshort_verl.ops.plan.cure import check_fit, first_misfit
 from longshort_verl.ops.plan.hardware import GIB
-from longshort_verl.ops.plan.memory import Kind, host_memory, kv_bytes_per_token, layer_bytes, phases
-from longshort_verl.ops.plan.shape import read_shape
+from longshort_verl.ops.plan.memory import Kind, host_memory, kv_bytes_per_token, phases
 from tests.ops.plan.jobs import NODE, job, policy
 
 P7 = 7_615_616_512

@@ -7,8 +7,8 @@ from __future__ import annotations
 import pytest
 from transformers import Qwen3MoeConfig
 
+from longshort_verl.adapters.shape import ShapeError, read_shape
 from longshort_verl.ops.plan.hardware import GPUS, find_gpu
-from longshort_verl.ops.plan.shape import ShapeError, read_shape
 from tests.ops.plan.jobs import shape
 
 

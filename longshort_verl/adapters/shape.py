@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""A model's shape, from its config.json alone: counted on torch's meta device, which allocates nothing."""
+"""A model's shape, from its config.json alone, and what a pass over it stores.
+
+The shape is counted on torch's meta device, which allocates nothing.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from dataclasses import dataclass
 
 from longshort_verl.config.compose import ConfigError
 
+REDUCE_BYTES = 4  # per gradient while it is summed over devices (float32)
 _CURE = "give a folder with the config.json of such a model: --model-config ROLE=FOLDER"
 
 
@@ -87,3 +91,33 @@ def read_shape(path: str, *, trust_remote_code: bool = False) -> ModelShape:
         max_positions=text.max_position_embeddings,
         tied=head is embedding,
     )
+
+
+def layer_bytes(shape: ModelShape, num_bytes: int) -> float:
+    """What one layer of transformers' Qwen2 or Llama keeps of one token for its backward pass.
+
+    Both norms' inputs in float32, their two outputs, queries, keys, values, attention's output and its normaliser, and
+    the feed-forward part's four products (tests/ops/plan/test_memory.py counts what autograd saves).
+    """
+    norms = 2 * (4 * shape.hidden + 2 * num_bytes * shape.hidden + 4)
+    attention = 2 * num_bytes * (shape.heads + shape.kv_heads) * shape.head_dim + 4 * shape.heads
+    return norms + attention + 4 * num_bytes * shape.intermediate
+
+
+def activation_bytes(shape: ModelShape, tokens: float, num_bytes: int, *, backward: bool, checkpointing: bool) -> float:
+    """What the layers store of a micro-batch, with ``num_bytes`` per value."""
+    # At once within a layer: products of the feed-forward part (or their gradients), and a few copies of its input.
+    at_once = tokens * num_bytes * (3 * shape.intermediate + 4 * shape.hidden)
+    if not backward:
+        return at_once
+    of_layer, inputs = tokens * layer_bytes(shape, num_bytes), shape.layers * tokens * shape.hidden * num_bytes
+    return at_once + (inputs + of_layer if checkpointing else shape.layers * of_layer)
+
+
+def gathered_bytes(shape: ModelShape, num_bytes: int, *, trained: int) -> float:
+    """Whole layers that FSDP2 gathers from shards; ``trained`` parameters have gradients, 0 in a forward pass."""
+    # Embedding and head are units of their own, or one root unit where they are tied.
+    gathered = num_bytes * (shape.embedding + 2 * shape.layer)
+    if trained < shape.params:
+        return gathered + (num_bytes + REDUCE_BYTES) * trained / shape.layers
+    return gathered + (num_bytes + REDUCE_BYTES) * max(shape.embedding, shape.layer)
