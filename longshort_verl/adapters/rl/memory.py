@@ -178,25 +178,32 @@ def main_memory(parts: Sequence[Part]) -> str:
 def check_fit(job: CpuJob, memory: float) -> Report:
     """Whether a job fits into a machine's memory (bytes); if hardly or not, with the parts and settings to change."""
     parts = estimate(job)
-    found = f"this machine has {memory / GIB:.1f} GiB of main memory, and {main_memory(parts)}"
-    if total(parts) <= WARN * memory:
-        return Report(status="ok", found=found)
-    return Report(status="failure" if total(parts) > memory else "warning", found=found, cure=_cure(job, memory))
+    needed, share = main_memory(parts), total(parts) / memory
+    machine = f"this machine has {memory / GIB:.1f} GiB of main memory"
+    if share <= WARN:
+        return Report(status="ok", found=f"{machine}, and {needed}")
+    cure = "\n".join([f"  {_cure(job, memory)}", *(f"  {line}" for line in _further(job))])
+    if share > 1:
+        return Report(status="failure", found=f"{machine}, but {needed}", cure=cure)
+    return Report(status="warning", found=f"{machine}, and from 95 % of it Ray ends processes; {needed}", cure=cure)
 
 
 def _cure(job: CpuJob, memory: float) -> str:
     """The mildest settings with which the job fits without a warning, or how far all of them get."""
-    further = (
-        f"further: {KVCACHE} (GiB of an engine's cache, now {job.cache_gib}), actor_rollout_ref.model.lora_rank "
-        "(no optimizer of all parameters), smaller models"
-    )
-    last = job, ""
+    changed, overrides = job, list[str]()
     for changed, overrides in _options(job):
-        last = changed, " ".join(overrides)
         if total(estimate(changed)) <= WARN * memory:
-            return f"  set {last[1]}: then {total(estimate(changed)) / GIB:.1f} GiB; {further}"
-    changed, overrides = last
-    return f"  even {overrides or 'micro-batches of one row'} needs {total(estimate(changed)) / GIB:.1f} GiB; {further}"
+            return f"set {' '.join(overrides)}: then about {total(estimate(changed)) / GIB:.1f} GiB"
+    settings = " ".join(overrides) or "with the smallest micro-batches"
+    return f"{settings} needs about {total(estimate(changed)) / GIB:.1f} GiB, still too much"
+
+
+def _further(job: CpuJob) -> Iterator[str]:
+    """What else saves memory, and changes more."""
+    if job.cache_gib > 1:
+        yield f"{KVCACHE}=1 leaves an engine 1 GiB for its cache instead of {job.cache_gib}"
+    if any(policy.learns and not policy.lora_rank for policy in job.policies):
+        yield "actor_rollout_ref.model.lora_rank=16 needs no gradients and optimizer of all parameters"
 
 
 def _options(job: CpuJob) -> Iterator[tuple[CpuJob, list[str]]]:

@@ -11,7 +11,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,15 @@ from rich.table import Table
 
 import longshort_verl
 from longshort_verl.adapters.probe import PLUGIN
-from longshort_verl.ops.doctor.machine import Finding, check_cluster, is_cpu, machine_findings, ray_address, run_checks
+from longshort_verl.ops.doctor.machine import (
+    Check,
+    Finding,
+    check_cluster,
+    is_cpu,
+    machine_findings,
+    ray_address,
+    run_checks,
+)
 from longshort_verl.ops.doctor.versions import DISTRIBUTION, version_findings
 from longshort_verl.types import Role
 
@@ -149,7 +157,7 @@ def job_findings(job: Job, environment: Mapping[str, str], num_devices: int) -> 
     return [Finding("config", "ok", f"composes, with the section {job.section}"), *run_checks(checks)]
 
 
-def _rl_checks(config: Any, environment: Mapping[str, str], num_devices: int) -> dict[str, Callable[[], str | Finding]]:
+def _rl_checks(config: Any, environment: Mapping[str, str], num_devices: int) -> dict[str, Check]:
     from longshort_verl.adapters.rl import check
 
     def settings() -> str:
@@ -172,7 +180,7 @@ def _rl_checks(config: Any, environment: Mapping[str, str], num_devices: int) ->
     }
 
 
-def _sft_checks(config: Any) -> dict[str, Callable[[], str | Finding]]:
+def _sft_checks(config: Any) -> dict[str, Check]:
     from longshort_verl.adapters.sft.trainer import check_sft
 
     def settings() -> str:

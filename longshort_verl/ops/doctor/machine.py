@@ -56,8 +56,12 @@ class Finding:
     cure: str = ""  # what to do; "" where there is nothing to do, or ``found`` contains it
 
 
-def run_checks(checks: Mapping[str, Callable[[], str | Finding | Iterable[Finding]]]) -> list[Finding]:
-    """Findings of named checks, each of which returns findings or, if it passed, a text.
+Check = Callable[[], str | Finding | Iterable[Finding]]
+"""Returns findings or, if it passed, a text."""
+
+
+def run_checks(checks: Mapping[str, Check]) -> list[Finding]:
+    """Findings of named checks.
 
     An exception becomes a failure, so that the other checks still run.
     """
