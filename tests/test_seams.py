@@ -455,6 +455,7 @@ def test_attributes_that_the_trainer_reads_are_set_by_verl():
 REPLACED_ON_CPU = {
     "importlib.metadata.version",
     "torch.distributed.init_process_group",
+    "verl.utils.fsdp_utils._select_fsdp2_wrap_targets",
     "verl.workers.engine.fsdp.transformer_impl.CPUOffloadPolicy",
     "verl.workers.engine.fsdp.transformer_impl.FSDPEngine._merged_lora_per_tensor_param",
     "vllm.model_executor.layers.utils.dispatch_cpu_unquantized_gemm",

@@ -78,6 +78,7 @@ def install_cpu_shims() -> None:
     after_import("verl.workers.engine.fsdp.transformer_impl", register_fsdp_on_cpu)
     after_import("verl.workers.engine.fsdp.transformer_impl", offload_without_pinning)
     after_import("verl.workers.engine.fsdp.transformer_impl", push_merged_adapters_as_they_are)
+    after_import("verl.utils.fsdp_utils", keep_fused_heads_with_the_root)
 
 
 def accept_repeated_gloo(module: ModuleType) -> None:
@@ -169,6 +170,26 @@ def push_merged_adapters_as_they_are(module: ModuleType) -> None:
                 module.offload_fsdp_model_to_cpu(self.module)
 
     _replace(engine, "_merged_lora_per_tensor_param", merged)
+
+
+def keep_fused_heads_with_the_root(module: ModuleType) -> None:
+    """Shard the output projection with FSDP2's root unit if the fused kernels read it.
+
+    Symptom: "got mixed torch.Tensor and DTensor" from the first pass with ``use_fused_kernels`` and untied embeddings:
+    verl makes ``lm_head`` a unit of its own, and the fused forward reads its weight without calling it, so that nothing
+    gathers it.
+    Upstream: verl #7520. Versions: verl 0.9.1. Remove when: verl leaves it to the root unit.
+    """
+    original = _original(module, "_select_fsdp2_wrap_targets")
+    if original is None:
+        return
+
+    @functools.wraps(original)
+    def select(model: Any, layers: Any) -> list[Any]:
+        head = model.get_output_embeddings() if hasattr(model, "_verl_fused_kernels_backend") else None
+        return [target for target in original(model, layers) if target is not head]
+
+    _replace(module, "_select_fsdp2_wrap_targets", select)
 
 
 def keep_vllm_cpu_weights() -> None:

@@ -57,6 +57,23 @@ CONFIGS = {
         "tie_word_embeddings": False,
         "torch_dtype": "bfloat16",
     },
+    # https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct
+    "smollm2_135m": {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_act": "silu",
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "vocab_size": 49152,
+        "max_position_embeddings": 8192,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 100000.0,
+        "tie_word_embeddings": True,
+        "torch_dtype": "bfloat16",
+    },
 }
 """Name → the published config's keys that shape the model."""
 

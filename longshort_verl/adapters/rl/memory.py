@@ -111,18 +111,19 @@ class Report:
 def logits_bytes(policy: CpuPolicy, tokens: int, *, backward: bool) -> float:
     """Scores over the vocabulary at the peak of a pass, with what verl computes from them.
 
-    The factors were measured with verl's own functions. A forward pass has logits, softmax and their product, for the
-    entropy. An update has gradients of the chosen scores and of each row's normaliser, twice; and padded logits, a copy
-    without the padding and the padded gradient where rows are not packed.
+    A forward pass has logits, softmax and their product, for the entropy. The factors of an update are measured: verl
+    allocates 3 copies and the padded logits (the gradients of chosen scores and of normalisers, the latter by row and
+    together), and what the heap keeps of its allocations by row is a third more.
     """
-    copy = _BYTES * policy.shape.vocab
+    copy, update_entropy = _BYTES * policy.shape.vocab, policy.entropy and backward
     if policy.fused:
-        return 6 * copy * min(tokens, FUSED_CHUNK) + backward * 2 * _BYTES * policy.shape.embedding
+        chunks = 3.0 if not backward else 7.0 if update_entropy else 5.5
+        return chunks * copy * min(tokens, FUSED_CHUNK) + backward * 2 * _BYTES * policy.shape.embedding
     padding = 1.0 if policy.packed else PADDING
     if not backward:
         return 3 * padding * tokens * copy
-    copies = 4.5 if policy.packed else 3.5 + 1.9 * padding
-    return (copies + 2.5 * padding * policy.entropy) * tokens * copy
+    copies = 7.5 * padding if update_entropy else 4.5 if policy.packed else 3.5 + 1.9 * padding
+    return copies * tokens * copy
 
 
 def pass_parts(policy: CpuPolicy, *, backward: bool) -> list[Part]:

@@ -147,7 +147,8 @@ def test_a_process_that_hangs_is_given_up():
 def test_a_config_that_can_run(job):
     found = by_name(job_findings(job(), {}, 0))
     assert list(found) == [
-        "config", "settings", "long model", "short model", "chat templates", "problems", "job's size"
+        "config", "settings", "long model", "short model", "chat templates", "problems", "job's size",
+        "job's memory",
     ]  # fmt: skip
     assert {finding.status for finding in found.values()} == {"ok"}, found
     # 3 for the device, the controller, one storage unit and one that starts.
