@@ -14,7 +14,8 @@ from tensordict import TensorDict
 from torch.distributed.device_mesh import init_device_mesh
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from verl.models.transformers.monkey_patch import apply_monkey_patch
-from verl.utils import fsdp_utils, tensordict_utils as tu
+from verl.utils import fsdp_utils
+from verl.utils import tensordict_utils as tu
 from verl.utils.torch_functional import entropy_from_logits
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 

@@ -35,6 +35,8 @@ from longshort_verl.adapters.rl.memory import (
 from longshort_verl.adapters.shape import read_shape
 from longshort_verl.config.compose import ConfigError
 from longshort_verl.ops.doctor import job as doctor
+from longshort_verl.ops.plan.hardware import find_gpu
+from longshort_verl.ops.plan.job import read_job
 from tests.support.configs import ROOT, compose_config, tiny_config
 from tests.support.model_configs import write_model_config
 
@@ -245,6 +247,12 @@ def test_other_machines_are_not_judged(laptop, monkeypatch, tmp_path):
     assert check_memory(laptop(), GIB) is None
 
 
+def test_plan_adds_main_memory_on_a_cpu(laptop):
+    (note,) = read_job(laptop(f"{TOKENS}=4096"), find_gpu("H100-80GB")).notes
+    assert note.startswith("on a machine without GPU the job needs about 23.7 GiB: 16 processes 10.3, engines 4.0, ")
+    assert read_job(laptop("trainer.device=cuda"), find_gpu("H100-80GB")).notes == ()
+
+
 def test_preflight_and_doctor_say_the_same(tiny_models, tiny_problems, monkeypatch, caplog):
     config = tiny_config(tiny_models, tiny_problems)
 
@@ -329,7 +337,7 @@ def test_logits_take_what_verl_allocates(lengths, packed, backward, entropy, pol
     )
     peak = verl_pass(lengths, packed=packed, fused=False, backward=backward, entropy=entropy)
     # Without allocations by row, the heap keeps nothing.
-    assert peak <= counted <= (1.5 if backward else 1.01) * peak + 1e5
+    assert 0.99 * peak <= counted <= (1.5 if backward else 1.01) * peak + 1e5
 
 
 @pytest.mark.parametrize("backward", [True, False])
