@@ -113,7 +113,7 @@ def logits_bytes(policy: CpuPolicy, tokens: int, *, backward: bool) -> float:
 
     A forward pass has logits, softmax and their product, for the entropy. The factors of an update are measured: verl
     allocates 3 copies and the padded logits (the gradients of chosen scores and of normalisers, the latter by row and
-    together), and what the heap keeps of its allocations by row is a third more.
+    together), and the heap keeps up to a third more after its allocations by row.
     """
     copy, update_entropy = _BYTES * policy.shape.vocab, policy.entropy and backward
     if policy.fused:
