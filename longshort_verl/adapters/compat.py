@@ -36,6 +36,27 @@ def on_cpu() -> bool:
     return os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu"
 
 
+def fused_head_fault(model: Any, strategy: str) -> str:
+    """Why the model section of a job cannot have ``use_fused_kernels``; empty if it can.
+
+    verl 0.9.1 makes an untied head a unit of FSDP2's own, which the fused kernels bypass (verl #7520).
+    """
+    if on_cpu() or not model.use_fused_kernels or strategy != "fsdp2":
+        return ""
+    if Version(importlib.metadata.version("verl")) >= Version(_VERL_VERSIONS[1]):
+        return ""  # not looked at
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(model.path, trust_remote_code=bool(model.get("trust_remote_code", False)))
+    if config.get_text_config().tie_word_embeddings:
+        return ""
+    return (
+        f"use_fused_kernels is true, strategy is fsdp2, and {model.path} has a head of its own (tie_word_embeddings is "
+        "false): verl 0.9.1 would end at the first pass (verl issue 7520); set it to false, and lower the tokens of a "
+        "micro-batch if the logits need too much memory"
+    )
+
+
 def log_in_worker() -> None:
     """Give our logger a handler in verl's Ray processes, as verl does for its own (``configure_verl_logging``).
 

@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import re
 import types
 
 import pytest
 import torch
 import torch.distributed as dist
+from omegaconf import OmegaConf
 from peft import LoraConfig, get_peft_model
 from tensordict import TensorDict
 from torch.distributed.device_mesh import init_device_mesh
@@ -18,6 +20,9 @@ from verl.utils import fsdp_utils
 from verl.utils import tensordict_utils as tu
 from verl.utils.torch_functional import entropy_from_logits
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
+
+from longshort_verl.adapters import compat
+from tests.support.model_configs import write_model_config
 
 LENGTHS = (40, 25, 60)
 VOCAB = 1000
@@ -108,3 +113,16 @@ def test_only_a_fused_head_joins_the_root():
     assert targets(fused=False) == ["model.embed_tokens", "model.layers.0", "lm_head"]
     assert targets(fused=True) == ["model.embed_tokens", "model.layers.0"]
     assert targets(fused=True, tied=True) == ["model.layers.0"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"), [("qwen2_5_7b", "tie_word_embeddings is false.*7520"), ("qwen2_5_0_5b", "")]
+)
+def test_on_gpus_an_untied_head_is_refused(shape, said, tmp_path, monkeypatch):
+    monkeypatch.delenv("VERL_PLATFORM")
+    model = OmegaConf.create({"path": str(write_model_config(tmp_path, shape)), "use_fused_kernels": True})
+    assert re.search(said, compat.fused_head_fault(model, "fsdp2"))
+    assert bool(compat.fused_head_fault(model, "fsdp2")) is bool(said)
+    assert compat.fused_head_fault(model, "fsdp") == ""
+    model.use_fused_kernels = False
+    assert compat.fused_head_fault(model, "fsdp2") == ""

@@ -376,6 +376,8 @@ def check_templates(config: DictConfig, long_tokenizer: Any, short_tokenizer: An
         policy = role_config(config, role)
         path = policy.model.path
         _check_context(role, policy)
+        if fault := compat.fused_head_fault(policy.model, policy.actor.strategy):
+            raise ConfigError(f"{_KEY[role]}.model.{fault}")
         system = settings.dialogue.system_prompt[role]
         try:
             check_tokenizer(tokenizer, [role], system_prompt=system, name=path)

@@ -150,6 +150,8 @@ def check_sft(config: DictConfig) -> Checked:
             "engine.ulysses_sequence_parallel_size is above 1, and turns are generated without sequence parallelism; "
             "set cold_start.turns.max_turns=0 and cold_start.best.metric=null"
         )
+    if fault := compat.fused_head_fault(config.model, config.engine.strategy):
+        raise ConfigError(f"model.{fault}")
     tokenizer = load_tokenizer(config)
     train = read_role_rows(files["train_files"], settings.only)
     val = read_role_rows(files["val_files"], settings.only) if files["val_files"] else []

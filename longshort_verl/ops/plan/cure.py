@@ -106,7 +106,7 @@ def _options(job: Job, misfit: Phase) -> Iterator[list[Job]]:
             name, least = _LIMITS[stage], max(policy.least_tokens for policy in job.policies)
             limits = [least, *range(0, max(getattr(policy, name) for policy in policies), _STEP_TOKENS)]
             yield [_set(job, name, tokens, min) for tokens in sorted(limits, reverse=True) if tokens >= least]
-        if misfit.of(Kind.LOGITS):
+        if misfit.of(Kind.LOGITS) and all(policy.shape.tied for policy in job.policies):
             yield [_set(job, "fused_head", True)]
         if stage in ("rollout", "push"):
             yield [_set(job, "utilization", percent / 100, min) for percent in range(max(shares) - 1, 4, -1)]
