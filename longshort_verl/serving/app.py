@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import hmac
 import json
 import logging
 import time
@@ -28,6 +27,7 @@ from longshort_verl.chat_template import control_tokens
 from longshort_verl.dialogue import DialogueSettings, run_dialogue
 from longshort_verl.generation.base import Generator, load_tokenizer
 from longshort_verl.generation.open import open_pair
+from longshort_verl.generation.settings import Engine
 from longshort_verl.serving.config import ServeConfig, ServerSampling, ServerSettings
 from longshort_verl.serving.metrics import Metrics
 from longshort_verl.serving.protocol import (
@@ -40,7 +40,7 @@ from longshort_verl.serving.protocol import (
     RequestError,
     cut,
 )
-from longshort_verl.serving.server import ClientGone, Gate, bind, run_app, unless_client_leaves
+from longshort_verl.serving.server import ClientGone, Gate, bind, error_response, run_app, unless_client_leaves
 from longshort_verl.types import Problem, Role, StopReason
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,8 @@ def serve_pair(config: ServeConfig, api_key: str | None, *, announce: Callable[[
     """Load the models and serve them until SIGINT or SIGTERM; ``announce`` gets one line once they answer.
 
     Raises:
-        ValueError: a model cannot be loaded, or the address cannot be listened on.
+        ValueError: a model cannot be loaded, the address cannot be listened on, or an engine of this server died. A
+            server that is given by address may come back, so that its failure ends requests only.
     """
     models = (config.long, config.short)
     forbidden = control_tokens([load_tokenizer(model.tokenizer or model.path or "") for model in models])
@@ -73,18 +74,27 @@ def serve_pair(config: ServeConfig, api_key: str | None, *, announce: Callable[[
             pair = Pair(generators=generators, forbidden=forbidden)
             app = build_app(pair, config.dialogue, config.sampling, config.server, api_key=api_key)
             announce(f"{config.server.name} answers at {address}/v1 (metrics: {address}/metrics)")
-            await run_app(app, config.server, listening)
+            own = [role for role, model in zip(Role, models, strict=True) if model.engine is not Engine.ENDPOINT]
+            await run_app(app, config.server, listening, lambda: find_fault(generators, own))
 
     asyncio.run(run())
+
+
+async def find_fault(generators: Mapping[Role, Generator], roles: Sequence[Role]) -> str:
+    """The first of these roles whose engine died, and the cause; "" if all engines are healthy."""
+    for role in roles:
+        if fault := await generators[role].check():
+            return f"the engine of the {role.value} role died: {fault}"
+    return ""
 
 
 def build_app(
     pair: Pair, dialogue: DialogueSettings, sampling: ServerSampling, settings: ServerSettings, *, api_key: str | None
 ) -> FastAPI:
     """The endpoint as an ASGI application, over the pair's open generators."""
-    server = _Server(pair, dialogue, sampling, settings, api_key)
+    server = _Server(pair, dialogue, sampling, settings)
     app = FastAPI(title="longshort", openapi_url=None)
-    app.add_middleware(Gate, max_body_bytes=settings.max_body_bytes, responses=server.metrics.responses)
+    app.add_middleware(Gate, settings=settings, api_key=api_key, responses=server.metrics.responses)
     app.post("/v1/chat/completions", response_model=None)(server.chat)
     app.get("/v1/models")(server.models)
     app.get("/v1/models/{name:path}")(server.model)
@@ -103,13 +113,11 @@ class _Server:
     _dialogue: DialogueSettings
     _sampling: ServerSampling
     _settings: ServerSettings
-    _api_key: str | None
     _num_running: int = 0
     _created: int = field(default_factory=lambda: int(time.time()))
     metrics: Metrics = field(default_factory=Metrics)
 
     async def chat(self, body: ChatRequest, request: Request) -> Response:
-        self._authorize(request)
         if body.model != self._settings.name:
             raise _no_model(body.model, self._settings.name)
         if body.n > self._settings.max_choices:
@@ -134,12 +142,10 @@ class _Server:
             return Response(status_code=499)  # the client does not receive it
         return JSONResponse(Envelope(body.model).whole(replies, with_reasoning=body.include_reasoning))
 
-    async def models(self, request: Request) -> dict[str, Any]:
-        self._authorize(request)
+    async def models(self) -> dict[str, Any]:
         return {"object": "list", "data": [self._card()]}
 
-    async def model(self, name: str, request: Request) -> dict[str, Any]:
-        self._authorize(request)
+    async def model(self, name: str) -> dict[str, Any]:
         if name != self._settings.name:
             raise _no_model(name, self._settings.name)
         return self._card()
@@ -147,7 +153,7 @@ class _Server:
     async def health(self, request: Request) -> Response:
         """200 if both engines work, else 503 and which one fails. Only a client with the key also reads why."""
         faults = {role.value: await generator.check() for role, generator in self._pair.generators.items()}
-        has_key = self._has_key(request)
+        has_key = request.state.has_key
         states = {role: (fault if has_key else "failed") if fault else "ok" for role, fault in faults.items()}
         return JSONResponse(states, status_code=503 if any(faults.values()) else 200)
 
@@ -156,17 +162,6 @@ class _Server:
 
     def _card(self) -> dict[str, Any]:
         return {"id": self._settings.name, "object": "model", "created": self._created, "owned_by": "longshort"}
-
-    def _has_key(self, request: Request) -> bool:
-        if self._api_key is None:
-            return True
-        kind, _, key = request.headers.get("authorization", "").partition(" ")
-        return kind.lower() == "bearer" and hmac.compare_digest(key.encode(), self._api_key.encode())
-
-    def _authorize(self, request: Request) -> None:
-        if not self._has_key(request):
-            message = "the API key is missing or wrong; send it as Authorization: Bearer <key>"
-            raise RequestError(message, status=401, code="invalid_api_key")
 
     async def _all(self, body: ChatRequest, limit: int, on_text: Callable[[int, Role, int, str], None]) -> list[Reply]:
         """All choices, concurrently. Raises RequestError if an engine fails or the messages are too long."""
@@ -279,17 +274,10 @@ class _Server:
         return StreamingResponse(events(), media_type="text/event-stream", headers={"cache-control": "no-store"})
 
     async def refuse(self, request: Request, error: Any) -> Response:
-        headers = {"retry-after": "1"} if error.status == 429 else {}
-        if error.status == 401:
-            headers["www-authenticate"] = "Bearer"
-        return JSONResponse(error.body, status_code=error.status, headers=headers)
+        return error_response(error)
 
     async def refuse_invalid(self, request: Request, error: Any) -> Response:
         """Refuse a body that is not JSON or has a bad field: reply with place and reason, never with the value."""
-        try:
-            self._authorize(request)
-        except RequestError as unauthorized:
-            return await self.refuse(request, unauthorized)
         errors = error.errors()
         # Content is text or a list of parts; the first error says only that a list is no text.
         first = next((one for one in errors if one["type"] in (UNKNOWN_FIELD, PART_TYPE)), errors[0])
@@ -300,7 +288,8 @@ class _Server:
         return await self.refuse(request, RequestError(text, param=place or None))
 
     async def refuse_http(self, request: Request, error: Any) -> Response:
-        refused = RequestError(f"{request.method} {request.url.path}: {error.detail}", status=error.status_code)
+        place = f"{request.method} {request.url.path[:100]}"
+        refused = RequestError(f"{place}: {error.detail}", status=error.status_code)
         return await self.refuse(request, refused)
 
     async def fail(self, request: Request, error: Exception) -> Response:
@@ -329,7 +318,8 @@ def _place_and_reason(error: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _event(data: Mapping[str, Any]) -> str:
-    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+    # In ASCII: many clients take U+2028 and other characters, which a model may write, for the end of a line.
+    return f"data: {json.dumps(data)}\n\n"
 
 
 def _no_model(asked: str, name: str) -> RequestError:

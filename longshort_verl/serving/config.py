@@ -36,7 +36,10 @@ class ServerSettings:
     host: str
     port: Annotated[int, Field(ge=0, lt=2**16)]
     api_key_variable: str
+    max_header_bytes: Annotated[int, Field(ge=1024)]
     max_body_bytes: Annotated[int, Field(ge=1)]
+    max_connections: Annotated[int, Field(ge=1)]
+    client_timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     max_requests: Annotated[int, Field(ge=1)]
     max_choices: Annotated[int, Field(ge=1)]
     shutdown_s: Annotated[int, Field(ge=1)]

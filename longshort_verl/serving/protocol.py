@@ -169,6 +169,8 @@ class ChatRequest(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _is_unicode(cls, value: Any) -> Any:
+        if isinstance(value, bytes):
+            raise ValueError("the body is not declared as JSON; send it with the header Content-Type: application/json")
         # JSON can spell half a surrogate pair, which neither a tokenizer nor a reply can hold.
         try:
             json.dumps(value, ensure_ascii=False).encode()

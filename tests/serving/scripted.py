@@ -32,7 +32,10 @@ SERVER = ServerSettings(
     host="127.0.0.1",
     port=0,
     api_key_variable="KEY",
+    max_header_bytes=16_384,
     max_body_bytes=20_000,
+    max_connections=2_048,
+    client_timeout_s=30,
     max_requests=200,
     max_choices=4,
     shutdown_s=5,
@@ -103,7 +106,7 @@ class Served:
         return self.client.chat.completions.create(model=more.pop("model", "pair"), messages=messages, **more)
 
     def metrics(self):
-        return httpx.get(f"{self.url}/metrics").text
+        return httpx.get(f"{self.url}/metrics", headers={"authorization": f"Bearer {self.client.api_key}"}).text
 
 
 @contextmanager

@@ -354,6 +354,11 @@ def test_what_is_no_request(serve):
     json_type = {"content-type": "application/json"}
     assert_error(httpx.post(url, content=b'{"model": ', headers=json_type), 400, "the body is not valid JSON")
     assert_error(httpx.post(url, content=b"[1]", headers=json_type), 400, "valid dictionary")
+    for more in ({}, {"content-type": "text/plain"}, {"content-type": "application/x-www-form-urlencoded"}):
+        assert_error(
+            httpx.post(url, content=b"{}", headers=more), 400, "send it with the header Content-Type: application"
+        )
+    assert_error(httpx.get(f"{served.url}/{'x' * 300}"), 404, f"GET /{'x' * 99}: Not Found")
     assert_error(httpx.post(url, content=b"\xff\xfe", headers=json_type), 400, "")
     assert_error(httpx.post(f"{served.url}/v1/completions", json={}), 404, "POST /v1/completions: Not Found")
     assert_error(httpx.get(url), 405, "GET /v1/chat/completions: Method Not Allowed")
@@ -520,7 +525,7 @@ def test_too_many_at_once_get_429(serve):
         refused = [reply for reply in replies if reply.status_code == 429]
         assert sorted(reply.status_code for reply in replies) == [200, 200, 429, 429, 429]
         assert {reply.headers["retry-after"] for reply in refused} == {"1"}
-        assert_error(refused[0], 429, "2 dialogues are running; this server allows 2")
+        assert_error(refused[0], 429, "2 requests are open; this server allows 2")
     assert served.ask().choices[0].message.content == "it is 1+1", "there is room again"
 
 
