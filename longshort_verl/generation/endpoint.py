@@ -179,6 +179,8 @@ class EndpointGenerator:
             raise ValueError("the answer has no content; a vLLM server must run without --reasoning-parser")
         if finish is FinishReason.STOP:
             text += self._cut_stop(choice, text, sampling.stop)
+        # JSON can spell half a surrogate pair, which no file and no reply can hold.
+        text = text.encode("utf-8", "replace").decode()
         details = usage.get("prompt_tokens_details") or {}
         return Generation(
             text=text,

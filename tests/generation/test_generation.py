@@ -179,6 +179,12 @@ def test_a_server_that_keeps_failing_is_an_error(serve):
     assert_failed(reply, "InternalServerError", "500", "memory")
 
 
+def test_half_a_surrogate_pair_is_replaced(serve):
+    # JSON can spell it; no file could hold it, and one such reply would end an evaluation.
+    answer = json.dumps(completion("hel\ud83dlo"))
+    assert ask(serve(lambda: Response(answer, media_type="application/json"))).text == "hel?lo"
+
+
 def test_a_late_answer_is_an_error(serve):
     reply = ask(serve(delay_s=1.0), settings=replace(SETTINGS, timeout_s=0.2))
     assert_failed(reply, "APITimeoutError")
