@@ -90,7 +90,7 @@ def cold_start_table(counts: Mapping[str, Any]) -> Table:
 
 def thoughts_table(chain: Chain) -> Table:
     """One scored chain, thought by thought."""
-    table = Table(title=f"chain {_short(chain.key, 40)}")
+    table = Table(title=Text(f"chain {_short(chain.key, 40)}"))  # as Text: a key must not act as markup
     for name in ("thought", "kind", "tokens", "value after", "importance"):
         table.add_column(name, justify="left" if name in ("thought", "kind") else "right", overflow="fold")
     unvisited = "no rollout" if chain.decisions else "interpolated"
@@ -233,8 +233,9 @@ def _annotated(chain: Chain) -> list[dict[str, str]]:
         hue = "46, 160, 67" if importance.score > 0 else "207, 34, 46"
         counted = f"{value.num_right} of {value.num_rollouts} rollouts right" if value.num_rollouts else unvisited
         note = (
-            f"{number}. {thought.kind} · importance {importance.score:+.3f} (interval {importance.low:+.2f} to "
-            f"{importance.high:+.2f}) · probability {value.mean:.2f} ({counted}) · {length} tokens"
+            f"{number}. {_short(thought.kind, 80)} · importance {importance.score:+.3f} "
+            f"(interval {importance.low:+.2f} to {importance.high:+.2f}) · "
+            f"probability {value.mean:.2f} ({counted}) · {length} tokens"
         )
         colour = f"rgba({hue}, {depth:.2f})"
         annotated.append({"text": thought.text.rstrip(), "colour": colour, "note": note})
