@@ -30,7 +30,7 @@ help: ## List the commands.
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet uv==$(UV_VERSION)
 	@# Compile bytecode once here; otherwise each of a job's processes compiles again if it cannot write bytecode.
-	.venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python --no-deps -r requirements/cpu.txt
+	.venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python --no-deps --require-hashes -r requirements/cpu.txt
 	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps -e .
 	@touch $@
 
@@ -72,7 +72,7 @@ models: .venv/.ready ## Rebuild the tiny models of recipes/tiny_cpu. Fifty minut
 
 lock: .venv/.ready ## Pin requirements/cpu.txt again.
 	.venv/bin/uv pip compile --quiet requirements/cpu.in pyproject.toml --extra cpu --extra dev --universal \
-	  --override requirements/overrides.txt --python-version 3.10 --no-annotate \
+	  --override requirements/overrides.txt --python-version 3.10 --no-annotate --generate-hashes \
 	  --custom-compile-command "make lock" --output-file requirements/cpu.txt
 
 clean: ## Remove the environment and all outputs.
