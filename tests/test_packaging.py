@@ -162,7 +162,7 @@ def test_the_image_has_the_versions_that_were_run_and_copies_what_is_there(root)
 
 def test_the_workflows(root):
     found = {path.name: yaml.safe_load(path.read_text()) for path in (root / ".github" / "workflows").glob("*.yml")}
-    assert set(found) == {"tests.yml", "nightly.yml", "verl_main.yml"}
+    assert set(found) == {"tests.yml", "nightly.yml", "verl_main.yml", "release.yml"}
     targets = set(re.findall(r"^([\w./-]+):", (root / "Makefile").read_text(), flags=re.M))
     for name, workflow in found.items():
         assert workflow["permissions"] == {"contents": "read"}, name

@@ -17,7 +17,6 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted(
     path for folder in ("longshort_verl", "recipes/tiny_cpu", "examples") for path in (ROOT / folder).rglob("*.py")
 )
-WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 # Calls that run what a file or a text holds. verl itself reads and writes the shards of a checkpoint with pickle.
 RUNS_ITS_INPUT = re.compile(
@@ -117,10 +116,7 @@ def test_every_pin_has_hashes_and_they_are_required():
     assert "--generate-hashes" in makefile
 
 
-def test_actions_are_pinned_by_commit_and_a_release_has_a_bill_of_materials():
-    used = [line for path in WORKFLOWS for line in path.read_text().splitlines() if "uses:" in line]
-    assert len(used) >= 10
-    assert [line for line in used if not re.search(r"@[0-9a-f]{40} # v", line)] == []
+def test_a_release_has_a_bill_of_materials():
     (job,) = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())["jobs"].values()
     steps = "\n".join(step.get("run", "") for step in job["steps"])
     assert "cyclonedx_py requirements requirements/cpu.txt" in steps
