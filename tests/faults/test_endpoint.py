@@ -16,6 +16,8 @@ import pytest
 from longshort_verl.serving.config import read_serve
 from tests.faults.scripted_server import KEY, processes
 
+pytestmark = pytest.mark.process
+
 MIB = 1 << 20
 AUTHORIZED = {"authorization": f"Bearer {KEY}"}
 CHAT = "/v1/chat/completions"
