@@ -107,6 +107,8 @@ class Sampling:
     """Strings that end the reply; the matched string stays in its text."""
     seed: int | None = None
     """Seed of the request, if the engine takes one."""
+    json_schema: str | None = None
+    """JSON Schema, as JSON, to which the engine holds the reply; a reply that is cut need not satisfy it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -241,6 +241,8 @@ ATTRIBUTES = [
     "verl.single_controller.base.decorator.Dispatch.ONE_TO_ALL",
     "verl.single_controller.ray.RayResourcePool",
     "vllm.AsyncEngineArgs",
+    "vllm.config.StructuredOutputsConfig",
+    "vllm.sampling_params.StructuredOutputsParams",
     "vllm.SamplingParams",
     "vllm.TokensPrompt",
     "vllm.outputs.CompletionOutput",

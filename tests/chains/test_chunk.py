@@ -27,6 +27,7 @@ from longshort_verl.chains.chunk import (
     chunk_messages,
     read_blocks,
     read_reply,
+    reply_schema,
     split_lines,
     split_steps,
 )
@@ -34,7 +35,9 @@ from longshort_verl.types import Chain, ChainOutcome, FinishReason, Generation, 
 from tests.support.scripted import ScriptedGenerator
 
 SETTINGS = {
-    chunker: ChunkSettings(chunker=chunker, min_chars=200, max_attempts=3, max_tokens=500, temperature=0.0)
+    chunker: ChunkSettings(
+        chunker=chunker, min_chars=200, max_attempts=3, max_tokens=500, temperature=0.0, structured=False
+    )
     for chunker in Chunker
 }
 texts = (
@@ -391,6 +394,14 @@ def test_an_engine_that_fails_has_a_name():
     error = Generation(text="", finish=FinishReason.ERROR, num_prompt_tokens=0, num_tokens=0, error="429")
     chunked = run(TRACE, Chunker.LLM, error)
     assert (chunked.outcome, chunked.detail) == (ChainOutcome.ENGINE_ERROR, "429")
+
+
+def test_the_engine_is_held_to_blocks_of_the_chains_steps():
+    for structured in (True, False):
+        generator = ScriptedGenerator([GOOD])
+        asyncio.run(chunk(chain(TRACE), replace(SETTINGS[Chunker.LLM], structured=structured), generator))
+        schema = reply_schema(len(split_steps(TRACE))) if structured else None
+        assert [sampling.json_schema for _, sampling in generator.requests] == [schema]
 
 
 def test_without_a_model_llm_is_refused():

@@ -217,7 +217,14 @@ def test_the_short_role_may_open():
 
 
 def writer_settings(**changes):
-    settings = {"max_words": 10, "max_tokens": 50, "temperature": 0.0, "max_attempts": 2, "seed": 0}
+    settings = {
+        "max_words": 10,
+        "max_tokens": 50,
+        "temperature": 0.0,
+        "structured": False,
+        "max_attempts": 2,
+        "seed": 0,
+    }
     return WriterSettings(kind=WriterKind.MODEL, **(settings | changes))
 
 

@@ -15,7 +15,7 @@ from longshort_verl.cold_start.dialogues import ColdStartOutcome, DialogueMaker
 from longshort_verl.cold_start.files import write_cold_start
 from longshort_verl.cold_start.select import Keep, Selection, SelectionSettings, running_max
 from longshort_verl.cold_start.transcripts import Rows
-from longshort_verl.cold_start.writer import Writer, WriterKind, WriterSettings
+from longshort_verl.cold_start.writer import Writer, WriterKind, WriterSettings, completion_schema
 from longshort_verl.dialogue import DialogueSettings
 from longshort_verl.files.journal import Journal
 from longshort_verl.grading import GradingSettings, grade
@@ -65,10 +65,16 @@ def completion(contents):
 GOOD = completion([(2, "Pears: $2 \\cdot 3 = 6$."), (3, "That is right."), (5, "9 - 6 = 3.")])
 
 
-def made(folder, replies, one=None, chosen=(0, 3), *, dialogue=None, max_attempts=2, **changes):
+def made(folder, replies, one=None, chosen=(0, 3), *, dialogue=None, max_attempts=2, structured=False, **changes):
     """The dialogue of a chain, and the generator that was asked."""
     settings = WriterSettings(
-        kind=WriterKind.COMPLETE, max_words=1, max_tokens=50, temperature=0.1, max_attempts=max_attempts, seed=0
+        kind=WriterKind.COMPLETE,
+        max_words=1,
+        max_tokens=50,
+        temperature=0.1,
+        structured=structured,
+        max_attempts=max_attempts,
+        seed=0,
     )
     generator = ScriptedGenerator(replies)
     with Journal(folder / "writer.jsonl", {}) as journal:
@@ -263,6 +269,12 @@ def test_short_results_may_recur(tmp_path):
     assert found.outcome is ColdStartOutcome.KEPT, found.detail
     found, _ = made(tmp_path / "same", [completion([(2, "a  = 3"), (3, "Done.")])] * 2, one, chosen=(0,))
     assert "entry 1 repeats the text of thought 1" in found.detail
+
+
+def test_the_engine_is_held_to_an_entry_of_each_missing_thought(tmp_path):
+    (_, sampling) = made(tmp_path / "held", [GOOD], structured=True)[1].requests[0]
+    assert sampling.json_schema == completion_schema([2, 3, 5])
+    assert made(tmp_path / "free", [GOOD])[1].requests[0][1].json_schema is None
 
 
 def test_an_engine_failure_is_no_bad_reply(tmp_path):

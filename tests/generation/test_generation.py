@@ -24,6 +24,8 @@ import psutil
 import pytest
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
+from longshort_verl.chains.chunk import reply_schema
+from longshort_verl.cold_start.writer import completion_schema
 from longshort_verl.dialogue import PROTOCOL_TAGS
 from longshort_verl.generation.endpoint import EndpointGenerator
 from longshort_verl.generation.settings import EndpointSettings
@@ -118,6 +120,13 @@ def test_endpoint_leaves_out_what_was_not_asked(serve):
     server = serve()
     ask(server)
     assert set(server.requests[0]) == {"model", "messages", "max_tokens", "temperature", "top_p"}
+
+
+def test_endpoint_asks_for_a_json_schema(serve):
+    server = serve()
+    ask(server, replace(GREEDY, json_schema=reply_schema(4)))
+    form = server.requests[0]["response_format"]
+    assert form == {"type": "json_schema", "json_schema": {"name": "reply", "schema": json.loads(reply_schema(4))}}
 
 
 def test_vllm_server_keeps_special_tokens_and_continues_the_assistant(serve):
@@ -483,6 +492,10 @@ class EngineRun:
     """A prompt that leaves room for 5 tokens."""
     no_room: list[Generation]
     """Prompts that fill the context and exceed it."""
+    blocks: list[Generation]
+    """Replies that are held to the JSON of a chain's blocks."""
+    completed: Generation
+    """A reply that is held to the JSON of a chain's missing thoughts."""
     dead: Generation
     """A request to an engine that says that it died."""
     waiting: Generation
@@ -565,6 +578,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> EngineRun:
             most_read_at_once = generator._engine.vllm_config.scheduler_config.max_num_batched_tokens
             little_room = await generator.generate(filling(5), GREEDY)
             no_room = [await generator.generate(filling(num_free), GREEDY) for num_free in (0, -1)]
+            held = Sampling(max_tokens=CONTEXT, temperature=1.0, json_schema=reply_schema(3))
+            blocks = await asyncio.gather(*(generator.generate([USER], replace(held, seed=n)) for n in range(8)))
+            completed = await generator.generate([USER], replace(held, json_schema=completion_schema([2, 5]), seed=0))
             with patch.object(generator._engine, "generate", dead_engine):
                 dead = await generator.generate(CHAT, GREEDY)
             waiting = asyncio.create_task(generator.generate(CHAT, replace(GREEDY, max_tokens=200)))
@@ -582,6 +598,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> EngineRun:
             continued=continued,
             little_room=little_room,
             no_room=no_room,
+            blocks=blocks,
+            completed=completed,
             dead=dead,
             waiting=await asyncio.wait_for(waiting, 5),
             num_processes=len(started),
@@ -680,6 +698,19 @@ def test_the_context_limits_the_reply(run: EngineRun):
 def test_a_prompt_without_room_gives_no_token(run: EngineRun):
     assert [reply.num_prompt_tokens for reply in run.no_room] == [256, 257]
     assert all((reply.finish, reply.num_tokens) == (FinishReason.LENGTH, 0) for reply in run.no_room)
+
+
+@pytest.mark.job
+def test_a_reply_is_held_to_its_json_schema(run: EngineRun):
+    whole = [json.loads(reply.text) for reply in run.blocks if reply.finish is FinishReason.STOP]
+    assert whole
+    for reply in whole:
+        assert 1 <= len(reply) <= 3
+        for block in reply:
+            assert list(block) == ["first", "last", "kind"]
+            assert {block["first"], block["last"]} <= {0, 1, 2}
+            assert 1 <= len(block["kind"]) <= 60
+    assert run.completed.text.startswith('{"Completed Steps": [{"thought": 2, "content": "')
 
 
 @pytest.mark.job
