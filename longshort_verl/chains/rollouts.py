@@ -54,6 +54,8 @@ class RolloutSettings:
     """``free``: the user's message, with ``{problem}`` and perhaps ``{thoughts}``."""
     free_prefix: str
     """``free``: the beginning of the model's reply, perhaps with ``{thoughts}``."""
+    free_answer: str
+    """``free``: added to a response without ``\\boxed``, which the model then ends; ``""`` for none."""
     max_tokens: Annotated[int, Field(ge=1)]
     """Token limit of one rollout."""
     temperature: Annotated[float, Field(gt=0)]
@@ -68,7 +70,8 @@ class RolloutSettings:
     tokens as the prefix has, and is then rolled out. A value that does not exceed it owes its rise to the number of
     tokens, not to the thoughts."""
     max_answer_tokens: int
-    """Pre-screen: longest gold answer whose likelihood is computed; each of its tokens costs one generated token."""
+    """Pre-screen: longest gold answer whose likelihood is computed; each of its tokens costs one generated token.
+    ``free_answer``: token limit of what follows it."""
 
     def __post_init__(self) -> None:
         if self.elicitation is Elicitation.FORCED and not self.forcing_text:
@@ -250,13 +253,25 @@ class _Run:
     async def _reply(self, prefix: str, sampling: Sampling, where: str) -> tuple[str, Cost]:
         """The text to grade: the response, the answer, or with ``continued`` the whole chain."""
         if self._settings.elicitation is Elicitation.FREE:
-            return await self._ask(self._free_messages(prefix), sampling, where)
+            return await self._respond(self._free_messages(prefix), sampling, where)
         if self._settings.elicitation is Elicitation.FORCED:
             opening = self._settings.forcing_text
             text, cost = await self._ask(self._messages(prefix + opening), sampling, where)
             return opening + text, cost
         text, cost = await self._ask(self._messages(prefix), sampling, where)
         return prefix + text, cost
+
+    async def _respond(self, messages: list[Message], sampling: Sampling, where: str) -> tuple[str, Cost]:
+        """A response of the model's own; one without an answer is continued by ``free_answer``."""
+        text, cost = await self._ask(messages, sampling, where)
+        added = self._settings.free_answer
+        if not added or "\\boxed" in text:
+            return text, cost
+        opening = messages.pop().content if messages[-1].role == "assistant" else ""
+        messages = [*messages, Message(role="assistant", content=opening + text + added)]
+        sampling = replace(sampling, max_tokens=self._settings.max_answer_tokens)
+        answer, more = await self._ask(messages, sampling, where)
+        return text + added + answer, cost + more
 
     async def _ask(self, messages: Sequence[Message], sampling: Sampling, where: str) -> tuple[str, Cost]:
         reply = await self._generator.generate(messages, sampling)

@@ -225,7 +225,8 @@ def run_importance(
 def journal_settings(config: ImportanceConfig, traces: Path) -> dict[str, Any]:
     """Everything that a rollout depends on. The plan, the metric and the machine may change between runs."""
     rollouts = dataclasses.asdict(config.rollouts)
-    unused = ("forcing_text",) if config.rollouts.elicitation is Elicitation.FREE else ("free_prompt", "free_prefix")
+    of_free = ("free_prompt", "free_prefix", "free_answer")
+    unused = ("forcing_text",) if config.rollouts.elicitation is Elicitation.FREE else of_free
     for name in ("restart_rollouts", *unused):
         del rollouts[name]
     return {

@@ -26,6 +26,7 @@ from longshort_verl.types import (
     Problem,
     Thought,
 )
+from tests.support.scripted import ScriptedGenerator
 
 TRUTH = (0.1, 0.1, 0.1, 0.9, 0.9, 1.0)
 ROLLOUTS = RolloutSettings(
@@ -34,6 +35,7 @@ ROLLOUTS = RolloutSettings(
     forcing_text="</think>\\boxed{",
     free_prompt="{problem}",
     free_prefix="{thoughts}",
+    free_answer="",
     max_tokens=8,
     temperature=1.0,
     top_p=1.0,
@@ -196,6 +198,29 @@ def test_a_free_rollout_reads_problem_and_thoughts_in_the_users_message(journal)
     ]
     assert [value.mean for value in scored.values] == [1, 1, 1]
     assert [value.response_tokens for value in scored.values] == [5, 5, 5]
+
+
+@pytest.mark.parametrize("prefix", ["", "So: {thoughts}"])
+def test_a_free_rollout_without_a_box_is_asked_for_its_answer(journal, prefix):
+    rollouts = replace(
+        ROLLOUTS,
+        elicitation=Elicitation.FREE,
+        free_prompt="{problem} {thoughts}",
+        free_prefix=prefix,
+        free_answer="\nThe answer is \\boxed{",
+        max_tokens=512,
+        max_answer_tokens=7,
+    )
+    # The whole chain comes first.
+    generator = ScriptedGenerator(["It is \\boxed{3}", "It is two.", "2}."], count_tokens=len)
+    plan = replace(PLAN, plan=Plan.FIXED, num_rollouts=1, prescreen=False)
+    scored = score(generator, journal, rollouts, plan, chain=free_chain(["a"]))
+    assert [value.mean for value in scored.values] == [1, 0]
+    assert [value.response_tokens for value in scored.values] == [12, 15]
+    messages, sampling = generator.requests[-1]
+    assert (messages[-1].role, sampling.max_tokens) == ("assistant", 7)
+    assert messages[-1].content == f"{prefix.format(thoughts='')}It is two.\nThe answer is \\boxed{{"
+    assert [request[1].max_tokens for request in generator.requests] == [512, 512, 7]
 
 
 @pytest.mark.parametrize(
