@@ -12,7 +12,7 @@ recipe=${RECIPE:-recipes/tiny_cpu} seed=${SEED:-1} ablation=${ABLATION:-} ablati
 out=$(absolute "${OUT:-outputs/$(basename "$recipe")${FAMILY:+/$FAMILY}/pipeline}")
 case $ablation in single) exec examples/single.sh ;; prompt_only) echo "see recipes/ablations/README.md" >&2 && exit 2 ;; esac
 if compgen -G "$recipe/[icrs]*/${ablation:-none}.yaml" >/dev/null; then ablations=$recipe; fi
-if [ -n "$ablation" ] && ! compgen -G "$ablations/*/$ablation.yaml" >/dev/null; then
+if [ -n "$ablation" ] && [ ! -f "$recipe/rl_$ablation.yaml" ] && ! compgen -G "$ablations/*/$ablation.yaml" >/dev/null; then
   echo "no ablation $ablation; there are: single $(basename -s .yaml recipes/ablations/*/*.yaml "$recipe"/[icrs]*/*.yaml | xargs)" >&2
   exit 2
 fi

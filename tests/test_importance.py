@@ -317,6 +317,17 @@ def test_two_turns():
     assert first.low <= first.score <= first.high
 
 
+def test_two_turns_by_the_papers_metric():
+    counts = [Counts(num_right=right, num_rollouts=4) for right in (0, 1, 4)]
+    settings = replace(TURN_METRIC, metric="paper")
+    first, last = turn_importances(counts, [30, 10], ends_with_long=False, settings=settings)
+    # T1 = T2 = (40 - 30) / 40 and P = 1/4, which is a gain; the last turn has T1 = 0.
+    assert first.score == pytest.approx(math.log2(1 + 0.25**3))
+    assert last.score == 0.0
+    flat = [counts[1]] * 3
+    assert turn_importances(flat, [30, 10], ends_with_long=False, settings=settings)[1].score == -0.25
+
+
 def test_a_turn_that_breaks_the_protocol_loses_what_was_known():
     counts = [Counts(num_right=0, num_rollouts=2), Counts(num_right=2, num_rollouts=2)]
     first, second = turn_importances(counts, [10, 10], ends_with_long=True, settings=TURN_METRIC)

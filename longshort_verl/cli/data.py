@@ -24,7 +24,8 @@ def problems(
         str,
         typer.Argument(
             help="JSON, JSONL, CSV or Parquet with the columns problem and answer; or a public set by name "
-            "(gsm8k_train, math_train), or NAME=COPY for a local copy of it."
+            "(gsm8k_train, math_train; of one to evaluate on, such as math500, val.parquet alone is written), or "
+            "NAME=COPY for a local copy of it."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for train.parquet and val.parquet.")],

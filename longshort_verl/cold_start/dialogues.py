@@ -4,9 +4,9 @@
 
 Important thoughts become turns of the long role. The thoughts between them become a turn of the short role: a model
 writes them from their kinds, or states them briefly, or they are dropped. A short turn ends in ``</rethink>`` before
-another important thought; the last one ends in ``</answer>`` with the chain's own answer. The cutting of turns is ours.
-A dialogue is kept if it follows the protocol, is right and is shorter than its chain; every other chain gets a named
-outcome.
+another important thought; the last one ends in ``</answer>`` with the chain's own answer. A dialogue is kept if it
+follows the protocol, is right and is shorter than its chain; every other chain gets a named outcome. Ours: this filter,
+and that thoughts are dropped where turns would be too many (:func:`pieces`).
 """
 
 from __future__ import annotations

@@ -34,6 +34,8 @@ class Keep(str, Enum):
     """Which thoughts become long turns; all except the first are baselines."""
 
     IMPORTANT = "important"
+    RANDOM_SCORES = "random_scores"
+    """The running maximum of scores drawn at random (paper, section 5.3)."""
     RANDOM = "random"
     """Random ones, with at least as many tokens as the important ones of the same chain."""
     FIRST = "first"
@@ -55,7 +57,7 @@ class SelectionSettings:
     quantile: Annotated[float, Field(ge=0, lt=1)]
     """``quantile``: 0.9 keeps the highest tenth of the file's thoughts."""
     seed: int
-    """``random``: seed; each chain has its own draw."""
+    """``random``, ``random_scores``: seed; each chain has its own draw."""
 
 
 def file_threshold(chains: Sequence[Chain], settings: SelectionSettings) -> float:
@@ -75,6 +77,9 @@ def select(chain: Chain, settings: SelectionSettings, threshold: float) -> froze
         ValueError: the chain was scored by the pruned plan, which knows the importance of few thoughts, and is not
             selected by the running maximum.
     """
+    draw = random.Random(f"{settings.seed}/{chain.key}")
+    if settings.keep is Keep.RANDOM_SCORES:
+        return running_max([draw.random() for _ in chain.thoughts])
     if chain.decisions and settings.keep is not Keep.ALL and settings.by is not Selection.RUNNING_MAX:
         raise ValueError(
             f"select.by is {settings.by.value!r}, but chain {chain.key} was scored with plan.plan=pruned, which leaves "
@@ -93,7 +98,7 @@ def select(chain: Chain, settings: SelectionSettings, threshold: float) -> froze
         return important
     order = sorted(everything)
     if settings.keep is Keep.RANDOM:
-        random.Random(f"{settings.seed}/{chain.key}").shuffle(order)
+        draw.shuffle(order)
     budget, chosen = sum(chain.lengths[i] for i in important), set[int]()
     for i in order:
         if budget <= 0:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from longshort_verl.files.atomic import write_atomically
 from longshort_verl.files.manifest import Artefact
 from longshort_verl.problems.read import for_each_row, text_key
-from longshort_verl.problems.sets import read_training_problems
+from longshort_verl.problems.sets import PUBLISHED, read_problem_set, read_training_problems
 from longshort_verl.problems.values import check_text
 from longshort_verl.types import Problem
 
@@ -37,7 +37,8 @@ def make_training_files(given: str, out: Path, *, num_val: int | None, seed: int
     """Read, check and split problems; write ``train.parquet``, ``val.parquet`` and a manifest into a folder.
 
     ``num_val`` problems are held out for validation; None for a quarter, at most 64. ``suffix`` is added to each
-    problem. Returns lines that report what was written and left out.
+    problem. A set of :data:`PUBLISHED`, which is to evaluate on, is written whole to ``val.parquet`` alone, of multiple
+    choice the first order of the letters. Returns lines that report what was written and left out.
 
     Raises:
         ValueError: the problems cannot be read, or the folder was written with other settings.
@@ -45,16 +46,20 @@ def make_training_files(given: str, out: Path, *, num_val: int | None, seed: int
     name, _, copy = ("", "", given) if Path(given).exists() else given.partition("=")
     config = {"set": name or None, "num_val": num_val, "seed": seed, "suffix": suffix}
     # Before the artefact is opened, so that a file with bad rows leaves no manifest.
-    training_set = read_training_problems(given)
-    problems = [replace(problem, prompt=problem.prompt + suffix) for problem in training_set.problems]
-    num_val = min(64, max(1, len(problems) // 4)) if num_val is None else num_val
-    parts = split_problems(problems, num_validation=num_val, seed=seed)
+    if name in PUBLISHED:
+        left_out, parts = (), {"val": read_problem_set(given).problems_of(0)}
+    else:
+        training_set = read_training_problems(given)
+        left_out, problems = training_set.left_out, training_set.problems
+        num_val = min(64, max(1, len(problems) // 4)) if num_val is None else num_val
+        parts = dict(zip(("train", "val"), split_problems(problems, num_validation=num_val, seed=seed), strict=True))
+    parts = {split: [replace(one, prompt=one.prompt + suffix) for one in part] for split, part in parts.items()}
     with Artefact(out, config=config, inputs={"problems": copy or given}) as artefact:
         if artefact.finished:
             return [artefact.nothing_to_do]
-        lines = [f"left out: {line}" for line in training_set.left_out]
+        lines = [f"left out: {line}" for line in left_out]
         counts = {"left_out": len(lines)}
-        for split, part in zip(("train", "val"), parts, strict=True):
+        for split, part in parts.items():
             path = write_problems(part, out / f"{split}.parquet", split=split)
             counts[split] = len(part)
             lines.append(f"{len(part)} problems in {path}")

@@ -381,6 +381,8 @@ def plot_study(results: Mapping[str, Mapping[str, Any]], out: Path, *, title: st
     error.set_xscale("log", base=2)
     sizes = sorted({row["rollouts"] for one in results.values() for row in one["convergence"]})
     error.set_xticks(sizes, [str(size) for size in sizes])
+    if not sizes:
+        error.text(0.5, 0.5, "fewer than 8 rollouts at every value", transform=error.transAxes, ha="center")
     error.minorticks_off()
     error.set_ylim(bottom=0)
     first = next(iter(results.values()))["by_thoughts"] if alone else []

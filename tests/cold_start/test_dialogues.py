@@ -8,6 +8,7 @@ import hashlib
 import json
 from contextlib import contextmanager
 from dataclasses import replace
+from statistics import fmean
 
 import pyarrow.parquet as pq
 import pytest
@@ -131,6 +132,15 @@ def test_baselines_keep_as_many_tokens():
         assert sum(one.lengths[i] for i in draw) - max(one.lengths[i] for i in draw) < budget
     assert chosen(one, keep=Keep.RANDOM, seed=3) == chosen(one, keep=Keep.RANDOM, seed=3)
     assert chosen(one, keep=Keep.ALL) == [0, 1, 2, 3, 4]
+
+
+def test_random_scores_are_selected_by_as_the_papers():
+    one = trace(gains=(0.0, 0.0, 0.0, 0.0, 0.0))  # no thought is important
+    draws = [tuple(chosen(one, keep=Keep.RANDOM_SCORES, by=Selection.SHARE, seed=seed)) for seed in range(2000)]
+    assert draws[:20] == [tuple(chosen(one, keep=Keep.RANDOM_SCORES, seed=seed)) for seed in range(20)]
+    # Thought i exceeds all before it in one of i + 1 orders: 1 + 1/2 + 1/3 + 1/4 + 1/5 thoughts on average.
+    assert fmean(map(len, draws)) == pytest.approx(137 / 60, abs=0.1)
+    assert all(draw[0] == 0 for draw in draws)
 
 
 @pytest.mark.parametrize(("changes", "said"), [({"share": 0.0}, "share"), ({"quantile": 1.0}, "quantile")])

@@ -215,6 +215,16 @@ def test_training_files_are_written_once_and_refused_with_other_settings(tmp_pat
         make_training_files(str(path), out, num_val=None, seed=1, suffix=" Think.")
 
 
+def test_a_set_to_evaluate_on_is_written_for_validation_alone(tmp_path: Path, shared_data: Path) -> None:
+    copy, out = shared_data / "aime_2024.json", tmp_path / "aime"
+    lines = make_training_files(f"aime_2024={copy}", out, num_val=None, seed=0, suffix=" Think.")
+    assert lines == [f"30 problems in {out}/val.parquet"]
+    assert not (out / "train.parquet").exists()
+    written = read_problems(out / "val.parquet")
+    assert {problem.source for problem in written} == {"aime_2024"}  # by which a report knows the set
+    assert all(problem.prompt.endswith(" Think.") for problem in written)
+
+
 def test_a_bad_file_leaves_nothing(tmp_path: Path) -> None:
     path = save(tmp_path, [GOOD, {"problem": "x"}], ".jsonl")
     with pytest.raises(ProblemFileError, match="line 2: answer is missing"):

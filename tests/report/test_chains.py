@@ -4,6 +4,7 @@
 
 import itertools
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -20,7 +21,7 @@ from longshort_verl.report.chains import (
     thoughts_table,
     write_page,
 )
-from longshort_verl.types import Chain, ChainOutcome, Cost, Problem, Thought
+from longshort_verl.types import Chain, ChainOutcome, Cost, Decision, Problem, Thought
 from tests.support.browser import measured, needs_browser
 
 HOSTILE = "<script>alert(1)</script> $\\frac{\n\n"
@@ -158,6 +159,14 @@ def test_the_summary_counts_what_was_scored_and_what_not(written):
     assert found["chains, not json"] == "1"
     assert found["rollouts per scored chain"] == "24.0"
     assert found["prefill hit rate"] == "75.0%"
+
+
+def test_the_summary_says_what_decided_a_pruned_chain(written):
+    decisions = (Decision.BOUND, Decision.BOUND, Decision.INTERVAL)
+    found = summary([replace(one, decisions=decisions) for one in written[1] if one.scores])
+    assert found["decisions"] == {"bound": 4, "interval": 2}
+    text = shown(results_table(found))
+    assert re.search(r"thoughts decided by bound\s+│\s+4 ", text)
 
 
 def test_a_trace_that_was_not_scored_cannot_be_shown(written):

@@ -3,6 +3,7 @@
 """The rounds of training in the paper's tables, on files of the package's own writer: every number by hand."""
 
 import json
+import re
 from statistics import fmean
 
 import pytest
@@ -14,7 +15,15 @@ from longshort_verl.dialogue import parse_turn
 from longshort_verl.evaluation.records import evaluation_results, write_evaluation
 from longshort_verl.evaluation.run import dialogue_record
 from longshort_verl.problems.sets import PUBLISHED
-from longshort_verl.report.rounds import PAPER_ROWS, PHRASES, find_rounds, paper_rows, read_phrases, read_rounds
+from longshort_verl.report.rounds import (
+    PAPER_ROWS,
+    PHRASES,
+    WARNING,
+    find_rounds,
+    paper_rows,
+    read_phrases,
+    read_rounds,
+)
 from longshort_verl.types import Dialogue, FinishReason, Problem, Role, StopReason, Turn
 
 QUICK = [(10, "<think>wait, 1+1</think>"), (5, "<answer>\\boxed{2}</answer>")]
@@ -177,6 +186,16 @@ def test_the_papers_rows_stand_beside_sets_that_were_run_whole():
     assert (last["length"], last["aes"]) == (2113, 0.61)
     # Our mean over six sets is not the paper's over five.
     assert paper_rows({**whole, "gsm8k": {"problems": 1319}})[0]["accuracy"] is None
+
+
+def test_the_papers_rows_are_marked_and_come_with_a_warning(tmp_path):
+    write(tmp_path / "long-r0_short-r0", "pair", [reply(i, True, QUICK, of_set="aime_2024") for i in range(30)])
+    done = report(tmp_path / "long-r0_short-r0", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "out" / "rounds.md").read_text()
+    assert WARNING in page
+    # 53.33 % on AIME 2024 alone: the paper's means are over five sets.
+    assert re.search(r"^\| † qwen2_5_7b R1-Distill \| 53\.3 \|", page, re.MULTILINE)
 
 
 def test_the_papers_grid_agrees_with_its_rows():
