@@ -32,6 +32,7 @@ SIGNATURES = {
     "verl.trainer.ppo.v1.trainer_base.get_trainer_cls": ["name"],
     "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync.__init__": ["self", "config"],
     "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync._setup": ["self"],
+    "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync.fit": ["self", "agent_loop_manager"],
     "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync._init_dataloader": ["self"],
     "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync._init_resource_pool_mgr": ["self"],
     "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync._validate": ["self"],

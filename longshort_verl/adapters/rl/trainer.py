@@ -18,6 +18,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -37,6 +38,7 @@ from verl.utils.py_functional import rename_dict
 from verl.workers.rollout.llm_server import LLMServerClient
 
 from longshort_verl.adapters import compat
+from longshort_verl.adapters.metrics_file import name_metrics_file
 from longshort_verl.adapters.rl import checkpoints
 from longshort_verl.adapters.rl.agent_loop import IN_TRAINING, RECORD, TwoPolicyClient
 from longshort_verl.adapters.rl.check import TRAINER_MODE, as_sync, check_config, check_files
@@ -68,6 +70,7 @@ class LongShortTrainer(PPOTrainerSync):
         self.settings = check_config(config, cluster=ray.cluster_resources())
         in_rounds = self.settings.schedule is Schedule.ROUNDS
         self._rounds = Rounds(self.settings.rounds, config.trainer.default_local_dir) if in_rounds else None
+        self._run_folder = config.trainer.default_local_dir
         as_sync(config, PPOTrainerSync)
         super().__init__(config)
         self._policies: list[Policy] = []
@@ -137,6 +140,11 @@ class LongShortTrainer(PPOTrainerSync):
 
     def _rollout_server_managers(self) -> list:
         return [policy.servers for policy in self._policies]
+
+    def fit(self, agent_loop_manager: Any) -> None:
+        """Train; the metrics file is named here too, because a cluster's processes lack the driver's environment."""
+        name_metrics_file(self.config.trainer, Path(self._run_folder))
+        super().fit(agent_loop_manager)
 
     def on_init_end(self) -> None:
         """Push all policies' weights, except to an engine that serves frozen weights from disk."""
@@ -399,17 +407,16 @@ class LongShortTrainer(PPOTrainerSync):
         root = self.config.trainer.default_local_dir
         folder = os.path.join(root, f"global_step_{self.global_steps}")
         keep = self.config.trainer.get("max_actor_ckpt_to_keep", None)
-        checkpoints.begin(folder)
         # verl writes the file that names the latest checkpoint last, so the short policy is saved first. verl would
         # delete old checkpoints before the new one is complete, so prune() does that instead.
-        with self._with_trainer_keys(max_actor_ckpt_to_keep=None):
+        with checkpoints.saving(folder), self._with_trainer_keys(max_actor_ckpt_to_keep=None):
             for policy in self._policies[1:]:
                 policy.worker_group.save_checkpoint(
                     os.path.join(folder, SHORT_GROUP), None, self.global_steps, max_ckpt_to_keep=None
                 )
             super()._save_checkpoint()
-        schedule = {"schedule": self.settings.schedule.value, "policies": self.settings.policies.value}
-        checkpoints.complete(folder, {"step": self.global_steps, **schedule, **(note or {})})
+            schedule = {"schedule": self.settings.schedule.value, "policies": self.settings.policies.value}
+            checkpoints.complete(folder, {"step": self.global_steps, **schedule, **(note or {})}, self._run_folder)
         checkpoints.prune(root, keep)
 
     def _load_checkpoint(self) -> None:
@@ -417,7 +424,7 @@ class LongShortTrainer(PPOTrainerSync):
             return  # verl's set-up calls this before the short policy exists; _setup calls it again
         trainer = self.config.trainer
         if trainer.resume_mode == "auto":
-            checkpoints.repair(trainer.default_local_dir)
+            checkpoints.repair(trainer.default_local_dir, hashes=False)  # the driver has compared them
         super()._load_checkpoint()
         if self.global_steps == 0:
             return

@@ -35,6 +35,7 @@ from verl.utils.distributed import destroy_global_process_group, initialize_glob
 
 from longshort_verl.adapters import compat
 from longshort_verl.adapters.export import merge_shards
+from longshort_verl.adapters.rl import checkpoints
 from longshort_verl.adapters.rl.settings import load_tokenizer
 from longshort_verl.chat_template import check_tokenizer, control_tokens, hf_render
 from longshort_verl.cold_start.held_out import TurnCase, TurnReply, turn_cases, turn_metrics
@@ -215,7 +216,19 @@ class RoleSFTTrainer(SFTTrainer):
 
     def _build_ckpt_handler(self) -> None:
         super()._build_ckpt_handler()
-        self.ckpt_handler = _ThenJudge(self.ckpt_handler, self._judge)
+        self.ckpt_handler = _AroundSave(self.ckpt_handler, self._save_whole)
+
+    def _save_whole(self, save: Callable[[], None], step: int) -> None:
+        """Run verl's save, mark the checkpoint as complete, and judge it."""
+        root = self.config.trainer.default_local_dir
+        folder = Path(root) / f"global_step_{step}"
+        if self.rank:
+            save()
+        else:
+            with checkpoints.saving(folder):
+                save()
+                checkpoints.complete(folder, {"step": step, "role": self._checked.settings.role}, root)
+        self._judge(step)
 
     def _judge(self, step: int) -> None:
         """Generate held-out turns with the current model, and keep it if it is the best so far."""
@@ -332,18 +345,17 @@ def keep_best(folder: Path, step: int, metrics: dict[str, float], best: BestTurn
     return True
 
 
-class _ThenJudge:
-    """verl's checkpoint handler with a call after each save."""
+class _AroundSave:
+    """verl's checkpoint handler with a call around each save."""
 
-    def __init__(self, handler: Any, after: Callable[[int], None]) -> None:
-        self._handler, self._after = handler, after
+    def __init__(self, handler: Any, around: Callable[[Callable[[], None], int], None]) -> None:
+        self._handler, self._around = handler, around
 
     def load_checkpoint(self) -> int:
         return self._handler.load_checkpoint()
 
     def save_checkpoint(self, step: int) -> None:
-        self._handler.save_checkpoint(step=step)
-        self._after(step)
+        self._around(lambda: self._handler.save_checkpoint(step=step), step)
 
 
 @hydra.main(config_path="pkg://verl.trainer.config", config_name="sft_trainer_engine", version_base=None)
