@@ -146,6 +146,7 @@ def grader():
     warm_up(GRADING)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", CASES)
 def test_grader(name, grader):
     text = CASES[name]
