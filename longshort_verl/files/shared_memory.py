@@ -17,30 +17,37 @@ logger = logging.getLogger(__name__)
 
 SHARED = Path("/dev/shm")
 _PREFIX = "longshort-"
-_OURS = re.compile(rf"(?:sem\.)?{_PREFIX}(\d+)-\w+")
+_OURS = re.compile(rf"(?:sem\.)?{_PREFIX}(\d+)-(\d+)-\w+")
 _VERLS = "verl_weights_"  # buckets of a weight update; their name holds no process
 _YOUNG_S = 60.0  # a bucket may not be mapped yet
 
 
 def name_shared_memory() -> None:
-    """Name what this process leaves in /dev/shm after itself: ``longshort-<process id>-<random>``.
+    """Name what this process leaves in /dev/shm after itself: ``longshort-<namespace>-<process id>-<random>``.
 
-    Python, and with it vLLM, names it at random. The names of Python's own module are private: without them nothing
+    Containers may share /dev/shm and not their process ids, hence the number of the namespace of those ids. Python, and with it vLLM, names it at random. The names of Python's own module are private: without them nothing
     changes.
     """
     if hasattr(shared_memory, "_make_filename"):
         shared_memory._make_filename = _name  # pyright: ignore[reportAttributeAccessIssue]: private
     settings = getattr(multiprocessing.process.current_process(), "_config", {})
     if "semprefix" in settings:
-        settings["semprefix"] = f"/{_PREFIX}{os.getpid()}"
+        settings["semprefix"] = f"/{_PREFIX}{_namespace()}-{os.getpid()}"
 
 
 def _name() -> str:
-    return f"/{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
+    return f"/{_PREFIX}{_namespace()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def _namespace() -> int:
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino
+    except OSError:  # not Linux, or no /proc
+        return 0
 
 
 def leftovers(folder: Path = SHARED) -> list[Path]:
-    """Files of ours whose process has ended and that no process maps, oldest name first."""
+    """Files of ours whose process has ended, and verl's weight buckets, of those that no process maps."""
     import psutil
 
     mapped = _mapped(folder)
@@ -53,16 +60,19 @@ def leftovers(folder: Path = SHARED) -> list[Path]:
             status = path.stat()
         except FileNotFoundError:
             continue
-        ended = not psutil.pid_exists(int(ours[1])) if ours else time.time() - status.st_mtime > _YOUNG_S
+        if ours:
+            ended = int(ours[1]) == _namespace() and not psutil.pid_exists(int(ours[2]))
+        else:
+            ended = time.time() - status.st_mtime > _YOUNG_S
         if ended and status.st_uid == os.getuid():
             found.append(path)
     return found
 
 
 def remove_leftovers(folder: Path = SHARED) -> None:
-    """Remove :func:`leftovers`, and log how many bytes they held."""
+    """Remove those :func:`leftovers` that carry our name, and log how many bytes they held."""
     num_files = num_bytes = 0
-    for path in leftovers(folder):
+    for path in filter(lambda path: _OURS.fullmatch(path.name), leftovers(folder)):
         size = path.stat().st_blocks * 512 if path.exists() else 0
         path.unlink(missing_ok=True)
         num_files, num_bytes = num_files + 1, num_bytes + size

@@ -77,7 +77,7 @@ def test_only_what_dead_processes_of_ours_left_is_removed(owner, caplog):
     assert living.poll() is None
 
 
-def test_a_bucket_of_a_weight_update_goes_once_no_process_maps_it(tmp_path):
+def test_a_bucket_of_a_weight_update_is_listed_once_no_process_maps_it(tmp_path):
     import mmap
 
     paths = [tmp_path / f"verl_weights_{name}" for name in ("mapped", "young", "old")]
@@ -89,7 +89,18 @@ def test_a_bucket_of_a_weight_update_goes_once_no_process_maps_it(tmp_path):
         os.utime(paths[0], (0, 0))
         assert leftovers(tmp_path) == [paths[2]]
         remove_leftovers(tmp_path)
-    assert [path.exists() for path in paths] == [True, True, False]
+    assert all(path.exists() for path in paths)  # verl's: another container's job may use it
+
+
+def test_a_process_of_another_container_is_not_taken_for_dead(tmp_path):
+    namespace = os.stat("/proc/self/ns/pid").st_ino
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    here, elsewhere = (tmp_path / f"longshort-{number}-{dead.pid}-0a" for number in (namespace, namespace + 1))
+    for path in (here, elsewhere):
+        path.touch()
+    remove_leftovers(tmp_path)
+    assert (here.exists(), elsewhere.exists()) == (False, True)
 
 
 def test_nothing_is_left_and_nothing_is_there(tmp_path):

@@ -210,7 +210,7 @@ def check_leftovers(paths: Sequence[Path]) -> Finding:
         return Finding("crashed jobs", "ok", "left no shared memory")
     size = sum(path.stat().st_blocks * 512 for path in paths)
     names = ", ".join(map(str, paths[:3])) + (", …" if len(paths) > 3 else "")
-    cure = "the next job removes them, as does: rm " + " ".join(map(str, paths))
+    cure = "the next job removes those that carry our name; to remove all: rm " + " ".join(map(str, paths))
     return Finding("crashed jobs", "warning", f"left {len(paths)} files with {_gib(size)} of memory: {names}", cure)
 
 
