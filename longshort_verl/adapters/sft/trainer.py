@@ -44,6 +44,7 @@ from longshort_verl.config.compose import ConfigError, read_settings
 from longshort_verl.dialogue import CLOSING_TAGS
 from longshort_verl.grading import GradingSettings, grade
 from longshort_verl.types import Role
+from longshort_verl.generation.parent import end_after
 
 logger = logging.getLogger(__name__)
 
@@ -371,3 +372,5 @@ def main(config: DictConfig) -> None:
 
 if __name__ == "__main__":
     main()
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        end_after(os.getppid())  # the launcher
