@@ -89,6 +89,8 @@ SIGNATURES = {
     "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync.on_sample_end": ["self"],
     "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync.on_step_end": ["self"],
     "verl.trainer.ppo.v1.replay_buffer.ReplayBuffer.sample": ["self", "global_steps", "partition_id", "batch_size"],
+    "verl.trainer.ppo.v1.replay_buffer.ReplayBuffer._wait_for_next_poll": ["self", "partition_id", "last_debug_time"],
+    "ray._private.state.actors": ["actor_id", "job_id", "actor_state_name"],
     # workers, engines and weights
     "verl.workers.engine_workers.ActorRolloutRefWorker.__init__": [
         "self",
@@ -216,6 +218,8 @@ ATTRIBUTES = [
     "verl.__version__",
     "verl.experimental.agent_loop.agent_loop._agent_loop_registry",
     "vllm.v1.worker.worker_base.WorkerBase.check_health",
+    "ray.core.generated.common_pb2.ActorDiedErrorContext.WORKER_DIED",
+    "ray.core.generated.common_pb2.ActorDiedErrorContext.NODE_DIED",
     "verl.workers.engine.fsdp.transformer_impl.FSDPEngineWithLMHead",
     "verl.workers.engine.fsdp.transformer_impl.CPUOffloadPolicy",
     "verl.workers.engine.fsdp.transformer_impl.FSDPEngine._merged_lora_per_tensor_param",

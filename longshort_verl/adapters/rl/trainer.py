@@ -47,6 +47,7 @@ from longshort_verl.adapters.rl.rounds import Rounds
 from longshort_verl.adapters.rl.rows import score_rows, token_scores
 from longshort_verl.adapters.rl.settings import Placement, Policies, Schedule, load_tokenizer, role_config
 from longshort_verl.metrics import alarms, check_engines, validation_mean
+from longshort_verl.adapters.rl.watch import RolloutWait, Watch
 from longshort_verl.rewards import Outcome
 from longshort_verl.types import Role
 
@@ -73,6 +74,7 @@ class LongShortTrainer(PPOTrainerSync):
         self._run_folder = config.trainer.default_local_dir
         as_sync(config, PPOTrainerSync)
         super().__init__(config)
+        self._watch = Watch()
         self._policies: list[Policy] = []
         self._warned: set[str] = set()
         self._turn_credits: dict[str, torch.Tensor] = {}
@@ -82,6 +84,7 @@ class LongShortTrainer(PPOTrainerSync):
         # verl polls every 2 s, which would be most of a small model's step.
         buffer.poll_interval = min(buffer.poll_interval, 0.05)
         return buffer
+        buffer._wait_for_next_poll = RolloutWait(buffer, self._watch, self.settings.rollout_stall_s)
 
     def _init_dataloader(self) -> None:
         tokenizers = [load_tokenizer(role_config(self.config, role)) for role in Role]
@@ -144,7 +147,10 @@ class LongShortTrainer(PPOTrainerSync):
     def fit(self, agent_loop_manager: Any) -> None:
         """Train; the metrics file is named here too, because a cluster's processes lack the driver's environment."""
         name_metrics_file(self.config.trainer, Path(self._run_folder))
-        super().fit(agent_loop_manager)
+        try:
+            super().fit(agent_loop_manager)
+        finally:
+            self._watch.stop()
 
     def on_init_end(self) -> None:
         """Push all policies' weights, except to an engine that serves frozen weights from disk."""
