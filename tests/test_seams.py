@@ -173,6 +173,8 @@ SIGNATURES = {
     "verl.trainer.sft_trainer.SFTTrainer._build_dataset": ["self"],
     "verl.trainer.sft_trainer.SFTTrainer._build_ckpt_handler": ["self"],
     "verl.trainer.sft_trainer.SFTTrainer.fit": ["self"],
+    "verl.workers.engine_workers.TrainingWorker.train_batch": ["self", "data"],
+    "verl.utils.tensordict_utils.get": ["tensordict", "key", "default"],
     "verl.utils.checkpoint.CheckpointHandler.save_checkpoint": ["self", "step"],
     "verl.utils.checkpoint.CheckpointHandler.load_checkpoint": ["self"],
     "verl.utils.dataset.multiturn_sft_dataset.MultiTurnSFTDataset.__init__": [
@@ -216,10 +218,10 @@ SIGNATURES = {
 
 ATTRIBUTES = [
     "verl.__version__",
-    "verl.experimental.agent_loop.agent_loop._agent_loop_registry",
-    "vllm.v1.worker.worker_base.WorkerBase.check_health",
     "ray.core.generated.common_pb2.ActorDiedErrorContext.WORKER_DIED",
     "ray.core.generated.common_pb2.ActorDiedErrorContext.NODE_DIED",
+    "verl.experimental.agent_loop.agent_loop._agent_loop_registry",
+    "vllm.v1.worker.worker_base.WorkerBase.check_health",
     "verl.workers.engine.fsdp.transformer_impl.FSDPEngineWithLMHead",
     "verl.workers.engine.fsdp.transformer_impl.CPUOffloadPolicy",
     "verl.workers.engine.fsdp.transformer_impl.FSDPEngine._merged_lora_per_tensor_param",
