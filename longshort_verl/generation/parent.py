@@ -16,7 +16,7 @@ import time
 
 POLL_S = 1.0
 """Seconds between two looks at the parent."""
-GRACE_S = 10.0
+GRACE_S = 5.0
 """Seconds for an orderly end, which removes shared memory; then the process is killed."""
 
 

@@ -84,7 +84,7 @@ def test_killed_and_resumed_and_graded_again(whole, tmp_path):
             children = psutil.Process(running.pid).children(recursive=True)
             assert any("EngineCore" in child.name() for child in children)
             running.kill()
-            _, orphans = psutil.wait_procs(children, timeout=30)
+            _, orphans = psutil.wait_procs(children, timeout=60)
             assert orphans == [], "every process ends with the command"
             running.communicate()
             assert not (broken / f"{system}.jsonl").exists()

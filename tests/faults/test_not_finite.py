@@ -68,7 +68,7 @@ def test_a_loss_or_gradient_is_named(name):
 
 def real(test):
     """A job that takes a minute or more."""
-    for mark in (pytest.mark.job, pytest.mark.alone, pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(900)):
+    for mark in (pytest.mark.job, pytest.mark.alone, pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(1500)):
         test = mark(test)
     return test
 
@@ -105,7 +105,7 @@ def rl(tmp_path, problems, *more, **environment):
         *more,
         environment={"VERL_USE_EXTERNAL_MODULES": "tests.support.faults", **environment},
     )
-    assert job.process.wait(timeout=600) != 0, job.log[-4000:]
+    assert job.process.wait(timeout=1200) != 0, job.log[-4000:]
     assert job.leftovers(within=30) == []
     return job.log
 
