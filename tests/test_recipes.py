@@ -31,7 +31,7 @@ ABLATIONS = sorted(ROOT.glob("recipes/ablations/*/*.yaml"))
 VARIANTS = sorted(
     path
     for folder in FOLDERS
-    for kind in ("rl", "sft_long", "importance", "cold_start")
+    for kind in ("rl", "sft_long", "sft_short", "importance", "cold_start")
     for path in folder.glob(f"{kind}/*.yaml")
 )
 """A recipe's own options, as ``+rl=nodes``."""

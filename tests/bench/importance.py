@@ -18,7 +18,6 @@ from math import isnan
 from pathlib import Path
 from statistics import mean
 
-from rich.progress import Progress
 from scipy.stats import kendalltau
 
 from longshort_verl.chains.config import ImportanceConfig, read_importance, read_traces_config
@@ -29,6 +28,7 @@ from longshort_verl.files.journal import Journal
 from longshort_verl.generation.open import token_counter
 from longshort_verl.generation.vllm import VLLMGenerator
 from longshort_verl.grading import grade
+from longshort_verl.report.progress import open_progress
 from longshort_verl.types import Chain, ChainOutcome, Cost, Problem
 from tests.bench.results import Result, result
 from tests.support.configs import ROOT
@@ -133,7 +133,7 @@ async def _run(config: ImportanceConfig) -> list[Result]:
     hits, faster, slower, aucs, per_trace = [], [], [], [], []
     async with VLLMGenerator(str(config.model.path), config.model.vllm) as generator:
         traces = await own_traces(generator, NUM_TRACES, seed=1)
-        with Progress() as progress:
+        with open_progress() as progress:
             bar = progress.add_task("importance", total=1 + 3 * REPETITIONS)
             truth = (await measure(generator, exact, traces)).scores
             progress.advance(bar)

@@ -12,12 +12,11 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-from rich.progress import Progress
-
 from longshort_verl.chains.config import ImportanceConfig, read_importance
 from longshort_verl.chains.plan import Plan
 from longshort_verl.cold_start.select import running_max
 from longshort_verl.generation.vllm import VLLMGenerator
+from longshort_verl.report.progress import open_progress
 from longshort_verl.types import Chain, Decision
 from tests.bench.importance import RECIPE, measure, sampled_traces
 from tests.bench.results import Result, result
@@ -57,7 +56,7 @@ async def _run(config: ImportanceConfig) -> list[Result]:
     decided: dict[Decision, list[float]] = {decision: [] for decision in Decision}
     async with VLLMGenerator(str(config.model.path), config.model.vllm) as generator:
         traces = await sampled_traces(generator, NUM_PROBLEMS)
-        with Progress() as progress:
+        with open_progress() as progress:
             bar = progress.add_task("pruning", total=len(plans) * REPETITIONS)
             for seed in range(1, REPETITIONS + 1):
                 scored: dict[str, list[Chain]] = {}

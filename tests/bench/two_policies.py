@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
-from rich.progress import Progress
 
+from longshort_verl.report.progress import open_progress
 from tests.bench.plan import CYCLE, CYCLES, STEPS
 from tests.bench.results import Result, result
 from tests.support.jobs import Job, start_job
@@ -81,7 +81,7 @@ def _follow(job: Job) -> list[Result]:
     """Wait for the end; peak of each process's proportional set size, which counts shared pages once."""
     peaks: dict[int, float] = defaultdict(float)
     names: dict[int, str] = {}
-    with Progress() as progress:
+    with open_progress() as progress:
         bar = progress.add_task("two policies", total=STEPS)
         while job.process.poll() is None:
             for process in job.members():
