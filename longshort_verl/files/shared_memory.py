@@ -25,8 +25,8 @@ _YOUNG_S = 60.0  # a bucket may not be mapped yet
 def name_shared_memory() -> None:
     """Name what this process leaves in /dev/shm after itself: ``longshort-<namespace>-<process id>-<random>``.
 
-    Containers may share /dev/shm and not their process ids, hence the number of the namespace of those ids. Python, and with it vLLM, names it at random. The names of Python's own module are private: without them nothing
-    changes.
+    Containers may share /dev/shm and not their process ids, hence the number of the namespace of those ids. Python, and
+    with it vLLM, names it at random. The names of Python's own module are private: without them nothing changes.
     """
     if hasattr(shared_memory, "_make_filename"):
         shared_memory._make_filename = _name  # pyright: ignore[reportAttributeAccessIssue]: private
