@@ -127,7 +127,7 @@ def ended_by(tmp_path, problems, fault, *overrides):
 @pytest.mark.timeout(1500)
 def test_a_job_without_its_agent_loop_worker_ends(tmp_path, problems):
     log = ended_by(tmp_path, problems, "AgentLoopWorkerTQ@rollout@1")
-    assert re.search(r"ProcessDied: AgentLoopWorkerTQ\S* died \(process \d+ on [\d.]+\)", log)
+    assert re.search(r"ProcessDied: AgentLoopWorkerTQ\S*( \S+)? died \(process \d+ on [\d.]+\)", log)
 
 
 DEATHS = [
