@@ -14,12 +14,14 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import torch
 
 from longshort_verl.config.compose import ConfigError
 from longshort_verl.files.atomic import sync, write_json, write_text
@@ -201,6 +203,25 @@ def check(folder: str | os.PathLike, *, policies: str) -> None:
             f"the checkpoint {folder} is of long_short.policies {found!r}, but the run's is {policies!r}; set that, or "
             "start anew with trainer.resume_mode=disable"
         )
+
+
+class Loader(Iterable[Any], Sized, Protocol):
+    """A ``StatefulDataLoader`` of torchdata."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
+
+
+def restore_epoch_end(loader: Loader, state: str | os.PathLike, step: int) -> None:
+    """Move a loader to the next epoch if the checkpoint of ``step`` was written at the end of one.
+
+    ``state`` is the loader's file in the checkpoint. Its epoch has no batch left: verl 0.9.1's SFT trainer counts that
+    rest as an epoch and ends one early; its RL trainer does not load it, and repeats the order of the first epoch.
+    """
+    if step % len(loader) or not Path(state).exists():
+        return
+    loader.load_state_dict(torch.load(state, weights_only=True))
+    if left := sum(1 for _ in loader):
+        raise RuntimeError(f"{state} is of the end of an epoch (step {step}), but has {left} batches of it left")
 
 
 def _folders(root: Path) -> dict[int, Path]:

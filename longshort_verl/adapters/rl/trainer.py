@@ -458,6 +458,7 @@ class LongShortTrainer(PPOTrainerSync):
         if trainer.resume_mode == "auto":
             root = os.path.abspath(os.path.join(trainer.default_local_dir, f"global_step_{self.global_steps}"))
         checkpoints.check(root, policies=self.settings.policies.value)
+        checkpoints.restore_epoch_end(self.train_dataloader, os.path.join(root, "data.pt"), self.global_steps)
         for policy in self._policies[1:]:
             policy.worker_group.load_checkpoint(
                 local_path=os.path.join(root, SHORT_GROUP), del_local_after_load=trainer.del_local_ckpt_after_load

@@ -221,7 +221,7 @@ class RoleSFTTrainer(SFTTrainer):
 
     def _build_ckpt_handler(self) -> None:
         super()._build_ckpt_handler()
-        self.ckpt_handler = _AroundSave(self.ckpt_handler, self._save_whole)
+        self.ckpt_handler = _Checkpoints(self.ckpt_handler, self._save_whole)
 
     def _where(self, step: int) -> str:
         return f"step {step}: the {self._checked.settings.role} role"
@@ -360,14 +360,18 @@ def keep_best(folder: Path, step: int, metrics: dict[str, float], best: BestTurn
     return True
 
 
-class _AroundSave:
-    """verl's checkpoint handler with a call around each save."""
+class _Checkpoints:
+    """verl's checkpoint handler with a call around each save, and the end of an epoch restored."""
 
     def __init__(self, handler: Any, around: Callable[[Callable[[], None], int], None]) -> None:
         self._handler, self._around = handler, around
 
     def load_checkpoint(self) -> int:
-        return self._handler.load_checkpoint()
+        step = self._handler.load_checkpoint()
+        if step:
+            state = Path(self._handler._determine_resume_path()) / f"data_{self._handler.dp_rank}.pt"
+            checkpoints.restore_epoch_end(self._handler.train_dataloader, state, step)
+        return step
 
     def save_checkpoint(self, step: int) -> None:
         self._around(lambda: self._handler.save_checkpoint(step=step), step)

@@ -10,7 +10,10 @@ import re
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import save_file
+from torchdata.stateful_dataloader import StatefulDataLoader
+from verl.trainer.ppo.utils import create_rl_sampler
 
 from longshort_verl.adapters.rl import checkpoints
 from longshort_verl.config.compose import ConfigError
@@ -223,3 +226,40 @@ def test_a_checkpoint_of_another_kind_is_refused(root):
 def test_the_record_is_plain(root):
     assert json.loads((root / "global_step_4" / checkpoints.MARK).read_text())["step"] == 4
     assert not list(root.rglob("*.part"))
+
+
+# The loader's place -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def make_loader():
+    config = OmegaConf.create({"shuffle": True, "seed": 1, "sampler": None})
+    rows = list(range(6))
+    return lambda: StatefulDataLoader(rows, batch_size=2, sampler=create_rl_sampler(config, rows))
+
+
+@pytest.mark.parametrize("step", [2, 3, 5, 6])
+def test_the_rows_after_a_checkpoint_are_those_of_the_whole_run(make_loader, tmp_path, step):
+    whole, loader = [], make_loader()
+    for _ in range(3):
+        for batch in loader:
+            whole.append(batch.tolist())
+            if len(whole) == step:
+                torch.save(loader.state_dict(), tmp_path / "data.pt")
+    assert whole[:3] != whole[3:6]
+    loader = make_loader()
+    if step % 3:  # as verl does
+        loader.load_state_dict(torch.load(tmp_path / "data.pt"))
+    checkpoints.restore_epoch_end(loader, tmp_path / "data.pt", step)
+    found = [batch.tolist() for _ in range(step // 3, 3) for batch in loader]
+    assert found == whole[step:]
+
+
+def test_a_loader_that_is_not_at_the_end_of_its_epoch_is_refused(make_loader, tmp_path):
+    loader = make_loader()
+    next(iter(loader))
+    torch.save(loader.state_dict(), tmp_path / "data.pt")
+    with pytest.raises(
+        RuntimeError, match=r"data\.pt is of the end of an epoch \(step 3\), but has 2 batches of it left"
+    ):
+        checkpoints.restore_epoch_end(make_loader(), tmp_path / "data.pt", 3)
