@@ -115,7 +115,7 @@ def whole(folder):
 
 
 FAULTS = {
-    "loss": (["actor_rollout_ref.actor.entropy_coeff=.inf"], {}, "step 1: the long policy: actor/", []),
+    "loss": (["actor_rollout_ref.actor.entropy_coeff=inf"], {}, "step 1: the long policy: actor/", []),
     "update": (["actor_rollout_ref.actor.optim.lr=1e39"], {}, "step 1: the long policy: the weights hold", []),
     **{
         field: ([], {"LONGSHORT_TEST_NAN": f"{field}@2"}, f"step 2: the long policy: the {FIELDS[field]} is nan", [1])

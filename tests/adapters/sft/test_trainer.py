@@ -266,7 +266,7 @@ def test_kill_9_and_resume_end_with_the_same_loss_curve(trained, rows, tmp_path)
             checkpoints.begin(folder / f"global_step_{later}")
         finish(folder, "long", *overrides(rows, "long", folder))
         found = losses(folder)
-        assert f"global step: {step}" in (folder / "run.log").read_text()
+        assert f"{folder}/global_step_{step} (step {step})" in (folder / "run.log").read_text()
         assert sorted(found) == sorted(whole), step
         for number, loss in whole.items():
             # float32: what is left is the order of sums
