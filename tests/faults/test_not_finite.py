@@ -116,7 +116,7 @@ def whole(folder):
 
 FAULTS = {
     "loss": (["actor_rollout_ref.actor.entropy_coeff=inf"], {}, "step 1: the long policy: actor/", []),
-    "update": (["actor_rollout_ref.actor.optim.lr=1e39"], {}, "step 1: the long policy: the weights hold", []),
+    "update": (["actor_rollout_ref.actor.optim.weight_decay=inf"], {}, "step 1: the long policy: the weights hold", []),
     **{
         field: ([], {"LONGSHORT_TEST_NAN": f"{field}@2"}, f"step 2: the long policy: the {FIELDS[field]} is nan", [1])
         for field in FIELDS
@@ -161,9 +161,9 @@ def test_an_sft_run_does_not_start_with_bad_weights(tmp_path, rows, root):
 
 @real
 def test_an_sft_run_ends_before_a_checkpoint_is_whole(tmp_path, rows):
-    log = sft(tmp_path / "weights", rows, "optim.lr=1e39", "trainer.save_freq=1")
+    log = sft(tmp_path / "weights", rows, "optim.weight_decay=inf", "trainer.save_freq=1")
     assert "NotFinite: step 1: the short role: the weights hold NaN or infinity, first in" in log
     assert whole(tmp_path / "weights") == []
-    log = sft(tmp_path / "loss", rows, "optim.lr=1e39")
+    log = sft(tmp_path / "loss", rows, "optim.weight_decay=inf")
     assert re.search(r"NotFinite: step 2: the short role: (loss|grad_norm) is nan", log)
     assert whole(tmp_path / "loss") == []
