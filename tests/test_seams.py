@@ -32,6 +32,7 @@ SIGNATURES = {
     "verl.trainer.ppo.v1.trainer_base.get_trainer_cls": ["name"],
     "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync.__init__": ["self", "config"],
     "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync._setup": ["self"],
+    "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync.fit": ["self", "agent_loop_manager"],
     "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync._init_dataloader": ["self"],
     "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync._init_resource_pool_mgr": ["self"],
     "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync._validate": ["self"],
@@ -88,6 +89,8 @@ SIGNATURES = {
     "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync.on_sample_end": ["self"],
     "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync.on_step_end": ["self"],
     "verl.trainer.ppo.v1.replay_buffer.ReplayBuffer.sample": ["self", "global_steps", "partition_id", "batch_size"],
+    "verl.trainer.ppo.v1.replay_buffer.ReplayBuffer._wait_for_next_poll": ["self", "partition_id", "last_debug_time"],
+    "ray._private.state.actors": ["actor_id", "job_id", "actor_state_name"],
     # workers, engines and weights
     "verl.workers.engine_workers.ActorRolloutRefWorker.__init__": [
         "self",
@@ -170,6 +173,8 @@ SIGNATURES = {
     "verl.trainer.sft_trainer.SFTTrainer._build_dataset": ["self"],
     "verl.trainer.sft_trainer.SFTTrainer._build_ckpt_handler": ["self"],
     "verl.trainer.sft_trainer.SFTTrainer.fit": ["self"],
+    "verl.workers.engine_workers.TrainingWorker.train_batch": ["self", "data"],
+    "verl.utils.tensordict_utils.get": ["tensordict", "key", "default"],
     "verl.utils.checkpoint.CheckpointHandler.save_checkpoint": ["self", "step"],
     "verl.utils.checkpoint.CheckpointHandler.load_checkpoint": ["self"],
     "verl.utils.dataset.multiturn_sft_dataset.MultiTurnSFTDataset.__init__": [
@@ -213,6 +218,8 @@ SIGNATURES = {
 
 ATTRIBUTES = [
     "verl.__version__",
+    "ray.core.generated.common_pb2.ActorDiedErrorContext.WORKER_DIED",
+    "ray.core.generated.common_pb2.ActorDiedErrorContext.NODE_DIED",
     "verl.experimental.agent_loop.agent_loop._agent_loop_registry",
     "vllm.v1.worker.worker_base.WorkerBase.check_health",
     "verl.workers.engine.fsdp.transformer_impl.FSDPEngineWithLMHead",

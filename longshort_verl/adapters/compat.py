@@ -22,6 +22,8 @@ from typing import Any
 from packaging.version import Version
 from wrapt import when_imported
 
+from longshort_verl.files.shared_memory import name_shared_memory
+from longshort_verl.generation.parent import end_with_parent
 from longshort_verl.generation.vllm_cpu import MARK, name_vllm_cpu
 
 _VERL_VERSIONS = ("0.9.1", "0.10")
@@ -223,6 +225,9 @@ def keep_vllm_cpu_weights() -> None:
     """
     from vllm.platforms import current_platform
 
+    # In every process of vLLM.
+    name_shared_memory()
+    end_with_parent()
     if not current_platform.is_cpu():
         return
     import vllm.model_executor.layers.utils as utils

@@ -26,7 +26,9 @@ _REGISTERS_WITH = {
 
 def _load() -> None:
     from longshort_verl.adapters import compat
+    from longshort_verl.files.shared_memory import name_shared_memory
 
+    name_shared_memory()
     if compat.on_cpu():
         from verl.plugin.platform import PlatformRegistry
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,25 @@ def read_chains(path: Path) -> list[Chain]:
                 f"{path}: rows {rows[chain.key]} and {number} have the same key {chain.key!r}; give each its own"
             )
     return chains
+
+
+def usable_chains(path: Path) -> list[Chain]:
+    """:func:`read_chains` of a file with at least one good row.
+
+    Raises:
+        ChainFileError: as there, or no row is good; the message counts them by outcome and gives the first reason.
+    """
+    chains = read_chains(path)
+    if all(chain.problem is None for chain in chains):
+        raise ChainFileError(f"{path} has no good row: {shown_outcomes(chains)}; correct the rows")
+    return chains
+
+
+def shown_outcomes(chains: Sequence[Chain]) -> str:
+    """Chains by outcome, and the first reason of a rejection."""
+    counts = ", ".join(f"{number} {outcome}" for outcome, number in Counter(c.outcome.value for c in chains).items())
+    first = next((f"; the first one, {chain.key}: {chain.detail}" for chain in chains if chain.detail), "")
+    return counts + first
 
 
 def _raw_rows(path: Path) -> Iterator[bytes | Any]:

@@ -17,6 +17,7 @@ from longshort_verl.chains.files import ChainFileError, write_chains
 from longshort_verl.files.journal import Journal
 from longshort_verl.files.manifest import Artefact
 from longshort_verl.generation.base import Generator
+from longshort_verl.generation.model_files import require_model
 from longshort_verl.generation.open import open_generator
 from longshort_verl.grading import grade
 from longshort_verl.problems.read import check_answers, read_problems
@@ -104,6 +105,7 @@ def run_traces(config: TracesConfig, file: Path, out: Path, progress: OpenProgre
             return None
         problems = read_problems(file)
         check_answers(problems, path=file)
+        require_model(config.model)
         journal_settings = {
             "model": config.model.path,
             "sampling": {**dataclasses.asdict(config.sampling), "num_samples": None},

@@ -19,11 +19,12 @@ from typing import Any
 
 from longshort_verl.chains.chunk import Chunker, boundaries, boundary_f1, chunk
 from longshort_verl.chains.config import NOT_IN_RESULTS, ImportanceConfig
-from longshort_verl.chains.files import read_chains, write_chains
+from longshort_verl.chains.files import ChainFileError, shown_outcomes, usable_chains, write_chains
 from longshort_verl.chains.rollouts import Elicitation, score_chain
 from longshort_verl.files.journal import Journal
 from longshort_verl.files.manifest import Artefact
 from longshort_verl.generation.base import Generator
+from longshort_verl.generation.model_files import require_model
 from longshort_verl.generation.open import open_generator, token_counter
 from longshort_verl.grading import check_gold, grade
 from longshort_verl.types import Chain, ChainOutcome, Cost, OpenProgress, Thought
@@ -175,7 +176,9 @@ def run_chunk(config: ImportanceConfig, file: Path, out: Path, progress: OpenPro
     with Artefact(out, config=settings, inputs={"traces": file}) as artefact:
         if artefact.finished:
             return None
-        chains = read_chains(file)
+        chains = usable_chains(file)
+        if asks:
+            require_model(config.model)
 
         async def chunk_all() -> list[Chain]:
             async with AsyncExitStack() as stack:
@@ -203,7 +206,8 @@ def run_importance(
     with Artefact(out, config=config, inputs={"traces": file}, may_change=free) as artefact:
         if artefact.finished:
             return None
-        chains = read_chains(file)
+        chains = usable_chains(file)
+        require_model(config.model)
         count_tokens = token_counter(config.model)
         with Journal(out / "journal.jsonl", journal_settings(config, file)) as journal:
 
@@ -217,7 +221,12 @@ def run_importance(
             chains = asyncio.run(score_all())
         write_chains(out / "importance.jsonl", chains)
         counts = summary(chains)
-        if ChainOutcome.ENGINE_ERROR.value not in counts["outcomes"]:
+        engine_failed = ChainOutcome.ENGINE_ERROR.value in counts["outcomes"]
+        if not counts["num_thoughts"] and not engine_failed:
+            raise ChainFileError(
+                f"no chain of {file} could be scored: {shown_outcomes(chains)}; see {out}/importance.jsonl"
+            )
+        if not engine_failed:
             artefact.finish(counts=counts, tokens={"rollouts": counts["num_tokens"]})
     return counts
 

@@ -63,7 +63,7 @@ def traces(
     from longshort_verl.chains.config import read_traces_config
     from longshort_verl.chains.sample import run_traces
 
-    with user_errors():
+    with user_errors(out):
         outcomes = run_traces(read_traces_config(recipe, overrides or []), file, out, _progress)
     for outcome, number in (outcomes or {}).items():
         typer.echo(f"{outcome}: {number}")
@@ -105,7 +105,7 @@ def importance(
     from longshort_verl.report.chains import results_table
     from longshort_verl.report.follow import rollout_progress
 
-    with user_errors():
+    with user_errors(out):
         summary = run_importance(read_importance(recipe, overrides or []), traces, out, rollout_progress)
     if summary is not None:
         Console().print(results_table(summary))
@@ -123,7 +123,7 @@ def cold_start(
     from longshort_verl.cold_start.run import run_cold_start
     from longshort_verl.report.chains import cold_start_table
 
-    with user_errors():
+    with user_errors(out):
         counts = run_cold_start(read_cold_start(recipe, overrides or []), scored, out, _progress)
     if counts is not None:
         Console().print(cold_start_table(counts))

@@ -42,7 +42,7 @@ def evaluate(
     from longshort_verl.report.evaluation import evaluation_table
     from longshort_verl.report.progress import open_progress
 
-    with user_errors():
+    with user_errors(out):
         sets, overrides = _sets_and_settings(problems)
         overrides += [f"limit={limit}"] if limit is not None else []
         overrides += [f"systems=[{','.join(system)}]"] if system else []

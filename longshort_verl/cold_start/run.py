@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from longshort_verl.chains.config import NOT_IN_RESULTS
-from longshort_verl.chains.files import read_chains
+from longshort_verl.chains.files import usable_chains
 from longshort_verl.chat_template import control_tokens
 from longshort_verl.cold_start.config import ColdStartConfig
 from longshort_verl.cold_start.dialogues import ColdDialogue, ColdStartOutcome, DialogueMaker
@@ -20,6 +20,7 @@ from longshort_verl.cold_start.writer import Writer, WriterKind
 from longshort_verl.files.journal import Journal
 from longshort_verl.files.manifest import Artefact
 from longshort_verl.generation.base import load_tokenizer
+from longshort_verl.generation.model_files import require_model
 from longshort_verl.generation.open import open_generator
 from longshort_verl.grading import grade
 from longshort_verl.types import OpenProgress
@@ -40,7 +41,9 @@ def run_cold_start(config: ColdStartConfig, scored: Path, out: Path, progress: O
     with Artefact(out, config=config, inputs={"scored": file}, may_change=_MAY_CHANGE) as artefact:
         if artefact.finished:
             return None
-        chains = read_chains(file)
+        chains = usable_chains(file)
+        if config.writer.kind is not WriterKind.NONE:
+            require_model(config.writer_model)
         tokenizer = load_tokenizer(config.tokenizer or "")
         forbidden = control_tokens([tokenizer])
         num_written = 0

@@ -22,6 +22,7 @@ from longshort_verl.evaluation.solo import solo_systems
 from longshort_verl.files.journal import Journal
 from longshort_verl.files.manifest import Artefact
 from longshort_verl.generation.base import load_tokenizer
+from longshort_verl.generation.model_files import require_model
 from longshort_verl.generation.open import open_generator, open_pair
 from longshort_verl.grading import GradingSettings, grade
 from longshort_verl.problems.read import check_answers
@@ -133,6 +134,7 @@ async def run_systems(
             journals = {system: journal_of(system) for system in asks}
             records_of = {system: _from_journal(attempts, journal) for system, journal in journals.items()}
             if any(records is None for records in records_of.values()):
+                require_model(config.solo)
                 bars = {system: bar(system) for system in asks}  # before the engine, whose start takes minutes
                 async with open_generator(config.solo) as generator:
                     for system, ask in asks.items():
@@ -151,7 +153,10 @@ async def run_systems(
             journal = journal_of("pair")
             records = _from_journal(attempts, journal)
             if records is None:
-                models, on_done = (config.long, config.short), bar("pair")
+                models = config.long, config.short
+                for model in models:
+                    require_model(model)
+                on_done = bar("pair")
                 tokenizers = [load_tokenizer(model.tokenizer or model.path or "") for model in models]
                 async with open_pair(*models) as generators:
                     records = await run_pair(

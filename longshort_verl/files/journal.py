@@ -2,21 +2,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """An append-only file of finished work that survives ``kill -9`` at any moment.
 
-Each record is one line, written by one call; a line that was cut short is dropped. Keys are unique, so nothing counts
-twice. Work that has no record is done again with the same seed. The first line holds the settings: a journal refuses to
-open under others once it has a record.
+Each record is one line, written by one call; a line that was cut short is dropped, and one that was damaged later is
+skipped with a warning. Keys are unique, so nothing counts twice. Work that has no record is done again with the same
+seed. The first line holds the settings: a journal refuses to open under others once it has a record.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from longshort_verl.files.manifest import differences
+
+logger = logging.getLogger(__name__)
 
 
 class JournalError(ValueError):
@@ -30,10 +34,12 @@ class Journal:
         """Open a journal, or begin it. ``settings``: everything that its records depend on, as JSON values.
 
         Raises:
-            JournalError: another process has it open, it was written with other settings, or a line is damaged.
+            JournalError: another process has it open, it was written with other settings, or its settings are damaged.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
+        self.num_damaged = 0
+        """Lines that were skipped; their work is done again."""
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             try:
@@ -51,35 +57,50 @@ class Journal:
         whole = data[: data.rfind(b"\n") + 1]
         if len(whole) < len(data):
             os.ftruncate(self._file, len(whole))
-        lines = whole.splitlines()
-        if not lines:
-            self._write({"settings": settings})
-            return
-        old: dict[str, Any] = {}
-        for number, line in enumerate(lines, start=1):
-            try:
-                row = json.loads(line)
-                if number == 1:
-                    old = dict(row["settings"])
-                elif row["key"] in self._records:
-                    raise ValueError("an earlier line has its key")
-                else:
-                    self._records[row["key"]] = row["value"]
-            except (ValueError, LookupError, TypeError) as error:
-                raise JournalError(f"{self.path}: line {number} is damaged ({error}); delete the file") from error
-        changed = differences(old, settings)
-        if changed and not self._records:  # an earlier run failed before its first record
+        first, *rest = whole.splitlines() or [b""]
+        self._read_records(rest)
+        old: dict[str, Any] | None = None
+        try:
+            old = dict(json.loads(first)["settings"])
+        except (ValueError, LookupError, TypeError) as error:
+            if self._records:
+                raise JournalError(
+                    f"{self.path}: line 1, its settings, is damaged ({error}); delete the file"
+                ) from error
+        changed = differences(old or {}, settings)
+        if old is None or (changed and not self._records):  # an earlier run failed before its first record
             os.ftruncate(self._file, 0)
             self._write({"settings": settings})
         elif changed:
             lines = "\n  ".join([f"{self.path} was written with other settings:", *changed])
             raise JournalError(f"{lines}\nGive another output, or the old settings.")
 
+    def _read_records(self, lines: list[bytes]) -> None:
+        fault = ""
+        for number, line in enumerate(lines, start=2):
+            try:
+                row = json.loads(line)
+                key, value = row["key"], row["value"]
+                if key in self._records:
+                    raise ValueError("an earlier line has its key")
+                self._records[key] = value
+            except (ValueError, LookupError, TypeError) as error:
+                self.num_damaged += 1
+                fault = f"line {number} ({error})"
+        if fault:
+            message = "%s: damaged lines skipped: %d of %d, the last %s; their work is done again"
+            logger.warning(message, self.path, self.num_damaged, len(lines), fault)
+
     def _write(self, row: dict[str, Any]) -> None:
         line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
-        written = os.write(self._file, line)
+        before, written, reason = os.fstat(self._file).st_size, 0, errno.ENOSPC
+        try:
+            written = os.write(self._file, line)
+        except OSError as error:
+            reason = error.errno or reason
         if written != len(line):
-            raise OSError(f"{self.path}: only {written} of {len(line)} bytes could be written; is the disk full?")
+            os.ftruncate(self._file, before)  # or the next record would continue half a line
+            raise OSError(reason, os.strerror(reason), str(self.path))
 
     def add(self, key: str, value: dict[str, Any]) -> None:
         """Write a record of a new key to disk."""

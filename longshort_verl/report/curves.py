@@ -71,14 +71,17 @@ class Step:
 def read_run(path: Path) -> list[Step]:
     """All steps of a run in order. The last line of a step that was logged twice, as after a resume, counts.
 
-    ``path`` is a log, or a folder with ``metrics*.jsonl``: one per start of the run, in the order of their names.
+    ``path`` is a log, which those of later starts beside it continue (``<name>-<time>.jsonl``), or a folder with
+    ``metrics*.jsonl``: one per start, in the order of their names.
 
     Raises:
         FileNotFoundError: there is no such log.
         ValueError: a line is not verl's, or a log has no step.
     """
     steps: dict[int, Step] = {}
-    for log in sorted(path.glob("metrics*.jsonl")) if path.is_dir() else [path]:
+    found = path.glob("metrics*.jsonl") if path.is_dir() else path.parent.glob(f"{path.stem}-*{path.suffix}")
+    logs = [*([] if path.is_dir() else [path]), *sorted(found, key=lambda log: log.stem)]
+    for log in logs:
         lines = log.read_bytes().split(b"\n")
         for number, line in enumerate(lines, start=1):
             if not line.strip():

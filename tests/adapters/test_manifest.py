@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 
-from longshort_verl.files.manifest import read_manifest
+from longshort_verl.adapters.rl.checkpoints import complete as write_mark
+from longshort_verl.files.manifest import Artefact, read_manifest
 from tests.support.configs import ROOT
 
 CONFIG = """
@@ -19,20 +21,26 @@ hydra:
   callbacks:
     manifest:
       _target_: longshort_verl.adapters.manifest.ManifestCallback
+      allow_changes: false
 lr: 1
 fails: false
 steps: ${trainer.total_training_steps}
 model: {path: some/model}
 data: {train_files: [train.parquet], val_files: null}
-trainer: {default_local_dir: run, resume_mode: auto, save_freq: 1, total_training_steps: 3}
+trainer: {default_local_dir: run, resume_mode: auto, resume_from_path: null, save_freq: 1, total_training_steps: 3}
 """
 JOB = """
 from pathlib import Path
 import hydra
+from longshort_verl.adapters.rl import checkpoints
 
 @hydra.main(config_path=".", config_name="job", version_base=None)
 def main(config):
-    (Path(config.trainer.default_local_dir) / "latest_checkpointed_iteration.txt").write_text("3")
+    run = Path(config.trainer.default_local_dir)
+    (run / "global_step_3").mkdir(exist_ok=True)
+    (run / "global_step_3" / "data.pt").write_bytes(bytes(4000))
+    (run / "latest_checkpointed_iteration.txt").write_text("3")
+    checkpoints.complete(run / "global_step_3", {"step": 3}, run)
     print("trained")
     if config.fails:
         raise RuntimeError("out of memory")
@@ -65,6 +73,10 @@ def test_a_finished_run_ends_at_once(job, tmp_path):
     assert "fails: true then, false now" in shown
     # Without a checkpoint there is nothing to resume, and the run begins anew.
     (tmp_path / "run" / "latest_checkpointed_iteration.txt").unlink()
+    code, shown = job("fails=false")  # a tracker that was lost is written again
+    assert (code, "fails: true then, false now" in shown) == (1, True)
+    shutil.rmtree(tmp_path / "run" / "global_step_3")
+    (tmp_path / "run" / "latest_checkpointed_iteration.txt").unlink()
     assert job() == (0, "trained\n")
     manifest = read_manifest(tmp_path / "run")
     assert manifest["finished"]
@@ -75,13 +87,81 @@ def test_a_finished_run_ends_at_once(job, tmp_path):
 
 def test_what_a_run_may_resume_with(job, tmp_path):
     job()
-    assert job("trainer.total_training_steps=5", "steps=3", "trainer.save_freq=5") == (0, "trained\n")
+    code, shown = job("trainer.total_training_steps=5", "steps=3", "trainer.save_freq=5")
+    assert code == 0
+    # What may change is logged, once.
+    changes = "trainer.save_freq: 1 then, 5 now; trainer.total_training_steps: 3 then, 5 now"
+    assert f"run resumes with other settings: {changes}" in shown
+    assert shown.endswith("trained\n")
     code, shown = job("lr=2")
     assert code == 1
     assert "longshort: run was begun with other settings:\n  lr: 1 then, 2 now" in shown
+    assert shown.endswith("To resume anyway: hydra.callbacks.manifest.allow_changes=true\n")
     (tmp_path / "train.parquet").write_text("others")
     code, shown = job("trainer.total_training_steps=5", "steps=3", "trainer.save_freq=5")
     assert code == 1
     assert "input data.train_files.0: train.parquet (sha256" in shown
     assert job("lr=2", "trainer.resume_mode=disable") == (0, "trained\n")
     assert read_manifest(tmp_path / "run")["config"]["lr"] == 2
+
+
+def test_a_checkpoint_resumes_under_its_own_settings_in_any_folder(job):
+    """What its mark holds counts, without the manifest of its run."""
+    job()
+    resume = ("trainer.default_local_dir=other", "trainer.resume_mode=resume_path")
+    resume += ("trainer.resume_from_path=run/global_step_3",)
+    code, shown = job(*resume, "lr=2")
+    assert code == 1
+    assert "longshort: other was begun with other settings:\n  lr: 1 then, 2 now" in shown
+    code, shown = job(*resume, "lr=2", "hydra.callbacks.manifest.allow_changes=true")
+    assert code == 0
+    assert "lr: 1 then, 2 now\nIt resumes with them, as asked." in shown
+    assert shown.endswith("trained\n")
+
+
+def test_a_damaged_checkpoint_ends_the_job_before_it_starts(job, tmp_path):
+    job("fails=true")
+    data = tmp_path / "run" / "global_step_3" / "data.pt"
+    data.write_bytes(data.read_bytes()[:100])
+    code, shown = job("fails=true")
+    assert code == 1
+    assert "trained" not in shown
+    assert "longshort: run/global_step_3 is damaged: data.pt has 100 bytes" in shown
+    assert "no whole checkpoint is before it" in shown
+    shutil.copytree(tmp_path / "run" / "global_step_3", tmp_path / "run" / "global_step_2")
+    write_mark(tmp_path / "run" / "global_step_2", {"step": 2}, tmp_path / "run")
+    code, shown = job("fails=true")
+    assert "run/global_step_3 is damaged: data.pt has 100 bytes" in shown
+    assert "resuming from step 2" in shown
+    assert "trained" in shown
+    assert read_manifest(tmp_path / "run")["config"]["fails"]
+
+
+def test_a_folder_that_another_job_uses(job, tmp_path):
+    job("fails=true")
+    tracker = tmp_path / "run" / "latest_checkpointed_iteration.txt"
+    with Artefact(tmp_path / "run", config={}, anew=True):
+        tracker.write_text("9")  # the other job is writing that checkpoint
+        code, shown = job()
+        assert code == 1
+        assert f"longshort: run is in use by process {os.getpid()} on " in shown
+        assert "trained" not in shown
+        assert tracker.read_text() == "9"
+    shutil.rmtree(tmp_path / "run")
+    assert job() == (0, "trained\n")
+
+
+def test_a_model_that_is_not_there(job):
+    code, shown = job("model.path=./absent/model")
+    assert code == 1
+    assert (
+        "longshort: no model at ./absent/model: there is no folder ./absent/model; set model.path to a folder" in shown
+    )
+    assert "trained" not in shown
+
+
+def test_a_run_that_ends_early_says_what_is_kept(job):
+    code, shown = job("fails=true")
+    assert code == 1
+    kept = "checkpoint global_step_3 is kept, from which the same command resumes"
+    assert shown.splitlines()[-1] == f"longshort: run is not finished: {kept}"

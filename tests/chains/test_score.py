@@ -11,7 +11,15 @@ from fastapi.responses import JSONResponse
 
 from longshort_verl.chains.config import read_importance
 from longshort_verl.chains.files import ChainFileError, read_chains, write_chains
-from longshort_verl.chains.score import chunk_chains, journal_settings, run_importance, score_chains, summary, thinking
+from longshort_verl.chains.score import (
+    chunk_chains,
+    journal_settings,
+    run_chunk,
+    run_importance,
+    score_chains,
+    summary,
+    thinking,
+)
 from longshort_verl.config.compose import ConfigError
 from longshort_verl.files.journal import Journal
 from longshort_verl.files.manifest import read_manifest
@@ -382,3 +390,28 @@ def test_a_chain_is_scored_with_a_metric_from_outside_the_package(serve, tmp_pat
     server = serve(answer_to=answer_by_problem({}))
     found, _ = score(path, server.url, config("metric.metric=length"), tmp_path / "j.jsonl")
     assert [importance.score for importance in found["1"].scores] == [len("<think>1+1=2\n\n"), 7, 5]
+
+
+def test_a_file_without_one_good_row_ends_with_its_reasons(serve, tmp_path, monkeypatch):
+    run = command(monkeypatch, serve)
+    path = tmp_path / "traces.jsonl"
+    path.write_text('no json\n{"problem": "p"}\n{"problem": "p", "answer": "7"}\n')
+    reasons = r"has no good row: 1 not json, 2 missing field; the first one, 1: .*; correct the rows"
+    with pytest.raises(ChainFileError, match=reasons):
+        run(path, tmp_path / "out")
+    with pytest.raises(ChainFileError, match=reasons):
+        run_chunk(config(), path, tmp_path / "chunks.jsonl", rollout_progress)  # pyright: ignore[reportArgumentType]
+    write(path, row(trace="", key="a"), row(answer="", key="b"))
+    with pytest.raises(
+        ChainFileError, match=r"no chain of .*traces.jsonl could be scored: .*; see .*out/importance.jsonl"
+    ):
+        run(path, tmp_path / "out")
+    assert not read_manifest(tmp_path / "out")["finished"]
+
+
+def test_the_model_is_looked_at_before_the_journal_is_opened(tmp_path):
+    path, out = write(tmp_path / "traces.jsonl", row()), tmp_path / "out"
+    settings = config("model.engine=vllm", f"model.path={tmp_path}/absent")
+    with pytest.raises(ConfigError, match=rf"no model at {tmp_path}/absent: there is no folder {tmp_path}/absent; set"):
+        run_importance(settings, path, out, rollout_progress)
+    assert list(out.iterdir()) == []

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 from typer.testing import CliRunner
 
@@ -81,7 +81,11 @@ def test_killed_and_resumed_and_graded_again(whole, tmp_path):
             while not journal.exists() or journal.read_bytes().count(b"\n") < 20:
                 assert running.poll() is None, "it ended before it could be killed"
                 time.sleep(0.02)
-            os.killpg(running.pid, signal.SIGKILL)
+            children = psutil.Process(running.pid).children(recursive=True)
+            assert any("EngineCore" in child.name() for child in children)
+            running.kill()
+            _, orphans = psutil.wait_procs(children, timeout=60)
+            assert orphans == [], "every process ends with the command"
             running.communicate()
             assert not (broken / f"{system}.jsonl").exists()
             assert 19 <= journal.read_bytes().count(b"\n") - 1 < 120

@@ -48,13 +48,35 @@ def test_a_first_line_that_was_cut_short(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "damage", ["no json", '{"key": "a", "value": {}}\n{"key": "a", "value": {}}', '{"key": 1}', "[]", "\xff"]
+    "damage",
+    ["no json", '{"key": "a", "value": {}}', '{"key": 1}', "[]", "\xff", "", "\0" * 9, '{"key": [], "value": 1}'],
 )
-def test_a_damaged_line_is_named(tmp_path, damage):
+def test_a_damaged_line_costs_that_line_alone(tmp_path, damage, caplog):
     path = tmp_path / "j.jsonl"
-    Journal(path, SETTINGS).close()
-    path.write_bytes(path.read_bytes() + damage.encode("latin-1") + b"\n")
-    with pytest.raises(JournalError, match=r"line [23] is damaged"):
+    with Journal(path, SETTINGS) as journal:
+        for key in "abc":
+            journal.add(key, {"of": key})
+    lines = path.read_bytes().splitlines()
+    lines[2] = damage.encode("latin-1")  # that of b
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    with Journal(path, SETTINGS) as journal:
+        assert list(journal) == ["a", "c"]
+        assert journal.num_damaged == 1
+        assert "damaged lines skipped: 1 of 3, the last line 3 (" in caplog.text
+        journal.add("b", {"of": "b again"})
+    with Journal(path, SETTINGS) as journal:
+        assert {key: journal.get(key) for key in "abc"} == {"a": {"of": "a"}, "b": {"of": "b again"}, "c": {"of": "c"}}
+
+
+@pytest.mark.parametrize("damage", [b"no json", b"", b"[]", b'{"settings": 1}'])
+def test_damaged_settings_are_refused_once_there_is_a_record(tmp_path, damage):
+    path = tmp_path / "j.jsonl"
+    path.write_bytes(damage + b"\n")
+    with Journal(path, SETTINGS) as journal:
+        journal.add("a", {})
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([damage, *lines[1:]]) + b"\n")
+    with pytest.raises(JournalError, match=r"line 1, its settings, is damaged \(.*\); delete the file"):
         Journal(path, SETTINGS)
 
 

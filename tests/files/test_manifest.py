@@ -21,6 +21,7 @@ from longshort_verl.evaluation.config import BASE, EvaluateConfig
 from longshort_verl.files.journal import Journal
 from longshort_verl.files.manifest import (
     Artefact,
+    ChangedError,
     ManifestError,
     commit,
     differences,
@@ -226,6 +227,38 @@ def test_a_run_that_fails_before_its_first_record_binds_nobody(tmp_path, name, n
             make(out, {"model": "right"})
     else:
         assert not make(out, {"model": "right"})
+
+
+@pytest.mark.parametrize("num_records", [0, 1])
+def test_a_run_that_was_killed_before_its_first_record_binds_nobody(tmp_path, num_records):
+    out = tmp_path / "out"
+    process = subprocess.Popen([sys.executable, "-c", INTERRUPTED, str(out)], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"ready\n"
+    process.kill()
+    process.communicate()
+    with Journal(out / "journal.jsonl", {}) as journal:
+        for number in range(num_records):
+            journal.add(str(number), {})
+    if num_records:
+        with pytest.raises(ManifestError, match="model: not set then"):
+            make(out, {"model": "right"})
+        with pytest.raises(ManifestError, match="model: not set then"):  # what a trainer asks for
+            make(out, {"model": "right"}, anew=False)
+    else:
+        assert not make(out, {"model": "right"})
+
+
+def test_what_is_resumed_is_compared_and_changes_are_logged_once(tmp_path, caplog):
+    saved = {"config": {"seed": 1, "save_freq": 1}, "inputs": {}}
+    with pytest.raises(ChangedError, match="seed: 1 then, 2 now"):
+        make(tmp_path / "out", {"seed": 2, "save_freq": 1}, resumed=saved)
+    assert not caplog.text
+    asked = {"may_change": ("save_*",), "anew": False, "complete": False}
+    make(tmp_path / "out", {"seed": 2, "save_freq": 1}, resumed=saved, refuse=False, **asked)
+    assert "seed: 1 then, 2 now\nIt resumes with them, as asked." in caplog.text
+    for _ in range(2):
+        make(tmp_path / "out", {"seed": 2, "save_freq": 5}, **asked)
+    assert caplog.text.count("resumes with other settings: save_freq: 1 then, 5 now") == 1
 
 
 def test_the_lineage_holds_every_stage_once(tmp_path):

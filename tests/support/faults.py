@@ -5,6 +5,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
+import time
+from pathlib import Path
 
 import psutil
 from wrapt import when_imported
@@ -43,3 +47,84 @@ def kill_an_engine_before_its_push(module) -> None:
         on_step_end(self)
 
     trainer.on_step_end = without_engines
+
+
+PHASES = {
+    "validation": "_validate",
+    "rollout": "on_sample_begin",
+    "update": "_update_policy",
+    "save": "_save_checkpoint",
+    "push": "on_step_end",
+}
+"""Method of the trainer that begins with the phase."""
+SENT = "signal_sent"
+"""File in the job's folder with the time at which the signal was sent."""
+
+
+@when_imported("longshort_verl.adapters.rl.trainer")
+def signal_a_process(module) -> None:
+    """``LONGSHORT_TEST_SIGNAL=<class of Ray actors, or EngineCore>@<phase>@<step>[@<signal>]``: one such process gets
+    SIGKILL, or another signal, shortly after the phase began."""
+    asked = os.environ.get("LONGSHORT_TEST_SIGNAL")
+    if asked is None:
+        return
+    kind, phase, step, *name = asked.split("@")
+    number = getattr(signal, *name or ["SIGKILL"])
+    method = getattr(module.LongShortTrainer, PHASES[phase])
+    sent: list[int] = []
+
+    def send() -> None:
+        pid = _process_of(kind)
+        Path(os.environ["LONGSHORT_TEST_JOB"], SENT).write_text(str(time.time()))
+        os.kill(pid, number)
+
+    def with_a_signal(self, *args, **kwargs):
+        if str(self.global_steps) == step and not sent:
+            sent.append(1)
+            threading.Thread(target=send, daemon=True).start()
+        return method(self, *args, **kwargs)
+
+    setattr(module.LongShortTrainer, PHASES[phase], with_a_signal)
+
+
+def _process_of(kind: str) -> int:
+    """A process of this job, of those with the kind in the name of their class or in their own the last."""
+    import ray
+    from ray._private import state
+
+    assert ray.is_initialized()
+    pids = [
+        actor["Pid"] for actor in state.actors(actor_state_name="ALIVE").values() if kind in actor["ActorClassName"]
+    ]
+    mark = os.environ["LONGSHORT_TEST_JOB"]
+    for process in () if pids else psutil.process_iter():
+        try:
+            if kind in process.name() and process.environ().get("LONGSHORT_TEST_JOB") == mark:
+                pids.append(process.pid)
+        except psutil.Error:
+            continue
+    return max(pids)
+
+
+@when_imported("longshort_verl.adapters.rl.trainer")
+def write_nan(module) -> None:
+    """``LONGSHORT_TEST_NAN=<field>@<step>``: one token's value of that field of the transfer queue is NaN."""
+    asked = os.environ.get("LONGSHORT_TEST_NAN")
+    if asked is None:
+        return
+    import torch
+    import transfer_queue as tq
+
+    field, step = asked.split("@")
+    trainer = module.LongShortTrainer
+    check_rows = trainer._check_rows
+
+    def with_nan(self, policy, rows) -> None:
+        if str(self.global_steps) == step:
+            where = {"keys": rows.keys, "partition_id": rows.partition_id}
+            values = list(tq.kv_batch_get(**where, select_fields=[field])[field].unbind())
+            values[0] = torch.full_like(values[0], float("nan"))
+            self._write(rows, {field: values})
+        check_rows(self, policy, rows)
+
+    trainer._check_rows = with_nan

@@ -37,9 +37,9 @@ class Job:
         return (self.folder / "run.log").read_text(errors="replace")
 
     def steps(self) -> dict[int, dict]:
-        """Logged metrics by step."""
-        path = self.folder / "metrics.jsonl"
-        rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        """Logged metrics by step, of all starts in its folder; of a step that was made twice, the later one."""
+        logs = sorted(self.folder.glob("metrics*.jsonl"), key=lambda log: log.stem)
+        rows = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
         return {row["step"]: row["data"] for row in rows}
 
     def wait_for(self, text: str, timeout: float) -> None:

@@ -38,6 +38,7 @@ from verl.workers.engine_workers import ActorRolloutRefWorker
 from verl.workers.rollout.llm_server import LLMServerManager
 from verl.workers.rollout.replica import RolloutReplica
 
+from longshort_verl.adapters.finite import first_bad_weight
 from longshort_verl.adapters.rl.settings import Placement, Policies, has_lora, role_config
 from longshort_verl.adapters.server_client import HEALTH_TIMEOUT_S, engine_error
 from longshort_verl.metrics import EnginesFailed
@@ -65,6 +66,11 @@ class PolicyWorker(ActorRolloutRefWorker):
             self.actor.save_checkpoint(folder)
         finally:
             manager.checkpoint_save_contents = saved
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def first_bad_weight(self) -> str:
+        """Name of the actor's first parameter with NaN or infinity in this worker's share; "" if none has."""
+        return first_bad_weight(self.actor.engine.module)
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def load_reference(self, folder: str) -> None:

@@ -87,9 +87,13 @@ class Rounds:
         if not learner.use_reference_policy or before == 0:
             return
         folder = self._folder(before)
-        if not checkpoints.is_complete(folder):
+        part = PARTS[learner.roles[0]]
+        fault = (
+            checkpoints.damage(folder, f"{part}/*") if checkpoints.is_complete(folder) else "not all of it was written"
+        )
+        if fault:
             raise ConfigError(
                 f"step {step} needs the {learner.name} role's reference policy from {folder}, which is no complete "
-                "pair; restore that folder, or start anew with trainer.resume_mode=disable"
+                f"pair ({fault}); restore that folder, or start anew with trainer.resume_mode=disable"
             )
-        learner.worker_group.load_reference(str(folder / PARTS[learner.roles[0]]))
+        learner.worker_group.load_reference(str(folder / part))

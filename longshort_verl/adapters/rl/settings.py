@@ -124,6 +124,7 @@ class LongShortConfig:
     short_pool: PoolSettings
     short: Mapping[str, Any]
     seed: int | None
+    rollout_stall_s: Annotated[float, Field(gt=0)]
     dialogue: DialogueSettings
     reward: RewardWeights
     length_of: LengthOf

@@ -18,6 +18,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -37,6 +38,8 @@ from verl.utils.py_functional import rename_dict
 from verl.workers.rollout.llm_server import LLMServerClient
 
 from longshort_verl.adapters import compat
+from longshort_verl.adapters.finite import FIELDS, check_metrics, check_rows, check_weights
+from longshort_verl.adapters.metrics_file import name_metrics_file
 from longshort_verl.adapters.rl import checkpoints
 from longshort_verl.adapters.rl.agent_loop import IN_TRAINING, RECORD, TwoPolicyClient
 from longshort_verl.adapters.rl.check import TRAINER_MODE, as_sync, check_config, check_files
@@ -44,6 +47,7 @@ from longshort_verl.adapters.rl.policies import SHORT_GROUP, Policy, PolicyWorke
 from longshort_verl.adapters.rl.rounds import Rounds
 from longshort_verl.adapters.rl.rows import score_rows, token_scores
 from longshort_verl.adapters.rl.settings import Placement, Policies, Schedule, load_tokenizer, role_config
+from longshort_verl.adapters.rl.watch import RolloutWait, Watch
 from longshort_verl.metrics import alarms, check_engines, validation_mean
 from longshort_verl.rewards import Outcome
 from longshort_verl.types import Role
@@ -68,7 +72,9 @@ class LongShortTrainer(PPOTrainerSync):
         self.settings = check_config(config, cluster=ray.cluster_resources())
         in_rounds = self.settings.schedule is Schedule.ROUNDS
         self._rounds = Rounds(self.settings.rounds, config.trainer.default_local_dir) if in_rounds else None
+        self._run_folder = config.trainer.default_local_dir
         as_sync(config, PPOTrainerSync)
+        self._watch = Watch()
         super().__init__(config)
         self._policies: list[Policy] = []
         self._warned: set[str] = set()
@@ -78,6 +84,7 @@ class LongShortTrainer(PPOTrainerSync):
         buffer = super()._build_replay_buffer()
         # verl polls every 2 s, which would be most of a small model's step.
         buffer.poll_interval = min(buffer.poll_interval, 0.05)
+        buffer._wait_for_next_poll = RolloutWait(buffer, self._watch, self.settings.rollout_stall_s)
         return buffer
 
     def _init_dataloader(self) -> None:
@@ -113,6 +120,7 @@ class LongShortTrainer(PPOTrainerSync):
         )
         self._policies = [first] if shared else [first, self._short_policy()]
         self._load_checkpoint()
+        self._check_weights("look at the files of its model, or of the checkpoint if this is a resume")
 
     def _short_devices(self) -> RayResourcePool:
         """Devices of the short policy: the trainer's, or its own under ``split``."""
@@ -138,6 +146,14 @@ class LongShortTrainer(PPOTrainerSync):
     def _rollout_server_managers(self) -> list:
         return [policy.servers for policy in self._policies]
 
+    def fit(self, agent_loop_manager: Any) -> None:
+        """Train; the metrics file is named here too, because a cluster's processes lack the driver's environment."""
+        name_metrics_file(self.config.trainer, Path(self._run_folder))
+        try:
+            super().fit(agent_loop_manager)
+        finally:
+            self._watch.stop()
+
     def on_init_end(self) -> None:
         """Push all policies' weights, except to an engine that serves frozen weights from disk."""
         resumed = self.global_steps > 0
@@ -155,7 +171,8 @@ class LongShortTrainer(PPOTrainerSync):
 
     def on_step_end(self) -> None:
         """Push the weights that were updated at this step, and those that sleep dropped."""
-        if self._rounds:
+        if self._rounds and self.settings.rounds.ends(self.global_steps):
+            self._check_weights()
             self._rounds.end(self.global_steps, self._policies)
         for policy in self._policies:
             if policy.updated or policy.sleeps:
@@ -247,17 +264,33 @@ class LongShortTrainer(PPOTrainerSync):
                         self._compute_advantage(rows.select_keys(of_role), metrics=own)
                         if role is Role.LONG and self._turn_credits:
                             self._add_turn_credits(rows.select_keys(of_role))
+            self._check_rows(policy, rows.select_keys(trained))
             with marked_timer(f"update_actor/{policy.name}", timing_raw):
                 policy.updated |= self._update_policy(rows, len(trained), own)
+            check_metrics(own, self._where(policy))
         elif policy.unchecked and live:
             rows = self._balance_batch(batch.select_keys(live[:MAX_CHECKED_ROWS]), metrics=own)
             padding = rows.select_keys([key for key in rows.keys if key not in outcomes])
             self._write_inert(padding)
             self._log_probs(policy, rows, own, timing_raw)
+            self._check_rows(policy, rows.select_keys([key for key in rows.keys if key in outcomes]))
         metrics.update({f"{policy.name}/{key}": value for key, value in own.items()})
         return KVBatchMeta(
             partition_id=batch.partition_id, keys=[*batch.keys, *padding.keys], tags=[*batch.tags, *padding.tags]
         )
+
+    def _where(self, policy: Policy) -> str:
+        return f"step {self.global_steps}: the {policy.name} policy"
+
+    def _check_rows(self, policy: Policy, rows: KVBatchMeta) -> None:
+        """End the run at a reward, log-probability or advantage that is not finite."""
+        data = tq.kv_batch_get(keys=rows.keys, partition_id=rows.partition_id, select_fields=list(FIELDS))
+        check_rows(data, self._where(policy))
+
+    def _check_weights(self, *cure: str) -> None:
+        """End the run at weights that are not finite."""
+        for policy in self._policies:
+            check_weights(policy.worker_group.first_bad_weight(), self._where(policy), *cure)
 
     def _log_probs(self, policy: Policy, rows: KVBatchMeta, metrics: dict, timing_raw: dict) -> None:
         """Compute the actor's log-probabilities; verl also compares them with the engine's."""
@@ -399,17 +432,17 @@ class LongShortTrainer(PPOTrainerSync):
         root = self.config.trainer.default_local_dir
         folder = os.path.join(root, f"global_step_{self.global_steps}")
         keep = self.config.trainer.get("max_actor_ckpt_to_keep", None)
-        checkpoints.begin(folder)
+        self._check_weights()
         # verl writes the file that names the latest checkpoint last, so the short policy is saved first. verl would
         # delete old checkpoints before the new one is complete, so prune() does that instead.
-        with self._with_trainer_keys(max_actor_ckpt_to_keep=None):
+        with checkpoints.saving(folder), self._with_trainer_keys(max_actor_ckpt_to_keep=None):
             for policy in self._policies[1:]:
                 policy.worker_group.save_checkpoint(
                     os.path.join(folder, SHORT_GROUP), None, self.global_steps, max_ckpt_to_keep=None
                 )
             super()._save_checkpoint()
-        schedule = {"schedule": self.settings.schedule.value, "policies": self.settings.policies.value}
-        checkpoints.complete(folder, {"step": self.global_steps, **schedule, **(note or {})})
+            schedule = {"schedule": self.settings.schedule.value, "policies": self.settings.policies.value}
+            checkpoints.complete(folder, {"step": self.global_steps, **schedule, **(note or {})}, self._run_folder)
         checkpoints.prune(root, keep)
 
     def _load_checkpoint(self) -> None:
@@ -417,7 +450,7 @@ class LongShortTrainer(PPOTrainerSync):
             return  # verl's set-up calls this before the short policy exists; _setup calls it again
         trainer = self.config.trainer
         if trainer.resume_mode == "auto":
-            checkpoints.repair(trainer.default_local_dir)
+            checkpoints.repair(trainer.default_local_dir, hashes=False)  # the driver has compared them
         super()._load_checkpoint()
         if self.global_steps == 0:
             return
@@ -425,6 +458,7 @@ class LongShortTrainer(PPOTrainerSync):
         if trainer.resume_mode == "auto":
             root = os.path.abspath(os.path.join(trainer.default_local_dir, f"global_step_{self.global_steps}"))
         checkpoints.check(root, policies=self.settings.policies.value)
+        checkpoints.restore_epoch_end(self.train_dataloader, os.path.join(root, "data.pt"), self.global_steps)
         for policy in self._policies[1:]:
             policy.worker_group.load_checkpoint(
                 local_path=os.path.join(root, SHORT_GROUP), del_local_after_load=trainer.del_local_ckpt_after_load

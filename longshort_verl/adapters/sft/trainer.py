@@ -30,17 +30,21 @@ from rich.console import Console
 from rich.text import Text
 from torch.distributed.fsdp import register_fsdp_forward_method
 from verl.trainer.sft_trainer import SFTTrainer
+from verl.utils import tensordict_utils
 from verl.utils.device import auto_set_device
 from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group
 
 from longshort_verl.adapters import compat
 from longshort_verl.adapters.export import merge_shards
+from longshort_verl.adapters.finite import check_metrics, check_weights, first_bad_weight
+from longshort_verl.adapters.rl import checkpoints
 from longshort_verl.adapters.rl.settings import load_tokenizer
 from longshort_verl.chat_template import check_tokenizer, control_tokens, hf_render
 from longshort_verl.cold_start.held_out import TurnCase, TurnReply, turn_cases, turn_metrics
 from longshort_verl.cold_start.transcripts import RoleRow, pieces, read_role_rows
 from longshort_verl.config.compose import ConfigError, read_settings
 from longshort_verl.dialogue import CLOSING_TAGS
+from longshort_verl.generation.parent import end_after
 from longshort_verl.grading import GradingSettings, grade
 from longshort_verl.types import Role
 
@@ -191,6 +195,8 @@ class RoleSFTTrainer(SFTTrainer):
         self._checked = checked
         self._cases = turn_cases(checked.val, checked.settings.turns.max_turns)
         super().__init__(config)
+        self._check_weights(self.resume_global_step, "look at the files of model.path, or of the checkpoint")
+        self.training_client = _CheckedSteps(self.training_client, self.resume_global_step, self._where)
         if self._cases:
             # FSDP2 gathers parameters for forward only, and an adapter's generate bypasses the root's forward.
             register_fsdp_forward_method(self.engine.module, "generate")
@@ -215,7 +221,29 @@ class RoleSFTTrainer(SFTTrainer):
 
     def _build_ckpt_handler(self) -> None:
         super()._build_ckpt_handler()
-        self.ckpt_handler = _ThenJudge(self.ckpt_handler, self._judge)
+        self.ckpt_handler = _Checkpoints(self.ckpt_handler, self._save_whole)
+
+    def _where(self, step: int) -> str:
+        return f"step {step}: the {self._checked.settings.role} role"
+
+    def _check_weights(self, step: int, *cure: str) -> None:
+        """End the run, on all ranks, at weights that are not finite."""
+        names: list[Any] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(names, first_bad_weight(self.engine.module))
+        check_weights(names, self._where(step), *cure)
+
+    def _save_whole(self, save: Callable[[], None], step: int) -> None:
+        """Run verl's save, mark the checkpoint as complete, and judge it."""
+        root = self.config.trainer.default_local_dir
+        folder = Path(root) / f"global_step_{step}"
+        self._check_weights(step)
+        if self.rank:
+            save()
+        else:
+            with checkpoints.saving(folder):
+                save()
+                checkpoints.complete(folder, {"step": step, "role": self._checked.settings.role}, root)
+        self._judge(step)
 
     def _judge(self, step: int) -> None:
         """Generate held-out turns with the current model, and keep it if it is the best so far."""
@@ -332,24 +360,47 @@ def keep_best(folder: Path, step: int, metrics: dict[str, float], best: BestTurn
     return True
 
 
-class _ThenJudge:
-    """verl's checkpoint handler with a call after each save."""
+class _Checkpoints:
+    """verl's checkpoint handler with a call around each save, and the end of an epoch restored."""
 
-    def __init__(self, handler: Any, after: Callable[[int], None]) -> None:
-        self._handler, self._after = handler, after
+    def __init__(self, handler: Any, around: Callable[[Callable[[], None], int], None]) -> None:
+        self._handler, self._around = handler, around
 
     def load_checkpoint(self) -> int:
-        return self._handler.load_checkpoint()
+        step = self._handler.load_checkpoint()
+        if step:
+            state = Path(self._handler._determine_resume_path()) / f"data_{self._handler.dp_rank}.pt"
+            checkpoints.restore_epoch_end(self._handler.train_dataloader, state, step)
+        return step
 
     def save_checkpoint(self, step: int) -> None:
-        self._handler.save_checkpoint(step=step)
-        self._after(step)
+        self._around(lambda: self._handler.save_checkpoint(step=step), step)
+
+
+class _CheckedSteps:
+    """verl's training worker with a check of each step's loss and gradient norm."""
+
+    def __init__(self, worker: Any, step: int, where: Callable[[int], str]) -> None:
+        self._worker, self._step, self._where = worker, step, where
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._worker, name)
+
+    def train_batch(self, data: Any) -> Any:
+        """Train on one batch; NotFinite ends the run."""
+        output = self._worker.train_batch(data=data)
+        self._step += 1
+        if output is not None:  # None on ranks without the model's output
+            check_metrics(tensordict_utils.get(output, "metrics"), self._where(self._step))
+        return output
 
 
 @hydra.main(config_path="pkg://verl.trainer.config", config_name="sft_trainer_engine", version_base=None)
 def main(config: DictConfig) -> None:
     """Train one role."""
     compat.log_in_worker()
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        end_after(os.getppid())  # the launcher
     auto_set_device(config)
     checked = check_sft(config)
     initialize_global_process_group()

@@ -23,6 +23,7 @@ from rich.table import Table
 
 import longshort_verl
 from longshort_verl.adapters.probe import PLUGIN
+from longshort_verl.generation.model_files import look_at_model
 from longshort_verl.ops.doctor.machine import (
     Check,
     Finding,
@@ -193,22 +194,12 @@ def _sft_checks(config: Any) -> dict[str, Check]:
 
 def check_model(name: str, path: str) -> Finding:
     """Whether a model's folder, or the hub's cache, holds a model."""
-    folder = Path(path).expanduser()
-    if folder.is_dir():
-        weights = [file for pattern in ("*.safetensors", "*.bin") for file in folder.glob(pattern)]
-        parts = {"config.json": (folder / "config.json").is_file(), "weights": bool(weights)}
-        if missing := [part for part, present in parts.items() if not present]:
-            cure = "give the folder of a Hugging Face model, such as `longshort export` writes"
-            return Finding(name, "failure", f"{path} has no {' and no '.join(missing)}", cure)
-        return Finding(name, "ok", f"{path}, {decimal(sum(file.stat().st_size for file in weights))} of weights")
-    from huggingface_hub import constants, try_to_load_from_cache
-
-    local = path.startswith(("/", ".", "~")) or path.count("/") > 1
-    if not local and isinstance(try_to_load_from_cache(path, "config.json"), str):
-        return Finding(name, "ok", f"{path}, in the hub's cache")
-    found = f"there is no folder {path}" if local else f"{path} is neither a folder nor in the hub's cache"
-    cure = "set model.path to a folder that exists on every node" if local else f"hf download {path}, on every node"
-    return Finding(name, "failure" if local or constants.HF_HUB_OFFLINE else "warning", found, cure)
+    model = look_at_model(path)
+    if model.cure:
+        return Finding(name, "warning" if model.usable else "failure", model.found, model.cure)
+    return Finding(
+        name, "ok", f"{model.found}, {decimal(model.num_bytes)} of weights" if model.num_bytes else model.found
+    )
 
 
 def _check_memory(config: Any) -> list[Finding]:

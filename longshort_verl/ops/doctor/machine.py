@@ -23,6 +23,7 @@ from typing import Any, Literal, NamedTuple
 from packaging.version import Version
 
 from longshort_verl.adapters.rl.memory import container_limit
+from longshort_verl.files.shared_memory import leftovers
 
 GIB = 2**30
 RESOURCES: Mapping[str, tuple[float, float, str]] = {
@@ -203,6 +204,16 @@ def free_space(path: Path, *, reserve: float = 0.0) -> tuple[float, str]:
     return usage.free - reserve * usage.total, f"{_gib(usage.free)} free ({path})"
 
 
+def check_leftovers(paths: Sequence[Path]) -> Finding:
+    """Shared memory of jobs that crashed."""
+    if not paths:
+        return Finding("crashed jobs", "ok", "left no shared memory")
+    size = sum(path.stat().st_blocks * 512 for path in paths)
+    names = ", ".join(map(str, paths[:3])) + (", …" if len(paths) > 3 else "")
+    cure = "the next job removes those that carry our name; to remove all: rm " + " ".join(map(str, paths))
+    return Finding("crashed jobs", "warning", f"left {len(paths)} files with {_gib(size)} of memory: {names}", cure)
+
+
 def soft_limit(kind: int) -> tuple[float, str]:
     """A soft limit of this shell, which a job's processes inherit, and what it is."""
     value = resource.getrlimit(kind)[0]
@@ -249,6 +260,7 @@ def machine_findings(environment: Mapping[str, str], torch: Mapping[str, Any], n
             "GPUs": devices,
             "proxies": lambda: check_proxies(environment, ["127.0.0.1", "localhost", node]),
             "Ray cluster": cluster,
+            "crashed jobs": lambda: check_leftovers(leftovers()),
             **{name: lambda n=name, m=measure: check_resource(n, *m()) for name, measure in measures.items()},
         }
     )

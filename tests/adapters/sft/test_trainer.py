@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from longshort_verl.adapters.rl import checkpoints
 from longshort_verl.adapters.sft.trainer import BestTurns, TurnSettings, check_sft, generate_turns, keep_best
 from longshort_verl.chat_template import ChatTemplateError
 from longshort_verl.cold_start.held_out import turn_cases, turn_metrics
@@ -104,8 +106,9 @@ def finish(folder, role, *more, ranks=1):
 
 
 def losses(folder):
-    """Training loss by step; of a step that was made twice, the later one."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    """Training loss by step, of all starts; of a step that was made twice, the later one."""
+    logs = sorted(folder.glob("metrics*.jsonl"), key=lambda log: log.stem)
+    lines = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
     return {line["step"]: line["data"]["train/loss"] for line in lines if "train/loss" in line["data"]}
 
 
@@ -241,28 +244,33 @@ def test_rows_of_turns_teach_what_transcripts_do_if_a_batch_holds_all(rows, tmp_
 @pytest.mark.job
 @pytest.mark.timeout(900)
 def test_kill_9_and_resume_end_with_the_same_loss_curve(trained, rows, tmp_path):
-    process = start(tmp_path, "long", *overrides(rows, "long", tmp_path))
-    latest = tmp_path / "latest_checkpointed_iteration.txt"
+    killed = tmp_path / "killed"
+    process = start(killed, "long", *overrides(rows, "long", killed))
     end = time.monotonic() + 300
-    while not latest.exists() or int(latest.read_text() or 0) < 6:
-        assert process.poll() is None, (tmp_path / "run.log").read_text()[-4000:]
+    while not checkpoints.is_complete(killed / "global_step_6"):
+        assert process.poll() is None, (killed / "run.log").read_text()[-4000:]
         assert time.monotonic() < end
         time.sleep(0.01)
     launcher = psutil.Process(process.pid)
     for one in [*launcher.children(recursive=True), launcher]:  # a worker outlives its launcher otherwise
         one.send_signal(signal.SIGKILL)
     process.wait()
-    before, last = losses(tmp_path), int(latest.read_text())
-    assert max(before) < 12, "it ended before it could be killed"
-    finish(tmp_path, "long", *overrides(rows, "long", tmp_path))
-    whole, after = losses(trained["long"]), losses(tmp_path)
-    # verl's file logger begins anew.
-    assert sorted(after) == list(range(last + 1, 13))
-    found = before | after
-    assert sorted(found) == sorted(whole)
-    for step, loss in whole.items():
-        # float32: what is left is the order of sums
-        assert found[step] == pytest.approx(loss, rel=1e-4), step
+    assert max(losses(killed)) < 12, "it ended before it could be killed"
+    newest = checkpoints.latest(killed)["step"]
+    whole = losses(trained["long"])
+    # An epoch has four steps, and a checkpoint two: of the last two, one is at the end of an epoch.
+    for step in (newest, newest - 2):
+        folder = tmp_path / f"from_{step}"
+        shutil.copytree(killed, folder)
+        for later in range(step + 1, newest + 1):
+            checkpoints.begin(folder / f"global_step_{later}")
+        finish(folder, "long", *overrides(rows, "long", folder))
+        found = losses(folder)
+        assert f"{folder}/global_step_{step} (step {step})" in (folder / "run.log").read_text()
+        assert sorted(found) == sorted(whole), step
+        for number, loss in whole.items():
+            # float32: what is left is the order of sums
+            assert found[number] == pytest.approx(loss, rel=1e-4), (step, number)
 
 
 # Refusals --------------------------------------------------------------------------------------------------------

@@ -227,4 +227,4 @@ def test_this_machine_can_be_checked(monkeypatch, tmp_path):
     assert "/proc" in named["model cache"].found
     assert named["model cache"].status == "failure"
     assert named["threads"].status == "warning"
-    assert {"GPUs", "proxies", "Ray cluster", *doctor.RESOURCES} == named.keys()
+    assert {"GPUs", "proxies", "Ray cluster", "crashed jobs", *doctor.RESOURCES} == named.keys()
