@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import subprocess
@@ -86,3 +87,19 @@ def test_the_readmes_recipe_passes_the_preflight(tmp_path, monkeypatch):
     config = compose_config(ROOT / "examples" / "first_recipe", "rl", files)
     check_config(config)
     check_files(config, *(load_tokenizer(role_config(config, role)) for role in Role))
+
+
+NAMED = re.compile(r"\]\(\.\./(longshort_verl/[\w/]+\.py)\)((?:,? `\w+`)+)")
+
+
+def test_every_function_that_the_papers_page_names_is_in_its_file():
+    found = NAMED.findall((ROOT / "docs" / "paper.md").read_text())
+    assert len(found) >= 20
+    for path, names in found:
+        tree = ast.parse((ROOT / path).read_text())
+        defined = {
+            node.name
+            for node in ast.walk(tree)
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+        }
+        assert set(re.findall(r"`(\w+)`", names)) <= defined, path
