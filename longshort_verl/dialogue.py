@@ -190,7 +190,9 @@ def ending(turns: Sequence[Turn], settings: DialogueSettings) -> tuple[StopReaso
     if last.parsed.kind is None and last.finish is FinishReason.LENGTH:
         if last.num_tokens >= settings.max_turn_tokens[last.role]:
             return StopReason.TRUNCATED, f"{last.role.value} turn reached its {last.num_tokens} tokens"
-        return StopReason.TOKEN_BUDGET, f"no room left in the middle of a {last.role.value} turn"
+        if sum(turn.num_tokens for turn in turns) >= settings.max_dialogue_tokens:
+            return StopReason.TOKEN_BUDGET, f"no room left in the middle of a {last.role.value} turn"
+        return StopReason.CONTEXT, f"the {last.role.value} model's context ended in the middle of its turn"
     if last.parsed.kind is None:
         reason = StopReason.MALFORMED_LONG if last.role is Role.LONG else StopReason.MALFORMED_SHORT
         return reason, f"{last.role.value} turn {last.parsed.fault}"

@@ -38,7 +38,7 @@ PAIR_METRICS = (
 """Metrics of the pair that validation reports, by verl's name."""
 
 CUT_OFF = (StopReason.TRUNCATED, StopReason.TOKEN_BUDGET)
-"""Stop reasons that are token limits."""
+"""Stop reasons that are token limits of the dialogue's settings."""
 
 MAX_FAILED = 0.5
 """Share of a batch's dialogues with a failed engine at which a run stops."""
@@ -53,6 +53,7 @@ class AlarmSettings:
     probs_diff: _Limit | None
     zero_variance_groups: _Limit | None
     truncated: _Limit | None
+    context: _Limit | None
     useful_turns: _Limit | None
 
 
@@ -192,6 +193,16 @@ def alarms(metrics: Mapping[str, float], limits: AlarmSettings) -> dict[str, str
     """Alarms of a step, from its logged metrics: name of the alarm → message with value, limit and cure."""
     messages: dict[str, str] = {}
     for name in ("long", "short", "shared"):
+        if stale := metrics.get(f"{name}/stale_rows"):
+            messages[f"stale_engine/{name}"] = (
+                f"{stale:.0%} of the {name} role's rows are by other weights than those of the step before: a push did "
+                "not reach its engine, and training is off-policy; stop and check the push of weights"
+            )
+        if metrics.get(f"{name}/zero_advantages") == 1:
+            messages[f"zero_advantages/{name}"] = (
+                f"all advantages of the {name} role are 0, and the step taught it nothing; see {name}/reward and "
+                f"{name}/zero_variance_groups, or algorithm.adv_estimator if the latter is below 1"
+            )
         difference = metrics.get(f"{name}/training/rollout_probs_diff_mean")
         # Not "greater": a difference of NaN must raise the alarm too.
         if limits.probs_diff is not None and difference is not None and not difference <= limits.probs_diff:
@@ -217,5 +228,13 @@ def alarms(metrics: Mapping[str, float], limits: AlarmSettings) -> dict[str, str
         messages["truncated"] = (
             f"{cut:.0%} of the dialogues were cut off by a token limit: raise long_short.dialogue.max_turn_tokens or "
             "max_dialogue_tokens, or start from models that close their turns"
+        )
+    if lost := metrics.get("dialogue/lost"):
+        messages["lost"] = f"rollout or reward failed in {lost:.1%} of the dialogues: see 'Error in _run_prompt' above"
+    full = metrics.get(f"dialogue/stop/{StopReason.CONTEXT.value}", 0.0)
+    if limits.context is not None and full > limits.context:
+        messages["context"] = (
+            f"{full:.0%} of the dialogues were cut off by the context of an engine, before one of long_short.dialogue: "
+            "raise data.max_response_length and rollout.max_model_len, or lower long_short.dialogue.max_dialogue_tokens"
         )
     return messages

@@ -197,7 +197,7 @@ def weighted_sum(terms: Mapping[str, float], weights: Mapping[str, float]) -> Re
     """
     used = {name: weight for name, weight in weights.items() if weight}
     for name in used:
-        if name not in terms or not math.isfinite(terms[name]):
+        if terms.get(name) is None or not math.isfinite(terms[name]):
             raise ValueError(f"reward term {name!r} is {terms.get(name, 'missing')}; it has weight {used[name]}")
     return Reward(total=sum(weight * terms[name] for name, weight in used.items()), terms=dict(terms))
 
@@ -216,7 +216,10 @@ def group_rewards(outcomes: Sequence[Outcome], weights: Mapping[str, float]) -> 
         if not (weights.get(name) or term.always_logged):
             continue
         for rows in groups.values():
-            for i, value in zip(rows, term.values([outcomes[i] for i in rows]), strict=True):
+            values = term.values([outcomes[i] for i in rows])
+            if len(values) != len(rows):
+                raise ValueError(f"reward term {name!r} has {len(values)} values for a group of {len(rows)} rows")
+            for i, value in zip(rows, values, strict=True):
                 terms[i][name] = value
     return [weighted_sum(row, weights) for row in terms]
 

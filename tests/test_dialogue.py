@@ -253,7 +253,14 @@ def test_a_turn_that_closes_at_its_very_limit_is_whole():
 
 
 def test_budget_in_the_middle_of_a_turn():
-    assert talk([cut("<think>a", 60)], []).stop_reason is StopReason.TOKEN_BUDGET
+    settings = dataclasses.replace(SETTINGS, max_dialogue_tokens=60)
+    assert talk([cut("<think>a", 60)], [], settings).stop_reason is StopReason.TOKEN_BUDGET
+
+
+def test_a_turn_that_no_limit_of_ours_cut_off():
+    dialogue = talk([cut("<think>a", 60)], [])
+    assert dialogue.stop_reason is StopReason.CONTEXT
+    assert dialogue.detail == "the long model's context ended in the middle of its turn"
 
 
 def test_budget_between_turns():

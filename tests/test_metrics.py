@@ -106,13 +106,14 @@ def test_roles():
     }
 
 
-LIMITS = AlarmSettings(probs_diff=1e-3, zero_variance_groups=0.9, truncated=0.8, useful_turns=0.5)
+LIMITS = AlarmSettings(probs_diff=1e-3, zero_variance_groups=0.9, truncated=0.8, context=0.1, useful_turns=0.5)
 QUIET = {
     "long/training/rollout_probs_diff_mean": 1e-3,
     "short/zero_variance_groups": 0.9,
     "short/useful_turns": 0.5,
     "dialogue/stop/truncated": 0.5,
     "dialogue/stop/token_budget": 0.3,
+    "dialogue/stop/context": 0.1,
 }
 
 
@@ -129,13 +130,14 @@ def test_nothing_is_wrong_at_the_limits():
         ("short/zero_variance_groups", 0.95, "zero_variance_groups/short", ["95%", "rollout.n"]),
         ("long/useful_turns", 0.25, "lazy_agent/long", ["25%", "peer"]),
         ("dialogue/stop/truncated", 0.6, "truncated", ["90%", "max_turn_tokens"]),
+        ("dialogue/stop/context", 0.2, "context", ["20%", "max_response_length", "max_model_len"]),
     ],
 )
 def test_each_alarm_says_what_it_saw_and_can_be_turned_off(key, value, name, said):
     found = alarms({**QUIET, key: value}, LIMITS)
     assert list(found) == [name]
     assert [text for text in said if text not in found[name]] == [], found[name]
-    off = AlarmSettings(probs_diff=None, zero_variance_groups=None, truncated=None, useful_turns=None)
+    off = AlarmSettings(probs_diff=None, zero_variance_groups=None, truncated=None, context=None, useful_turns=None)
     assert alarms({**QUIET, key: value}, off) == {}
 
 

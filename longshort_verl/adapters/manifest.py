@@ -39,7 +39,7 @@ MAY_CHANGE = (
     *(f"trainer.{name}" for name in ("log_*", "project_name", "experiment_name", "default_*_dir", "*_data_dir")),
     *("trainer.max_*ckpt_to_keep", "trainer.esi_*", "global_profiler.*", "*.profiler.*", "ray_kwargs.*"),
     # How the work is spread.
-    *("trainer.nnodes", "trainer.n_gpus_per_node", "data.*num_workers", "*offload*", "*gpu_memory_utilization"),
+    *("trainer.nnodes", "trainer.n_gpus_per_node", "*offload*", "*gpu_memory_utilization"),
     *("*micro_batch_size*", "*max_token_len_per_gpu", "long_short.rollout_stall_s"),
 )
 """Settings that an interrupted run may resume with."""

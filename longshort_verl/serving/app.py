@@ -207,7 +207,7 @@ class _Server:
             role = result.detail.partition(":")[0]
             message = f"the engine of the {role} role failed; see the server's log"
             raise RequestError(message, status=502, code="engine_error")
-        if result.stop_reason is StopReason.TOKEN_BUDGET and result.num_tokens() == 0:
+        if result.stop_reason is StopReason.CONTEXT and result.num_tokens() == 0:
             message = "the messages fill the model's context; shorten them"
             raise RequestError(message, param="messages", code="context_length_exceeded")
         content = cut(result.answer_text, body.stops)

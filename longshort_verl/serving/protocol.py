@@ -25,6 +25,7 @@ from longshort_verl.types import Dialogue, Message, Role, StopReason
 _FINISH: Mapping[StopReason, Literal["stop", "length"]] = {
     StopReason.TRUNCATED: "length",
     StopReason.TOKEN_BUDGET: "length",
+    StopReason.CONTEXT: "length",
 }
 """All other stop reasons are "stop"; the reply's ``longshort.stop_reason`` names them."""
 

@@ -128,3 +128,19 @@ def write_nan(module) -> None:
         check_rows(self, policy, rows)
 
     trainer._check_rows = with_nan
+
+
+@when_imported("longshort_verl.adapters.rl.trainer")
+def push_to_the_wrong_engine(module) -> None:
+    """``LONGSHORT_TEST_WRONG_ENGINE``: the short policy pushes to the long policy's engine, not to its own."""
+    if os.environ.get("LONGSHORT_TEST_WRONG_ENGINE") is None:
+        return
+    from longshort_verl.adapters.rl import policies
+
+    worker = policies.RayClassWithInitArgs
+
+    def of_the_first_replica(**arguments):
+        names = {"first_replica", "first_replica_rank"} & arguments.keys()
+        return worker(**arguments | dict.fromkeys(names, 0))
+
+    policies.RayClassWithInitArgs = of_the_first_replica

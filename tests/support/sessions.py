@@ -55,8 +55,22 @@ class ScriptedServers(LLMServerClient):
         )
 
 
-def run_session(config, long, short, *, sampling=None, seed_of=None, rollouts=None, training=False, problem="8+2+2"):
-    """One session on ``problem``: its rows, the servers by role, the tokenizers by role."""
+def run_session(
+    config,
+    long,
+    short,
+    *,
+    sampling=None,
+    seed_of=None,
+    rollouts=None,
+    training=False,
+    problem="8+2+2",
+    versions=None,
+):
+    """One session on ``problem``: its rows, the servers by role, the tokenizers by role.
+
+    ``versions``: the step of an engine's weights, by role, where it is not 4.
+    """
     OmegaConf.resolve(config)
     agent_loop._jobs.clear()
     tokenizers = {role: load_tokenizer(role_config(config, role)) for role in Role}
@@ -64,6 +78,8 @@ def run_session(config, long, short, *, sampling=None, seed_of=None, rollouts=No
         Role.LONG: ScriptedServers(tokenizers[Role.LONG], long),
         Role.SHORT: ScriptedServers(tokenizers[Role.SHORT], short, rollouts=rollouts or {}),
     }
+    for role, version in (versions or {}).items():
+        servers[role].version = version
     loop = LongShortAgentLoop.__new__(LongShortAgentLoop)
     loop.config = config
     loop.server_manager = TwoPolicyClient(config=None, short=servers[Role.SHORT])

@@ -139,7 +139,6 @@ class LongShortAgentLoop(AgentLoopBase):
             num_turns=len(dialogue.turns),
             metrics=AgentLoopMetrics(generate_sequences=timing["generate_sequences"]),
             extra_fields={
-                # Weights that were loaded from disk and never pushed have no version; they count as up to date.
                 "min_global_steps": min(writer.versions, default=step - 1),
                 "max_global_steps": max(writer.versions, default=step - 1),
                 ROW: {**dialogue_record(dialogue, role), **shared},

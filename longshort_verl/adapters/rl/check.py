@@ -422,7 +422,7 @@ def check_problem_files(config: DictConfig, long_tokenizer: Any, short_tokenizer
 
 
 def _check_context(role: Role, policy: DictConfig) -> None:
-    """Refuse an engine without chunked prefill that cannot read its longest prompt.
+    """Refuse a context that the model lacks, and an engine without chunked prefill that cannot read its longest prompt.
 
     verl would raise ``max_num_batched_tokens`` itself, but its own config is frozen: the engine would fail.
     """
@@ -430,12 +430,19 @@ def _check_context(role: Role, policy: DictConfig) -> None:
     from verl.workers.rollout.utils import get_max_position_embeddings
 
     rollout, model = policy.rollout, policy.model
+    trusted = model.get("trust_remote_code", False)
+    config = AutoConfig.from_pretrained(model.get("hf_config_path") or model.path, trust_remote_code=trusted)
+    changed = model.override_config.get("model_config", model.override_config)
+    longest = changed.get("max_position_embeddings") or get_max_position_embeddings(config)
+    wanted = rollout.max_model_len or rollout.prompt_length + rollout.response_length
+    if wanted > longest:
+        raise ConfigError(
+            f"{_KEY[role]}.rollout.max_model_len (or data.max_prompt_length + data.max_response_length) is {wanted}, "
+            f"but the {role.value} model's context is {longest}, where its engine would cut it off; lower it to that"
+        )
+    context = rollout.max_model_len or longest
     if rollout.enable_chunked_prefill:
         return
-    context = rollout.max_model_len
-    if context is None:
-        trusted = model.get("trust_remote_code", False)
-        context = get_max_position_embeddings(AutoConfig.from_pretrained(model.path, trust_remote_code=trusted))
     if rollout.max_num_batched_tokens < context:
         raise ConfigError(
             f"{_KEY[role]}.rollout.max_num_batched_tokens is {rollout.max_num_batched_tokens}, less than the {context} "

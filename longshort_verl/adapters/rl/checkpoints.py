@@ -211,17 +211,23 @@ class Loader(Iterable[Any], Sized, Protocol):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
 
 
-def restore_epoch_end(loader: Loader, state: str | os.PathLike, step: int) -> None:
-    """Move a loader to the next epoch if the checkpoint of ``step`` was written at the end of one.
+def restore_loader(loader: Loader, state: str | os.PathLike, step: int) -> None:
+    """Check a loader's file ``state`` in the checkpoint of ``step``; at the end of an epoch, begin the next one.
 
-    ``state`` is the loader's file in the checkpoint. Its epoch has no batch left: verl 0.9.1's SFT trainer counts that
-    rest as an epoch and ends one early; its RL trainer does not load it, and repeats the order of the first epoch.
+    Such a state has no batch left: verl 0.9.1's SFT trainer counts that rest as an epoch and ends one early; its RL
+    trainer does not load it, and repeats the first order. RuntimeError: rows would be repeated or left out.
     """
-    if step % len(loader) or not Path(state).exists():
-        return
-    loader.load_state_dict(torch.load(state, weights_only=True))
-    if left := sum(1 for _ in loader):
-        raise RuntimeError(f"{state} is of the end of an epoch (step {step}), but has {left} batches of it left")
+    cure = "rows would be repeated or left out; resume from another checkpoint"
+    if not Path(state).exists():
+        raise RuntimeError(f"there is no {state}: {cure}")
+    saved = torch.load(state, weights_only=True)
+    snapshot = saved.get("_snapshot")  # with worker processes
+    taken = snapshot["_snapshot_step"] + saved["_steps_since_snapshot"] if snapshot else saved["_num_yielded"]
+    if taken != (expected := (step - 1) % len(loader) + 1):
+        raise RuntimeError(f"{state} is at batch {taken} of an epoch, and step {step} ends batch {expected}: {cure}")
+    if taken == len(loader):
+        loader.load_state_dict(saved)
+        list(loader)
 
 
 def _folders(root: Path) -> dict[int, Path]:

@@ -174,6 +174,11 @@ class Policy:
             if pending:
                 self._check_health(step)
 
+    def call_up_to_date(self, step: int) -> None:
+        """Tell the engines that they hold the weights of ``step``, for the rows' versions; without a push."""
+        servers = [server for replica in self.servers.get_replicas() for server in replica.servers]
+        ray.get([server.set_global_steps.remote(step) for server in servers])
+
     def _check_health(self, step: int) -> None:
         error = engine_error(self.servers.get_replicas())
         if error is not None:

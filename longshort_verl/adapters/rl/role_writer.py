@@ -17,7 +17,7 @@ class RoleWriter:
     """Writes one role's turns of one dialogue, and collects the role's training sequence.
 
     ``mask`` and ``logprobs`` belong to the tokens after ``num_prompt_tokens``: 1 and the engine's log-probability on
-    generated tokens, 0 on all others. ``versions`` holds the training step of the engine's weights, one per turn.
+    generated tokens, 0 on all others. ``versions`` holds the step of the engine's weights per turn, or -1.
     """
 
     def __init__(
@@ -51,8 +51,7 @@ class RoleWriter:
         self.mask += [1] * len(completion.token_ids)
         self.logprobs += completion.log_probs
         self._messages = list(messages)
-        if completion.version is not None:
-            self.versions.append(completion.version)
+        self.versions.append(-1 if completion.version is None else completion.version)
         return completion.generation
 
     def _append_prompt(self, messages: Sequence[Message]) -> None:

@@ -70,7 +70,7 @@ def score_rows(
         outcomes={key: outcomes[key] for key in sorted(outcomes, key=order.__getitem__)},
         rewards=rewards,
         turn_credits=credits,
-        metrics=_metrics(outcomes, list(records.values()), rewards)
+        metrics=_metrics(outcomes, list(records.values()), rewards, step)
         | {f"reward_weight/{name}": weight for name, weight in in_force.items()},
     )
 
@@ -108,7 +108,7 @@ def credit_turns(
 
 def _record(extra: Mapping[str, Any]) -> dict[str, Any]:
     """What agent loop and reward manager recorded of a row's dialogue."""
-    record = {**extra[ROW], **extra["reward_extra_info"]}
+    record = {**extra[ROW], **extra["reward_extra_info"], "version": extra["min_global_steps"]}
     if MEASURED in record:
         record[MEASURED] = MeasuredTurns.from_json(record[MEASURED])
     return record
@@ -124,14 +124,15 @@ def _outcome(uid: str, record: Mapping[str, Any], length_of: LengthOf) -> Outcom
         format=record[f"format_{role.value}"],
         num_tokens=record[f"num_tokens_{role.value}"],
         length=sum(record[f"num_tokens_{one.value}"] for one in counted),
-        importance=record[MEASURED].score if MEASURED in record and role is Role.LONG else 0.0,
+        # A term that is missing must not count as 0.
+        importance=0.0 if role is Role.SHORT else record[MEASURED].score if MEASURED in record else float("nan"),
         failed=record["stop_reason"] == StopReason.ENGINE_ERROR.value,
         record=record,
     )
 
 
 def _metrics(
-    outcomes: Mapping[str, Outcome], records: Sequence[Mapping[str, Any]], rewards: Mapping[str, Reward]
+    outcomes: Mapping[str, Outcome], records: Sequence[Mapping[str, Any]], rewards: Mapping[str, Reward], step: int
 ) -> dict[str, float]:
     """Metrics of the sampled dialogues; each is counted once, by its long row."""
     metrics = dialogue_metrics([record for record in records if record["role"] == Role.LONG.value])
@@ -140,5 +141,6 @@ def _metrics(
         live = [key for key in rows if key in rewards]
         metrics[f"{role.value}/silent_share"] = sum(outcomes[key].num_tokens == 0 for key in rows) / len(rows)
         if live:
+            metrics[f"{role.value}/stale_rows"] = fmean(outcomes[key].record["version"] != step - 1 for key in live)
             metrics.update(role_metrics(role, [outcomes[key] for key in live], [rewards[key] for key in live]))
     return metrics

@@ -19,6 +19,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import ray
@@ -160,6 +161,8 @@ class LongShortTrainer(PPOTrainerSync):
         for policy in self._policies:
             if policy.learns or policy.sleeps or resumed:
                 policy.push(self.global_steps)
+            else:
+                policy.call_up_to_date(self.global_steps)
 
     def on_sample_end(self) -> None:
         """Put all engines to sleep; verl's own hook handles the first policy's."""
@@ -180,9 +183,7 @@ class LongShortTrainer(PPOTrainerSync):
                     policy.push(self.global_steps)
                 policy.unchecked, policy.updated = True, False
             else:
-                # The engine is up to date; verl's staleness metrics read this number.
-                servers = [server for replica in policy.servers.get_replicas() for server in replica.servers]
-                ray.get([server.set_global_steps.remote(self.global_steps) for server in servers])
+                policy.call_up_to_date(self.global_steps)
 
     def _next_train_batch(self, *args: Any, **kwargs: Any) -> TensorDict:
         batch = super()._next_train_batch(*args, **kwargs)
@@ -227,6 +228,8 @@ class LongShortTrainer(PPOTrainerSync):
         self._write(batch, {"rm_scores": [token_scores(masks[key], scored.rewards.get(key)) for key in batch.keys]})
         self._turn_credits = scored.turn_credits
         metrics.update(scored.metrics)
+        asked = self.config.data.train_batch_size * self.config.actor_rollout_ref.rollout.n * len(Role)
+        metrics["dialogue/lost"] = max(0.0, 1 - len(batch.keys) / asked)
         return scored.outcomes
 
     def _add_turn_credits(self, batch: KVBatchMeta) -> None:
@@ -235,6 +238,11 @@ class LongShortTrainer(PPOTrainerSync):
         rows = data["advantages"].unbind()
         added = [row + self._turn_credits[key].to(row) for key, row in zip(batch.keys, rows, strict=True)]
         self._write(batch, {"advantages": added})
+
+    @staticmethod
+    def _zero_advantages(batch: KVBatchMeta) -> float:
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["advantages"])
+        return fmean(not bool(row.any()) for row in data["advantages"].unbind())
 
     def _step_policy(
         self, policy: Policy, batch: KVBatchMeta, outcomes: Mapping[str, Outcome], metrics: dict, timing_raw: dict
@@ -264,6 +272,7 @@ class LongShortTrainer(PPOTrainerSync):
                         self._compute_advantage(rows.select_keys(of_role), metrics=own)
                         if role is Role.LONG and self._turn_credits:
                             self._add_turn_credits(rows.select_keys(of_role))
+                        metrics[f"{role.value}/zero_advantages"] = self._zero_advantages(rows.select_keys(of_role))
             self._check_rows(policy, rows.select_keys(trained))
             with marked_timer(f"update_actor/{policy.name}", timing_raw):
                 policy.updated |= self._update_policy(rows, len(trained), own)
@@ -458,7 +467,9 @@ class LongShortTrainer(PPOTrainerSync):
         if trainer.resume_mode == "auto":
             root = os.path.abspath(os.path.join(trainer.default_local_dir, f"global_step_{self.global_steps}"))
         checkpoints.check(root, policies=self.settings.policies.value)
-        checkpoints.restore_epoch_end(self.train_dataloader, os.path.join(root, "data.pt"), self.global_steps)
+        # With another gen_batch_size a step may take any number of batches.
+        if self.config.data.get("gen_batch_size") in (None, self.config.data.train_batch_size):
+            checkpoints.restore_loader(self.train_dataloader, os.path.join(root, "data.pt"), self.global_steps)
         for policy in self._policies[1:]:
             policy.worker_group.load_checkpoint(
                 local_path=os.path.join(root, SHORT_GROUP), del_local_after_load=trainer.del_local_ckpt_after_load

@@ -370,7 +370,7 @@ class _Checkpoints:
         step = self._handler.load_checkpoint()
         if step:
             state = Path(self._handler._determine_resume_path()) / f"data_{self._handler.dp_rank}.pt"
-            checkpoints.restore_epoch_end(self._handler.train_dataloader, state, step)
+            checkpoints.restore_loader(self._handler.train_dataloader, state, step)
         return step
 
     def save_checkpoint(self, step: int) -> None:

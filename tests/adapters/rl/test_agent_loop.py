@@ -100,12 +100,12 @@ def test_seeds_repeat_per_session_and_differ_between_turns_and_problems(run):
 
 
 def test_a_role_that_never_spoke_has_an_inert_row(run):
-    rows, _, tokenizers = run(["nonsense"], [])
+    rows, _, tokenizers = run(["nonsense<|im_end|>"], [])
     assert rows[1].response_ids == [tokenizers[Role.SHORT].eos_token_id]
     assert rows[1].response_mask == [0]
     assert rows[1].extra_fields["max_global_steps"] == 4
     assert rows[0].extra_fields[ROW]["stop_reason"] == "malformed_long"
-    assert sum(rows[0].response_mask) == len("nonsense")
+    assert sum(rows[0].response_mask) == len("nonsense") + 1
 
 
 @pytest.mark.parametrize("failure", [RayActorError(), []], ids=["dead actor", "aborted"])
@@ -143,7 +143,8 @@ def test_a_full_context_ends_the_dialogue(run, context, written):
     # The short transcript: 17 tokens of prompt, 3 of "<answer>0</rethink>", 11 of the next user turn: 31 in all.
     rows, servers, _ = run(LONG, SHORT, "data.max_prompt_length=0", f"data.max_response_length={context}")
     record = rows[1].extra_fields[ROW]
-    assert (record["stop_reason"], record["detail"]) == ("token_budget", "no room left in the middle of a short turn")
+    ended = "the short model's context ended in the middle of its turn"
+    assert (record["stop_reason"], record["detail"]) == ("context", ended)
     assert sum(rows[1].response_mask) == 3 + written
     assert len(servers[Role.SHORT].requests) == (2 if written else 1), "an engine raises on a prompt without room"
     assert rows[1].response_mask[-1] == 1

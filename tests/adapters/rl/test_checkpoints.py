@@ -250,7 +250,7 @@ def test_the_rows_after_a_checkpoint_are_those_of_the_whole_run(make_loader, tmp
     loader = make_loader()
     if step % 3:  # as verl does
         loader.load_state_dict(torch.load(tmp_path / "data.pt"))
-    checkpoints.restore_epoch_end(loader, tmp_path / "data.pt", step)
+    checkpoints.restore_loader(loader, tmp_path / "data.pt", step)
     found = [batch.tolist() for _ in range(step // 3, 3) for batch in loader]
     assert found == whole[step:]
 
@@ -260,6 +260,6 @@ def test_a_loader_that_is_not_at_the_end_of_its_epoch_is_refused(make_loader, tm
     next(iter(loader))
     torch.save(loader.state_dict(), tmp_path / "data.pt")
     with pytest.raises(
-        RuntimeError, match=r"data\.pt is of the end of an epoch \(step 3\), but has 2 batches of it left"
+        RuntimeError, match=r"data\.pt is at batch 1 of an epoch, and step 3 ends batch 3: rows would be repeated"
     ):
-        checkpoints.restore_epoch_end(make_loader(), tmp_path / "data.pt", 3)
+        checkpoints.restore_loader(make_loader(), tmp_path / "data.pt", 3)

@@ -29,7 +29,7 @@ def row(role, *, problem="p/0", acc=1.0, tokens=(10, 5), stop="answered", measur
         **{f"{name}_{one}": 1.0 for name in ("format", "num_turns", "num_useful_turns") for one in ("long", "short")},
     }
     info = {"acc": acc, "num_tokens": sum(tokens), **({MEASURED: measured.to_json()} if measured else {})}
-    return {"long_short": record, "reward_extra_info": info}
+    return {"long_short": record, "reward_extra_info": info, "min_global_steps": 0}
 
 
 def scored(config, fields, step=1):
