@@ -48,7 +48,8 @@ def prepare_pair(folder: Path, **shape) -> list[str]:
     for seed, role in enumerate(Role):
         write_speaking_model(folder / "models" / role.value, role, seed=seed, **shape)
     make_problems.main(folder / "problems", num_train=64, num_val=8, min_steps=2, max_steps=4, seed=3)
-    return attention("actor_rollout_ref.model")
+    # Ray would wait for its page.
+    return [*attention("actor_rollout_ref.model"), "++ray_kwargs.ray_init.include_dashboard=false"]
 
 
 def prepare_sft(folder: Path, **shape) -> list[str]:
