@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Generator
@@ -70,6 +71,20 @@ def fail_unexpected_skip(report: pytest.TestReport | pytest.CollectReport) -> No
     if not any(expected in reason for expected in EXPECTED_SKIPS):
         report.outcome = "failed"
         report.longrepr = f"unexpected skip ({reason}): remove its cause, or add the reason to {Path(__file__).name}"
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Generator[None]:
+    """What a library does to logging must not hide messages from a later test: verl's server sets the root to ERROR."""
+    known = [logging.getLogger(), logging.getLogger("longshort_verl")]
+    before = [(logger.level, logger.propagate) for logger in known]
+    yield
+    logging.disable(logging.NOTSET)
+    for logger, (level, propagate) in zip(known, before, strict=True):
+        logger.setLevel(level)
+        logger.propagate = propagate
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith("longshort_verl")]:
+        logging.getLogger(name).disabled = False
 
 
 @pytest.fixture(scope="session")
