@@ -74,8 +74,9 @@ def fail_unexpected_skip(report: pytest.TestReport | pytest.CollectReport) -> No
 
 
 @pytest.fixture(autouse=True)
-def warnings_are_logged() -> None:
-    """No upstream module hides warnings from a test: verl's vLLM server sets the root logger to ERROR at import."""
+def warnings_are_captured(caplog: pytest.LogCaptureFixture) -> None:
+    """No upstream module hides warnings from a test: verl's servers set all handlers of the root to ERROR at import."""
+    caplog.handler.setLevel(logging.NOTSET)
     logging.getLogger().setLevel(logging.WARNING)
 
 
