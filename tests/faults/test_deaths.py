@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.support.faults import SENT
-from tests.support.jobs import HALF_A_STEP, start_job
+from tests.support.jobs import HALF_A_STEP, nightly_job, start_job
 
 WITHIN_S = 60.0
 
@@ -149,32 +149,20 @@ DEATHS = [
 ]
 
 
-@pytest.mark.job
-@pytest.mark.alone
-@pytest.mark.slow
-@pytest.mark.nightly
-@pytest.mark.timeout(1500)
+@nightly_job
 @pytest.mark.parametrize(("kind", "phase", "step"), DEATHS)
 def test_a_job_without_one_of_its_processes_ends(tmp_path, problems, kind, phase, step):
     log = ended_by(tmp_path, problems, f"{kind}@{phase}@{step}")
     assert re.search(rf"{kind}\S*( \S+)? died \(process \d+ on|class_name: \S*{kind}", log), log[-6000:]
 
 
-@pytest.mark.job
-@pytest.mark.alone
-@pytest.mark.slow
-@pytest.mark.nightly
-@pytest.mark.timeout(1500)
+@nightly_job
 def test_a_job_without_its_engine_ends(tmp_path, problems):
     log = ended_by(tmp_path, problems, "EngineCore@rollout@1")
     assert "an engine failed in" in log or "EngineDeadError" in log
 
 
-@pytest.mark.job
-@pytest.mark.alone
-@pytest.mark.slow
-@pytest.mark.nightly
-@pytest.mark.timeout(1500)
+@nightly_job
 def test_a_job_whose_agent_loop_worker_hangs_ends(tmp_path, problems):
     log = ended_by(tmp_path, problems, "AgentLoopWorkerTQ@rollout@1@SIGSTOP", "long_short.rollout_stall_s=15")
     assert "RolloutStalled: no dialogue ended in 15 s (long_short.rollout_stall_s), and 8 prompts of" in log

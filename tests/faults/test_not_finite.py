@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from longshort_verl.adapters.finite import FIELDS, NotFinite, check_metrics, check_rows, check_weights, first_bad_weight
 from tests.adapters.sft import test_trainer as sft_job
-from tests.support.jobs import HALF_A_STEP, start_job
+from tests.support.jobs import HALF_A_STEP, nightly_job, start_job
 
 WHERE = "step 3: the long policy"
 rows = sft_job.rows
@@ -64,13 +64,6 @@ def test_a_loss_or_gradient_is_named(name):
 
 
 # Real runs -------------------------------------------------------------------------------------------------------
-
-
-def real(test):
-    """A job that takes a minute or more."""
-    for mark in (pytest.mark.job, pytest.mark.alone, pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(1500)):
-        test = mark(test)
-    return test
 
 
 def with_nan(model, folder, tensor):
@@ -125,7 +118,7 @@ FAULTS = {
 }
 
 
-@real
+@nightly_job
 @pytest.mark.parametrize("fault", FAULTS)
 def test_an_rl_run_ends_before_a_checkpoint_is_whole(tmp_path, problems, fault):
     more, environment, said, kept = FAULTS[fault]
@@ -134,7 +127,7 @@ def test_an_rl_run_ends_before_a_checkpoint_is_whole(tmp_path, problems, fault):
     assert whole(tmp_path) == kept
 
 
-@real
+@nightly_job
 @pytest.mark.parametrize("role", ["long", "short"])
 def test_an_rl_run_does_not_start_with_bad_weights(tmp_path, problems, root, role):
     tensor = "model.layers.1.mlp.up_proj.weight"
@@ -151,7 +144,7 @@ def sft(folder, rows, *more):
     return (folder / "run.log").read_text()
 
 
-@real
+@nightly_job
 def test_an_sft_run_does_not_start_with_bad_weights(tmp_path, rows, root):
     tensor = "model.layers.1.mlp.up_proj.weight"
     model = with_nan(root / "recipes" / "tiny_cpu" / "models" / "short", tmp_path / "model", tensor)
@@ -159,7 +152,7 @@ def test_an_sft_run_does_not_start_with_bad_weights(tmp_path, rows, root):
     assert f"NotFinite: step 0: the short role: the weights hold NaN or infinity, first in {tensor}; look at" in log
 
 
-@real
+@nightly_job
 def test_an_sft_run_ends_before_a_checkpoint_is_whole(tmp_path, rows):
     log = sft(tmp_path / "weights", rows, "optim.weight_decay=inf", "trainer.save_freq=1")
     assert "NotFinite: step 1: the short role: the weights hold NaN or infinity, first in" in log

@@ -44,7 +44,7 @@ from longshort_verl.rewards import TERMS, Term
 from longshort_verl.types import Role
 from tests.adapters.test_manifest import CONFIG, JOB
 from tests.support.configs import ROOT, tiny_config
-from tests.support.jobs import HALF_A_STEP, start_job
+from tests.support.jobs import HALF_A_STEP, nightly_job, start_job
 from tests.support.sessions import run_session
 
 MODELS = {role: ROOT / "recipes" / "tiny_cpu" / "models" / role for role in ("long", "short")}
@@ -499,11 +499,7 @@ def test_a_loader_that_would_repeat_or_leave_out_rows_is_refused(tmp_path, worke
 # A real run ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.job
-@pytest.mark.alone
-@pytest.mark.slow
-@pytest.mark.nightly
-@pytest.mark.timeout(1500)
+@nightly_job
 def test_a_run_whose_engine_holds_the_other_roles_weights_raises_the_alarm(tmp_path, tiny_problems):
     job = start_job(
         tmp_path,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "LONGSHORT_TEST_JOB"
@@ -22,6 +23,13 @@ MARK = "LONGSHORT_TEST_JOB"
 HALF_A_STEP = ("data.train_batch_size=8", "actor_rollout_ref.actor.ppo_mini_batch_size=8")
 """Overrides of recipes/tiny_cpu for a step of 64 dialogues in place of 128."""
 _started: list[Job] = []
+
+
+def nightly_job(test):
+    """Mark a test of a real job that takes minutes and the machine to itself, and that a change rarely breaks."""
+    for mark in (pytest.mark.job, pytest.mark.alone, pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(1500)):
+        test = mark(test)
+    return test
 
 
 @dataclass
