@@ -2,7 +2,7 @@
 # make test         runs all tests that need no GPU; make check runs the fast ones
 # CONTRIBUTING.md describes all commands.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart pipeline check test test-slow test-nightly test-gpu docs bench models lock clean
+.PHONY: help quickstart pipeline check test test-slow test-nightly fuzz test-gpu docs bench models lock clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.8
@@ -57,6 +57,11 @@ test-slow: .venv/.ready ## Run the longer tests.
 
 test-nightly: .venv/.ready ## Run the jobs that a change rarely breaks: against stock verl, on nodes, with dead engines.
 	.venv/bin/python -m pytest -q -m nightly
+
+fuzz: .venv/.ready ## Fuzz what reads a model's text by coverage, five minutes a part, with atheris, which it installs.
+	.venv/bin/uv pip install --quiet "atheris>=3,<4"
+	for part in parser chunker completion; do \
+	  .venv/bin/python -m tests.faults.fuzz $$part -max_total_time=300 -max_len=400 || exit 1; done
 
 test-gpu: ## Run one SFT step and three RL steps on a GPU; takes GPU_PYTHON=, with verl[vllm] installed.
 	$(GPU_PYTHON) -m pytest -q -m gpu tests/gpu

@@ -13,6 +13,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.support.jobs import end_jobs
 from tests.support.servers import servers
 from tests.support.wheels import build, copy_source, install
 
@@ -40,6 +41,10 @@ EXPECTED_SKIPS = (
 )
 # The recipe's own modules, as its scripts see them.
 sys.path.insert(0, str(ROOT / "recipes" / "tiny_cpu"))
+
+
+def pytest_sessionfinish() -> None:
+    end_jobs()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -218,6 +218,7 @@ SIGNATURES = {
 
 ATTRIBUTES = [
     "verl.__version__",
+    "ray._private.worker._post_init_hooks",
     "ray.core.generated.common_pb2.ActorDiedErrorContext.WORKER_DIED",
     "ray.core.generated.common_pb2.ActorDiedErrorContext.NODE_DIED",
     "verl.experimental.agent_loop.agent_loop._agent_loop_registry",

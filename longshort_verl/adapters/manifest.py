@@ -22,7 +22,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from longshort_verl.adapters.metrics_file import name_metrics_file
-from longshort_verl.adapters.rl import checkpoints
+from longshort_verl.adapters.rl import checkpoints, notice
 from longshort_verl.config.compose import ConfigError
 from longshort_verl.files.atomic import disk_message
 from longshort_verl.files.lock import LockError
@@ -40,7 +40,7 @@ MAY_CHANGE = (
     *("trainer.max_*ckpt_to_keep", "trainer.esi_*", "global_profiler.*", "*.profiler.*", "ray_kwargs.*"),
     # How the work is spread.
     *("trainer.nnodes", "trainer.n_gpus_per_node", "*offload*", "*gpu_memory_utilization"),
-    *("*micro_batch_size*", "*max_token_len_per_gpu", "long_short.rollout_stall_s"),
+    *("*micro_batch_size*", "*max_token_len_per_gpu", "long_short.rollout_stall_s", "long_short.save_on_sigterm"),
 )
 """Settings that an interrupted run may resume with."""
 
@@ -107,21 +107,22 @@ class ManifestCallback(Callback):
         return artefact.__enter__()
 
     def _close(self, out: Path) -> None:
-        self._artefact.__exit__()
+        try:
+            self._artefact.__exit__()
+        except OSError as error:
+            print(f"longshort: {disk_message(error) or error}", file=sys.stderr, flush=True)
         if self._artefact.manifest["finished"] or os.environ.get("RANK", "0") != "0":
             return
         tracker = out / checkpoints.TRACKER
         step = tracker.read_text().strip() if tracker.exists() else ""
-        kept = (
-            f"checkpoint global_step_{step} is kept, from which the same command resumes"
-            if step
-            else "no checkpoint yet"
-        )
-        print(f"longshort: {out} is not finished: {kept}", file=sys.stderr, flush=True)
+        kept = f"checkpoint global_step_{step} is kept, from which the same command resumes"
+        print(f"longshort: {out} is not finished: {kept if step else 'no checkpoint yet'}", file=sys.stderr, flush=True)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Finish the artefact, unless the job failed."""
+        """Finish the artefact, unless the job failed or ended before its time."""
         if job_return.status is JobStatus.COMPLETED:
+            if notice.given(Path(config.trainer.default_local_dir)):
+                sys.exit(notice.STATUS)
             self._artefact.finish()
 
 

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections import deque
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 from rich.console import Console
 from rich.progress import Progress
 
@@ -42,16 +42,14 @@ def follow_run(metrics: Path, process: int, log: Path | None) -> bool:
     """
     console = Console()
     reader = _LogReader(log)
-    earlier = _read(metrics)
-    shown = earlier[-1].step if earlier else -1
+    shown = max((step.step for step in _read(metrics)), default=-1)
     with open_progress(console) as progress:
         bar = progress.add_task("starting", total=None)
         while True:
             alive = _is_alive(process)
             for event in reader.read():
                 console.print(f"[{_elapsed(progress, bar)}] {event}", highlight=False, markup=False, soft_wrap=True)
-            steps = _read(metrics)
-            for step in steps:
+            for step in (steps := _read(metrics)):
                 if step.step > shown:
                     shown = step.step
                     if step.validation("acc") is not None:
@@ -111,15 +109,9 @@ def _elapsed(progress: Progress, bar) -> str:
 def _is_alive(process: int) -> bool:
     try:
         # A zombie has ended; its parent, the shell that follows it, has not reaped it yet.
-        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        if Path("/proc").exists():
-            return False
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            return False
-        return True
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 class _LogReader:

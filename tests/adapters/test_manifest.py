@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ import pytest
 from longshort_verl.adapters.rl.checkpoints import complete as write_mark
 from longshort_verl.files.manifest import Artefact, read_manifest
 from tests.support.configs import ROOT
+from tests.support.disk import small_disk
 
 CONFIG = """
 hydra:
@@ -24,24 +26,37 @@ hydra:
       allow_changes: false
 lr: 1
 fails: false
+terms: 0
+fills: false
 steps: ${trainer.total_training_steps}
 model: {path: some/model}
 data: {train_files: [train.parquet], val_files: null}
 trainer: {default_local_dir: run, resume_mode: auto, resume_from_path: null, save_freq: 1, total_training_steps: 3}
 """
 JOB = """
+import os, signal
 from pathlib import Path
 import hydra
-from longshort_verl.adapters.rl import checkpoints
+from ray._private import worker
+from longshort_verl.adapters.rl import checkpoints, notice
 
 @hydra.main(config_path=".", config_name="job", version_base=None)
 def main(config):
     run = Path(config.trainer.default_local_dir)
+    notice.listen(run, save=config.terms > 0)
+    for hook in worker._post_init_hooks:
+        hook()
+    for _ in range(config.terms):
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("notice:", notice.given(run))
     (run / "global_step_3").mkdir(exist_ok=True)
     (run / "global_step_3" / "data.pt").write_bytes(bytes(4000))
     (run / "latest_checkpointed_iteration.txt").write_text("3")
     checkpoints.complete(run / "global_step_3", {"step": 3}, run)
     print("trained")
+    if config.fills:
+        from tests.support.disk import fill
+        fill(run.absolute().parent, 0)
     if config.fails:
         raise RuntimeError("out of memory")
 
@@ -83,6 +98,34 @@ def test_a_finished_run_ends_at_once(job, tmp_path):
     assert manifest["config"]["steps"] == 3
     assert set(manifest["inputs"]) == {"model.path", "data.train_files.0"}
     assert job() == (0, "run is finished: nothing to do\n")
+
+
+def test_a_notice_ends_a_run_with_its_status_and_does_not_finish_it(job, tmp_path):
+    code, shown = job("terms=2")
+    assert code == 128 + signal.SIGTERM
+    assert "longshort: SIGTERM: a checkpoint follows when this step ends" in shown
+    assert shown.count("notice: True") == 1  # the second one ended it
+    assert "no checkpoint yet" in shown
+    code, shown = job("terms=1")
+    assert code == 128 + signal.SIGTERM
+    assert shown.endswith(
+        "longshort: run is not finished: checkpoint global_step_3 is kept, from which the same command resumes\n"
+    )
+    assert not read_manifest(tmp_path / "run")["finished"]
+    assert job("terms=0", "hydra.callbacks.manifest.allow_changes=true")[0] == 0
+    assert read_manifest(tmp_path / "run")["finished"]
+
+
+def test_what_a_full_disk_kept_is_said(job, tmp_path):
+    with small_disk(tmp_path / "disk") as disk:
+        code, shown = job(f"trainer.default_local_dir={disk}/run", "fails=true", "fills=true")
+        assert code == 1
+        written, kept = shown.splitlines()[-2:]
+        assert written.startswith(f"longshort: {disk}/run/manifest.json cannot be written: No space left on device, ")
+        assert kept.endswith(" is not finished: checkpoint global_step_3 is kept, from which the same command resumes")
+        assert "Exception ignored" not in shown
+        (disk / "ballast").unlink()
+        assert job(f"trainer.default_local_dir={disk}/run", "fails=true", "fills=true")[0] == 1
 
 
 def test_what_a_run_may_resume_with(job, tmp_path):

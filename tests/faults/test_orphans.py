@@ -14,6 +14,10 @@ from contextlib import suppress
 import psutil
 import pytest
 
+from tests.adapters.sft import test_trainer as sft_job
+
+rows = sft_job.rows
+
 PARENT = """
 import multiprocessing, os, signal, sys, threading, time
 from longshort_verl.generation import parent
@@ -60,6 +64,22 @@ def test_a_child_ends_with_its_parent(tmp_path, method, behaviour):
             with suppress(psutil.NoSuchProcess):
                 child.kill()
         process.communicate()
+
+
+@pytest.mark.job
+def test_an_sft_worker_ends_with_its_launcher(tmp_path, rows):
+    process = sft_job.start(tmp_path, "long", *sft_job.overrides(rows, "long", tmp_path))
+    latest = tmp_path / "latest_checkpointed_iteration.txt"
+    while not latest.exists():
+        assert process.poll() is None, (tmp_path / "run.log").read_text()[-3000:]
+        time.sleep(0.05)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    _, left = psutil.wait_procs(workers, timeout=60)
+    for worker in left:
+        worker.kill()
+    assert workers
+    assert left == []
 
 
 def test_a_child_whose_parent_was_gone_before_it_looked_ends():

@@ -106,6 +106,25 @@ def _process_of(kind: str) -> int:
     return max(pids)
 
 
+def jump_with_the_clock() -> None:
+    """``LONGSHORT_TEST_CLOCK=<file>``: the wall clock of every Python process of the job is off by its seconds."""
+    file = os.environ.get("LONGSHORT_TEST_CLOCK")
+    if file is None:
+        return
+    now, now_ns, read = time.time, time.time_ns, [0.0, 0.0]
+
+    def jump() -> float:
+        if time.monotonic() - read[0] > 0.2:
+            read[:] = time.monotonic(), float(Path(file).read_text())
+        return read[1]
+
+    time.time = lambda: now() + jump()
+    time.time_ns = lambda: now_ns() + int(jump() * 1e9)
+
+
+jump_with_the_clock()
+
+
 @when_imported("longshort_verl.adapters.rl.trainer")
 def write_nan(module) -> None:
     """``LONGSHORT_TEST_NAN=<field>@<step>``: one token's value of that field of the transfer queue is NaN."""

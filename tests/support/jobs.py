@@ -106,6 +106,12 @@ class Job:
         return found
 
 
+def end_jobs() -> None:
+    """End what failed tests left running."""
+    while _started:
+        _started.pop().end()
+
+
 def start_job(
     folder: Path,
     *overrides: str,
@@ -120,8 +126,7 @@ def start_job(
 
     Two jobs may not fit into the memory, so a job that a failed test left running is ended first.
     """
-    while _started:
-        _started.pop().end()
+    end_jobs()
     folder.mkdir(parents=True, exist_ok=True)
     # A shell that runs the tests in the background makes their child processes ignore SIGINT; restore the default.
     command = ["env", "--default-signal=INT", sys.executable, "-m", "verl.trainer.main_ppo"]

@@ -125,6 +125,7 @@ class LongShortConfig:
     short: Mapping[str, Any]
     seed: int | None
     rollout_stall_s: Annotated[float, Field(gt=0)]
+    save_on_sigterm: bool
     dialogue: DialogueSettings
     reward: RewardWeights
     length_of: LengthOf

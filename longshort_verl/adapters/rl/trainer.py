@@ -41,7 +41,7 @@ from verl.workers.rollout.llm_server import LLMServerClient
 from longshort_verl.adapters import compat
 from longshort_verl.adapters.finite import FIELDS, check_metrics, check_rows, check_weights
 from longshort_verl.adapters.metrics_file import name_metrics_file
-from longshort_verl.adapters.rl import checkpoints
+from longshort_verl.adapters.rl import checkpoints, notice
 from longshort_verl.adapters.rl.agent_loop import IN_TRAINING, RECORD, TwoPolicyClient
 from longshort_verl.adapters.rl.check import TRAINER_MODE, as_sync, check_config, check_files
 from longshort_verl.adapters.rl.policies import SHORT_GROUP, Policy, PolicyWorker, build_short_policy
@@ -174,6 +174,10 @@ class LongShortTrainer(PPOTrainerSync):
 
     def on_step_end(self) -> None:
         """Push the weights that were updated at this step, and those that sleep dropped."""
+        if self.settings.save_on_sigterm and notice.given(Path(self._run_folder)):
+            if not checkpoints.is_complete(os.path.join(self._run_folder, f"global_step_{self.global_steps}")):
+                self._save_checkpoint()
+            self.total_training_steps = self.global_steps  # ends verl's loop once the step is logged
         if self._rounds and self.settings.rounds.ends(self.global_steps):
             self._check_weights()
             self._rounds.end(self.global_steps, self._policies)
