@@ -75,9 +75,11 @@ class ManifestCallback(Callback):
                     require_files(str(path))
         except ConfigError as error:
             sys.exit(f"longshort: {error}")
-        name_metrics_file(config.trainer, Path(config.trainer.default_local_dir))
+        out = Path(config.trainer.default_local_dir)
+        name_metrics_file(config.trainer, out)
+        notice.listen(out, save=bool(OmegaConf.select(config, "long_short.save_on_sigterm")))
         # Hydra calls nothing where Ctrl-C ends the job.
-        atexit.register(self._close, Path(config.trainer.default_local_dir))
+        atexit.register(self._close, out)
 
     def _open(self, config: DictConfig, out: Path) -> Artefact:
         trainer, reads_only, lock = config.trainer, os.environ.get("RANK", "0") != "0", output_lock(out)

@@ -12,8 +12,9 @@ import sys
 
 import pytest
 
+from longshort_verl.adapters.rl import notice
 from longshort_verl.adapters.rl.checkpoints import complete as write_mark
-from longshort_verl.files.manifest import Artefact, read_manifest
+from longshort_verl.files.manifest import Artefact, output_lock, read_manifest
 from tests.support.configs import ROOT
 from tests.support.disk import small_disk
 
@@ -27,6 +28,7 @@ hydra:
 lr: 1
 fails: false
 terms: 0
+long_short: {save_on_sigterm: true}
 fills: false
 steps: ${trainer.total_training_steps}
 model: {path: some/model}
@@ -43,7 +45,6 @@ from longshort_verl.adapters.rl import checkpoints, notice
 @hydra.main(config_path=".", config_name="job", version_base=None)
 def main(config):
     run = Path(config.trainer.default_local_dir)
-    notice.listen(run, save=config.terms > 0)
     for hook in worker._post_init_hooks:
         hook()
     for _ in range(config.terms):
@@ -112,6 +113,13 @@ def test_a_notice_ends_a_run_with_its_status_and_does_not_finish_it(job, tmp_pat
         "longshort: run is not finished: checkpoint global_step_3 is kept, from which the same command resumes\n"
     )
     assert not read_manifest(tmp_path / "run")["finished"]
+    # A second job on the folder is refused, and takes nothing from the first one.
+    lock = output_lock(tmp_path / "run")
+    lock.take()
+    (tmp_path / "run" / notice.FILE).touch()
+    assert job("terms=0")[0] == 1
+    assert notice.given(tmp_path / "run")
+    lock.release()
     assert job("terms=0", "hydra.callbacks.manifest.allow_changes=true")[0] == 0
     assert read_manifest(tmp_path / "run")["finished"]
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The longshort-verl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Real jobs over several faults and starts: what one start kept, the next one goes on from."""
+"""Real jobs that are stopped by several faults, one after another, and started again."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from longshort_verl.adapters.rl.checkpoints import MARK, SET_ASIDE
+from longshort_verl.adapters.rl.checkpoints import SET_ASIDE
 from longshort_verl.problems.write import write_problems
 from longshort_verl.types import Problem
+from tests.faults.test_not_finite import whole
 from tests.support.configs import ROOT
 from tests.support.disk import fill, small_disk
 from tests.support.engines import engine_environment
@@ -31,10 +32,6 @@ KINDS = ["actor/model_*", "actor/optim_*", "data.pt", "short/model_*"]
 def disk(tmp_path):
     with small_disk(tmp_path / "disk") as folder:
         yield folder
-
-
-def whole(folder):
-    return sorted(int(mark.parent.name.rpartition("_")[2]) for mark in folder.glob(f"global_step_*/{MARK}"))
 
 
 def set_clock(file: Path, seconds: int) -> None:

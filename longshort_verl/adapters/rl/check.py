@@ -20,7 +20,6 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict
 
 from longshort_verl.adapters import compat
-from longshort_verl.adapters.rl import notice
 from longshort_verl.adapters.rl.memory import check_memory
 from longshort_verl.adapters.rl.settings import (
     SECTION,
@@ -73,7 +72,6 @@ class PreflightCallback(Callback):
             check_files(config, *(load_tokenizer(role_config(config, role)) for role in Role))
         except (ConfigError, ProblemFileError) as error:
             sys.exit(f"longshort: {error}")
-        notice.listen(Path(config.trainer.default_local_dir), save=config[SECTION].save_on_sigterm)
 
 
 def _check_memory(config: DictConfig) -> None:
