@@ -36,14 +36,14 @@ stage solo # the single model, also forced to answer early
 of_solo=early_exit && case $ablation in chain_of_draft | tale_ep) of_solo+=,$ablation ;; esac
 evaluate "$out/solo" "$(search recipes/ablations)" "+evaluate=[$of_solo]" long.path=null short.path=null
 case $ablation in early_exit | chain_of_draft | tale_ep) exit ;; esac
-stage traces
-longshort traces "$out/problems/train.parquet" --out "$out/traces.jsonl" --recipe "$recipe/traces.yaml" sampling.seed="$seed" \
-  "${more[@]}"
+stage traces && traces=$recipe/chains/traces.jsonl # those that the recipe has
+[ -f "$traces" ] || { traces=$out/traces.jsonl && longshort traces "$out/problems/train.parquet" --out "$traces" \
+  --recipe "$recipe/traces.yaml" sampling.seed="$seed" "${more[@]}"; }
 stage importance
 scored=$folder/importance && mkdir -p "$scored"
 # Another metric needs the same rollouts: the pair's journal is copied, unless the ablation changes the rollouts too.
 if [ "$folder" != "$out/pair" ] && ! grep -qs ^rollouts: "$ablations/importance/$ablation.yaml"; then cp -n "$out/pair/importance/journal.jsonl" "$scored/" 2>/dev/null || true; fi
-longshort importance "$out/traces.jsonl" --out "$scored" --recipe "$recipe/importance.yaml" rollouts.seed="$seed" "${more[@]}"
+longshort importance "$traces" --out "$scored" --recipe "$recipe/importance.yaml" rollouts.seed="$seed" "${more[@]}"
 longshort report importance "$scored" >"$scored/first_trace.txt"
 stage cold_start && data=$folder/cold_start
 longshort cold-start "$scored" --out "$data" --recipe "$recipe/cold_start.yaml" select.seed="$seed" seed="$seed" "${more[@]}"

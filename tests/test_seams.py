@@ -443,16 +443,20 @@ def takes(name: str, keyword: str | None) -> bool:
 
 
 def test_attributes_that_the_trainer_reads_are_set_by_verl():
-    tree = ast.parse((PACKAGE / "adapters" / "rl" / "trainer.py").read_text(encoding="utf-8"))
-    ours = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "LongShortTrainer")
+    rl = PACKAGE / "adapters" / "rl"
+    trees = [ast.parse((rl / name).read_text(encoding="utf-8")) for name in ("guarded.py", "trainer.py")]
+    ours = [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef) and "Trainer" in node.name]
+    assert len(ours) == 3
     of_self = [
         node
-        for node in ast.walk(ours)
+        for one in ours
+        for node in ast.walk(one)
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
     ]
     # the tokenizer is verl's, and ours only for as long as it validates
     set_by_us = {node.attr for node in of_self if isinstance(node.ctx, ast.Store)} - {"tokenizer"}
-    theirs = {node.attr for node in of_self} - set_by_us - set(methods(ours))
+    named_here = {"stall_key", *(name for one in ours for name in methods(one))}
+    theirs = {node.attr for node in of_self} - set_by_us - named_here
     base = resolve("verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync")
     source = "".join(inspect.getsource(one) for one in base.__mro__ if one.__module__.startswith("verl."))
     assert {"llm_server_manager", "actor_rollout_wg", "tokenizer", "timing_raw"} <= theirs

@@ -38,6 +38,8 @@ NOT_IN_RESULTS = (
 class TraceSampling:
     """How chains are sampled. The defaults are in ``config/longshort_traces.yaml``."""
 
+    prompt: str
+    """The user's message, with ``{problem}``."""
     num_samples: Annotated[int, Field(ge=1)]
     max_tokens: Annotated[int, Field(ge=1)]
     """Token limit of one chain."""
@@ -48,6 +50,8 @@ class TraceSampling:
     """Each chain has its own seed, derived from this one, its problem and its number."""
 
     def __post_init__(self) -> None:
+        if "{problem}" not in self.prompt:
+            raise ValueError(f"sampling.prompt is {self.prompt!r}, without {{problem}}; add it")
         if self.temperature == 0 and self.num_samples > 1:
             raise ValueError(
                 f"sampling.temperature is 0 for {self.num_samples} samples, which would all be the same; set it above "

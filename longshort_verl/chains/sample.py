@@ -59,7 +59,8 @@ async def sample_chains(
                 max_tokens=sampling.max_tokens, temperature=sampling.temperature, top_p=sampling.top_p, seed=seed
             )
             async with slots:
-                reply = await generator.generate([Message(role="user", content=problem.prompt)], request)
+                prompt = sampling.prompt.replace("{problem}", problem.prompt)
+                reply = await generator.generate([Message(role="user", content=prompt)], request)
             if reply.finish is FinishReason.ERROR:
                 on_done()
                 return Chain(key=key, problem=problem, outcome=ChainOutcome.ENGINE_ERROR, detail=reply.error)

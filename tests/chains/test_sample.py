@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from contextlib import contextmanager
 
@@ -21,7 +22,7 @@ from tests.support.servers import completion
 
 GRADING = GradingSettings(timeout_s=2.0, max_answer_chars=100, max_workers=1)
 PROBLEMS = [Problem(prompt=f"problem {i}", answer="7", source="test", index=i) for i in range(3)]
-SAMPLING = TraceSampling(num_samples=1, max_tokens=50, temperature=1.0, top_p=1.0, seed=1)
+SAMPLING = TraceSampling(prompt="{problem}", num_samples=1, max_tokens=50, temperature=1.0, top_p=1.0, seed=1)
 CUT = Generation(text="and so on", finish=FinishReason.LENGTH, num_prompt_tokens=1, num_tokens=50)
 GONE = Generation(text="", finish=FinishReason.ERROR, num_prompt_tokens=0, num_tokens=0, error="gone")
 
@@ -67,12 +68,21 @@ def test_a_run_resumes_and_repeats_only_failed_requests(tmp_path):
 
 
 def test_each_chain_has_a_seed_of_its_own_whatever_the_order(tmp_path):
-    more = TraceSampling(num_samples=3, max_tokens=50, temperature=1.0, top_p=1.0, seed=1)
+    more = dataclasses.replace(SAMPLING, num_samples=3)
     _, generator = sampled(tmp_path, ["\\boxed{7}"] * 9, more)
     seeds = [request[1].seed for request in generator.requests]
     assert len(set(seeds)) == 9
     _, other = sampled(tmp_path / "other", ["\\boxed{7}"] * 3)
     assert [request[1].seed for request in other.requests] == seeds[::3]
+
+
+def test_the_prompt_is_the_settings_and_the_chains_problem_is_the_files(tmp_path):
+    asked = dataclasses.replace(SAMPLING, prompt="{problem}\nCheck {it}.")
+    found, generator = sampled(tmp_path, ["\\boxed{7}"] * 3, asked)
+    assert [request[0][0].content for request in generator.requests] == [
+        f"problem {i}\nCheck {{it}}." for i in range(3)
+    ]
+    assert [chain.problem for chain in found] == PROBLEMS
 
 
 def test_no_right_chain_is_refused(tmp_path):
@@ -87,6 +97,7 @@ def test_no_right_chain_is_refused(tmp_path):
     [
         (["sampling.num_samples=0"], "num_samples is 0"),
         (["sampling.temperature=0", "sampling.num_samples=2"], "temperature is 0"),
+        (["sampling.prompt=solve"], "sampling.prompt is 'solve', without {problem}"),
         (["sampling.top_p=0"], "top_p is 0"),
         (["max_requests=0"], "max_requests is 0"),
         (["sampling.samples=2"], "sampling.samples"),

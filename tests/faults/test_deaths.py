@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.support.faults import SENT
-from tests.support.jobs import HALF_A_STEP, nightly_job, start_job
+from tests.support.jobs import HALF_A_STEP, SHORT_CHAINS, nightly_job, start_job
 
 WITHIN_S = 60.0
 
@@ -76,7 +76,7 @@ def test_a_rollout_without_progress_ends():
     from longshort_verl.adapters.rl.watch import RolloutStalled, RolloutWait
 
     buffer = ReplayBuffer("sync", {}, None, "drop", {}, poll_interval=0.01)
-    wait = RolloutWait(buffer, SimpleNamespace(check=lambda: None), stall_s=0.3)
+    wait = RolloutWait(buffer, SimpleNamespace(check=lambda: None), stall_s=0.3, key="the.key")
     buffer.running_keys["train"] = {"a", "b"}
     partition = buffer.partitions["train"]
 
@@ -85,7 +85,9 @@ def test_a_rollout_without_progress_ends():
         wait("train", 0.0)
 
     repeat(one_more_row, seconds=0.6)  # a row now and then is progress
-    with pytest.raises(RolloutStalled, match=r"no dialogue ended in 0.3 s .*, and 2 prompts of the batch are unfin"):
+    with pytest.raises(
+        RolloutStalled, match=r"no dialogue ended in 0.3 s \(the.key\), and 2 prompts of the batch are unf"
+    ):
         repeat(lambda: wait("train", 0.0), seconds=10)
 
 
@@ -98,12 +100,12 @@ def problems(tmp_path_factory):
     return folder
 
 
-def ended_by(tmp_path, problems, fault, *overrides):
-    """A job with both roles learning, in which a process gets a signal; its log."""
+def ended_by(tmp_path, problems, fault, *overrides, name="rl"):
+    """A job, in which a process gets a signal; its log. With ``rl`` both roles learn."""
     job = start_job(
         tmp_path,
         *HALF_A_STEP,
-        "long_short.schedule=joint",
+        *(["long_short.schedule=joint"] if name == "rl" else []),
         f"data.train_files={problems}/train.parquet",
         f"data.val_files={problems}/val.parquet",
         "trainer.total_training_steps=100",
@@ -111,6 +113,7 @@ def ended_by(tmp_path, problems, fault, *overrides):
         "trainer.test_freq=-1",
         "trainer.save_freq=1",
         *overrides,
+        name=name,
         environment={"VERL_USE_EXTERNAL_MODULES": "tests.support.faults", "LONGSHORT_TEST_SIGNAL": fault},
     )
     status = job.process.wait(timeout=1200)
@@ -166,3 +169,9 @@ def test_a_job_without_its_engine_ends(tmp_path, problems):
 def test_a_job_whose_agent_loop_worker_hangs_ends(tmp_path, problems):
     log = ended_by(tmp_path, problems, "AgentLoopWorkerTQ@rollout@1@SIGSTOP", "long_short.rollout_stall_s=15")
     assert "RolloutStalled: no dialogue ended in 15 s (long_short.rollout_stall_s), and 8 prompts of" in log
+
+
+@nightly_job
+def test_a_single_models_job_without_its_agent_loop_worker_ends(tmp_path, problems):
+    log = ended_by(tmp_path, problems, "AgentLoopWorkerTQ@rollout@1", *SHORT_CHAINS, name="single")
+    assert re.search(r"ProcessDied: AgentLoopWorkerTQ\S*( \S+)? died \(process \d+ on [\d.]+\)", log)

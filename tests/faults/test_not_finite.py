@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from longshort_verl.adapters.finite import FIELDS, NotFinite, check_metrics, check_rows, check_weights, first_bad_weight
 from tests.adapters.sft import test_trainer as sft_job
-from tests.support.jobs import HALF_A_STEP, nightly_job, start_job
+from tests.support.jobs import HALF_A_STEP, SHORT_CHAINS, nightly_job, start_job
 
 WHERE = "step 3: the long policy"
 rows = sft_job.rows
@@ -103,6 +103,27 @@ def rl(tmp_path, problems, *more, **environment):
     return job.log
 
 
+def single(tmp_path, problems, *more, **environment):
+    """A job of the single model, until it fails; its log and the steps of its checkpoints."""
+    job = start_job(
+        tmp_path,
+        *HALF_A_STEP,
+        *SHORT_CHAINS,
+        f"data.train_files={problems}/train.parquet",
+        f"data.val_files={problems}/val.parquet",
+        "trainer.total_training_steps=3",
+        "trainer.val_before_train=false",
+        "trainer.test_freq=-1",
+        "trainer.save_freq=1",
+        *more,
+        name="single",
+        environment={"VERL_USE_EXTERNAL_MODULES": "tests.support.faults", **environment},
+    )
+    assert job.process.wait(timeout=1200) != 0, job.log[-4000:]
+    assert job.leftovers(within=30) == []
+    return job.log, sorted(folder.name for folder in tmp_path.glob("global_step_*"))
+
+
 def whole(folder):
     return sorted(int(mark.parent.name.rpartition("_")[2]) for mark in folder.glob("global_step_*/long_short.json"))
 
@@ -136,6 +157,20 @@ def test_an_rl_run_does_not_start_with_bad_weights(tmp_path, problems, root, rol
     log = rl(tmp_path / "run", problems, f"{key}={model}")
     said = f"step 0: the {role} policy: the weights hold NaN or infinity, first in {tensor}; look at the files of its"
     assert f"NotFinite: {said}" in log, log[-6000:]
+
+
+@nightly_job
+def test_a_single_models_run_ends_before_its_checkpoint(tmp_path, problems, root):
+    log, kept = single(tmp_path / "row", problems, LONGSHORT_TEST_NAN="old_log_probs@2")
+    assert "NotFinite: step 2: the model: the log-probability of the actor is nan" in log, log[-6000:]
+    assert kept == ["global_step_1"]
+    tensor = "model.layers.1.mlp.up_proj.weight"
+    model = with_nan(root / "recipes" / "tiny_cpu" / "models" / "thinker", tmp_path / "model", tensor)
+    log, kept = single(tmp_path / "start", problems, f"actor_rollout_ref.model.path={model}")
+    assert f"NotFinite: step 0: the model: the weights hold NaN or infinity, first in {tensor}; look at" in log, log[
+        -6000:
+    ]
+    assert kept == []
 
 
 def sft(folder, rows, *more):

@@ -70,7 +70,6 @@ def signal_a_process(module) -> None:
         return
     kind, phase, step, *name = asked.split("@")
     number = getattr(signal, *name or ["SIGKILL"])
-    method = getattr(module.LongShortTrainer, PHASES[phase])
     sent: list[int] = []
 
     def send() -> None:
@@ -78,17 +77,29 @@ def signal_a_process(module) -> None:
         Path(os.environ["LONGSHORT_TEST_JOB"], SENT).write_text(str(time.time()))
         os.kill(pid, number)
 
-    def with_a_signal(self, *args, **kwargs):
-        if str(self.global_steps) == step and not sent:
-            sent.append(1)
-            threading.Thread(target=send, daemon=True).start()
-        return method(self, *args, **kwargs)
+    def with_a_signal(method):
+        def run(self, *args, **kwargs):
+            if str(self.global_steps) == step and not sent:
+                sent.append(1)
+                threading.Thread(target=send, daemon=True).start()
+            return method(self, *args, **kwargs)
 
-    setattr(module.LongShortTrainer, PHASES[phase], with_a_signal)
+        return run
+
+    for trainer in module.GuardedTrainer.__subclasses__():
+        if method := getattr(trainer, PHASES[phase], None):
+            setattr(trainer, PHASES[phase], with_a_signal(method))
 
 
 def _process_of(kind: str) -> int:
-    """A process of this job, of those with the kind in the name of their class or in their own the last."""
+    """A process of this job, of those with the kind in the name of their class or in their own, the last."""
+    end = time.monotonic() + 120
+    while not (pids := _processes_of(kind)) and time.monotonic() < end:
+        time.sleep(0.2)
+    return max(pids)
+
+
+def _processes_of(kind: str) -> list[int]:
     import ray
     from ray._private import state
 
@@ -103,7 +114,7 @@ def _process_of(kind: str) -> int:
                 pids.append(process.pid)
         except psutil.Error:
             continue
-    return max(pids)
+    return pids
 
 
 def jump_with_the_clock() -> None:
@@ -133,18 +144,20 @@ def write_nan(module) -> None:
         return
     import torch
     import transfer_queue as tq
+    from tensordict import TensorDict
 
     field, step = asked.split("@")
-    trainer = module.LongShortTrainer
+    trainer = module.GuardedTrainer
     check_rows = trainer._check_rows
 
-    def with_nan(self, policy, rows) -> None:
+    def with_nan(self, rows, where) -> None:
         if str(self.global_steps) == step:
-            where = {"keys": rows.keys, "partition_id": rows.partition_id}
-            values = list(tq.kv_batch_get(**where, select_fields=[field])[field].unbind())
+            of = {"keys": rows.keys, "partition_id": rows.partition_id}
+            values = list(tq.kv_batch_get(**of, select_fields=[field])[field].unbind())
             values[0] = torch.full_like(values[0], float("nan"))
-            self._write(rows, {field: values})
-        check_rows(self, policy, rows)
+            nested = torch.nested.as_nested_tensor(values, layout=torch.jagged)
+            tq.kv_batch_put(**of, fields=TensorDict({field: nested}, batch_size=len(values)))
+        check_rows(self, rows, where)
 
     trainer._check_rows = with_nan
 

@@ -22,6 +22,8 @@ MARK = "LONGSHORT_TEST_JOB"
 """In the environment of all processes of a job: its folder."""
 HALF_A_STEP = ("data.train_batch_size=8", "actor_rollout_ref.actor.ppo_mini_batch_size=8")
 """Overrides of recipes/tiny_cpu for a step of 64 dialogues in place of 128."""
+SHORT_CHAINS = ("data.max_response_length=128",)
+"""Override of recipes/tiny_cpu's ``single`` for a step of seconds: most chains are cut off."""
 _started: list[Job] = []
 
 
@@ -117,12 +119,13 @@ def start_job(
     *overrides: str,
     environment: dict[str, str] | None = None,
     recipe: str = "recipes/tiny_cpu",
+    name: str = "rl",
     platform: str = "cpu",
     cwd: Path = ROOT,
 ) -> Job:
     """Start a job that writes everything into ``folder``; ``environment`` is added to this process's.
 
-    The config is ``rl`` of the folder ``recipe`` in ``cwd``, and ``platform`` is verl's; "" leaves that to verl.
+    The config is ``name`` of the folder ``recipe`` in ``cwd``, and ``platform`` is verl's; "" leaves that to verl.
 
     Two jobs may not fit into the memory, so a job that a failed test left running is ended first.
     """
@@ -130,7 +133,7 @@ def start_job(
     folder.mkdir(parents=True, exist_ok=True)
     # A shell that runs the tests in the background makes their child processes ignore SIGINT; restore the default.
     command = ["env", "--default-signal=INT", sys.executable, "-m", "verl.trainer.main_ppo"]
-    command += ["--config-dir", recipe, "--config-name", "rl"]
+    command += ["--config-dir", recipe, "--config-name", name]
     command += [f"trainer.default_local_dir={folder}", f"hydra.run.dir={folder}/hydra", *overrides]
     environment = {
         **os.environ,

@@ -29,9 +29,7 @@ from omegaconf import DictConfig, open_dict
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.single_controller.ray import RayResourcePool
-from verl.trainer.ppo.utils import Role as VerlRole
 from verl.trainer.ppo.v1.trainer_base import register_trainer
-from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils import tensordict_utils
 from verl.utils.debug import marked_timer
 from verl.utils.metric import reduce_metrics
@@ -39,16 +37,15 @@ from verl.utils.py_functional import rename_dict
 from verl.workers.rollout.llm_server import LLMServerClient
 
 from longshort_verl.adapters import compat
-from longshort_verl.adapters.finite import FIELDS, check_metrics, check_rows, check_weights
-from longshort_verl.adapters.metrics_file import name_metrics_file
+from longshort_verl.adapters.finite import check_metrics, check_weights
 from longshort_verl.adapters.rl import checkpoints, notice
 from longshort_verl.adapters.rl.agent_loop import IN_TRAINING, RECORD, TwoPolicyClient
-from longshort_verl.adapters.rl.check import TRAINER_MODE, as_sync, check_config, check_files
-from longshort_verl.adapters.rl.policies import SHORT_GROUP, Policy, PolicyWorker, build_short_policy
+from longshort_verl.adapters.rl.check import TRAINER_MODE, check_config, check_files
+from longshort_verl.adapters.rl.guarded import AT_THE_START, GuardedTrainer
+from longshort_verl.adapters.rl.policies import SHORT_GROUP, Policy, build_short_policy
 from longshort_verl.adapters.rl.rounds import Rounds
 from longshort_verl.adapters.rl.rows import score_rows, token_scores
 from longshort_verl.adapters.rl.settings import Placement, Policies, Schedule, load_tokenizer, role_config
-from longshort_verl.adapters.rl.watch import RolloutWait, Watch
 from longshort_verl.metrics import alarms, check_engines, validation_mean
 from longshort_verl.rewards import Outcome
 from longshort_verl.types import Role
@@ -65,17 +62,16 @@ learns, all rows are compared."""
 
 
 @register_trainer(TRAINER_MODE)
-class LongShortTrainer(PPOTrainerSync):
+class LongShortTrainer(GuardedTrainer):
     """Trains two policies that take turns, or one policy that plays both roles."""
+
+    stall_key = "long_short.rollout_stall_s"
 
     def __init__(self, config: DictConfig):
         compat.log_in_worker()
         self.settings = check_config(config, cluster=ray.cluster_resources())
         in_rounds = self.settings.schedule is Schedule.ROUNDS
         self._rounds = Rounds(self.settings.rounds, config.trainer.default_local_dir) if in_rounds else None
-        self._run_folder = config.trainer.default_local_dir
-        as_sync(config, PPOTrainerSync)
-        self._watch = Watch()
         super().__init__(config)
         self._policies: list[Policy] = []
         self._warned: set[str] = set()
@@ -85,7 +81,6 @@ class LongShortTrainer(PPOTrainerSync):
         buffer = super()._build_replay_buffer()
         # verl polls every 2 s, which would be most of a small model's step.
         buffer.poll_interval = min(buffer.poll_interval, 0.05)
-        buffer._wait_for_next_poll = RolloutWait(buffer, self._watch, self.settings.rollout_stall_s)
         return buffer
 
     def _init_dataloader(self) -> None:
@@ -100,9 +95,6 @@ class LongShortTrainer(PPOTrainerSync):
 
     def _init_resource_pool_mgr(self) -> None:
         super()._init_resource_pool_mgr()
-        for role in (VerlRole.ActorRollout, VerlRole.ActorRolloutRef):
-            if role in self.role_worker_mapping:
-                self.role_worker_mapping[role] = ray.remote(PolicyWorker)
         if self.settings.placement is Placement.SPLIT:
             pool = self.settings.short_pool
             self.resource_pool_manager.resource_pool_spec[SHORT_POOL] = [pool.n_gpus_per_node] * pool.nnodes
@@ -121,7 +113,7 @@ class LongShortTrainer(PPOTrainerSync):
         )
         self._policies = [first] if shared else [first, self._short_policy()]
         self._load_checkpoint()
-        self._check_weights("look at the files of its model, or of the checkpoint if this is a resume")
+        self._check_weights(AT_THE_START)
 
     def _short_devices(self) -> RayResourcePool:
         """Devices of the short policy: the trainer's, or its own under ``split``."""
@@ -146,14 +138,6 @@ class LongShortTrainer(PPOTrainerSync):
 
     def _rollout_server_managers(self) -> list:
         return [policy.servers for policy in self._policies]
-
-    def fit(self, agent_loop_manager: Any) -> None:
-        """Train; the metrics file is named here too, because a cluster's processes lack the driver's environment."""
-        name_metrics_file(self.config.trainer, Path(self._run_folder))
-        try:
-            super().fit(agent_loop_manager)
-        finally:
-            self._watch.stop()
 
     def on_init_end(self) -> None:
         """Push all policies' weights, except to an engine that serves frozen weights from disk."""
@@ -277,7 +261,7 @@ class LongShortTrainer(PPOTrainerSync):
                         if role is Role.LONG and self._turn_credits:
                             self._add_turn_credits(rows.select_keys(of_role))
                         metrics[f"{role.value}/zero_advantages"] = self._zero_advantages(rows.select_keys(of_role))
-            self._check_rows(policy, rows.select_keys(trained))
+            self._check_rows(rows.select_keys(trained), self._where(policy))
             with marked_timer(f"update_actor/{policy.name}", timing_raw):
                 policy.updated |= self._update_policy(rows, len(trained), own)
             check_metrics(own, self._where(policy))
@@ -286,7 +270,7 @@ class LongShortTrainer(PPOTrainerSync):
             padding = rows.select_keys([key for key in rows.keys if key not in outcomes])
             self._write_inert(padding)
             self._log_probs(policy, rows, own, timing_raw)
-            self._check_rows(policy, rows.select_keys([key for key in rows.keys if key in outcomes]))
+            self._check_rows(rows.select_keys([key for key in rows.keys if key in outcomes]), self._where(policy))
         metrics.update({f"{policy.name}/{key}": value for key, value in own.items()})
         return KVBatchMeta(
             partition_id=batch.partition_id, keys=[*batch.keys, *padding.keys], tags=[*batch.tags, *padding.tags]
@@ -294,11 +278,6 @@ class LongShortTrainer(PPOTrainerSync):
 
     def _where(self, policy: Policy) -> str:
         return f"step {self.global_steps}: the {policy.name} policy"
-
-    def _check_rows(self, policy: Policy, rows: KVBatchMeta) -> None:
-        """End the run at a reward, log-probability or advantage that is not finite."""
-        data = tq.kv_batch_get(keys=rows.keys, partition_id=rows.partition_id, select_fields=list(FIELDS))
-        check_rows(data, self._where(policy))
 
     def _check_weights(self, *cure: str) -> None:
         """End the run at weights that are not finite."""

@@ -89,8 +89,9 @@ def _describe(actor: dict[str, Any]) -> str:
 class RolloutWait:
     """verl's wait between two looks at the rows of a rollout, with an end where nobody writes them any more."""
 
-    def __init__(self, buffer: ReplayBuffer, watch: Watch, stall_s: float) -> None:
-        self._buffer, self._watch, self._stall_s = buffer, watch, stall_s
+    def __init__(self, buffer: ReplayBuffer, watch: Watch, stall_s: float, key: str) -> None:
+        """``stall_s``: most seconds without progress, which the setting ``key`` holds."""
+        self._buffer, self._watch, self._stall_s, self._key = buffer, watch, stall_s, key
         self._wait = buffer._wait_for_next_poll
         self._state: Any = None
         self._since = 0.0
@@ -103,7 +104,7 @@ class RolloutWait:
             self._state, self._since = seen, now
         elif now - self._since > self._stall_s:
             raise RolloutStalled(
-                f"no dialogue ended in {self._stall_s:g} s (long_short.rollout_stall_s), and {len(unfinished)} prompts "
+                f"no dialogue ended in {self._stall_s:g} s ({self._key}), and {len(unfinished)} prompts "
                 "of the batch are unfinished; see the messages of agent loops and engines before this one, or raise "
                 "the limit if a dialogue may take longer"
             )
