@@ -7,7 +7,7 @@ A run ends at a process that died, at a rollout without progress (``watch.py``),
 """
 
 # verl binds a worker's methods to its group at the call; type checkers cannot see that.
-# pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
+# pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false, reportArgumentType=false
 
 from __future__ import annotations
 
