@@ -40,7 +40,7 @@ MAY_CHANGE = (
     *("trainer.max_*ckpt_to_keep", "trainer.esi_*", "global_profiler.*", "*.profiler.*", "ray_kwargs.*"),
     # How the work is spread.
     *("trainer.nnodes", "trainer.n_gpus_per_node", "*offload*", "*gpu_memory_utilization"),
-    *("*micro_batch_size*", "*max_token_len_per_gpu", "long_short.rollout_stall_s", "long_short.save_on_sigterm"),
+    *("*micro_batch_size*", "*max_token_len_per_gpu", "*.rollout_stall_s", "long_short.save_on_sigterm"),
 )
 """Settings that an interrupted run may resume with."""
 

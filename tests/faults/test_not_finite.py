@@ -83,12 +83,11 @@ def problems(tmp_path_factory):
     return folder
 
 
-def rl(tmp_path, problems, *more, **environment):
-    """An RL job with both roles learning, until it fails; its log."""
+def failed(tmp_path, problems, *more, name="rl", **environment):
+    """An RL job of three steps, until it fails; its log."""
     job = start_job(
         tmp_path,
         *HALF_A_STEP,
-        "long_short.schedule=joint",
         f"data.train_files={problems}/train.parquet",
         f"data.val_files={problems}/val.parquet",
         "trainer.total_training_steps=3",
@@ -96,6 +95,7 @@ def rl(tmp_path, problems, *more, **environment):
         "trainer.test_freq=-1",
         "trainer.save_freq=1",
         *more,
+        name=name,
         environment={"VERL_USE_EXTERNAL_MODULES": "tests.support.faults", **environment},
     )
     assert job.process.wait(timeout=1200) != 0, job.log[-4000:]
@@ -103,25 +103,15 @@ def rl(tmp_path, problems, *more, **environment):
     return job.log
 
 
+def rl(tmp_path, problems, *more, **environment):
+    """A job in which both roles learn, until it fails; its log."""
+    return failed(tmp_path, problems, "long_short.schedule=joint", *more, **environment)
+
+
 def single(tmp_path, problems, *more, **environment):
     """A job of the single model, until it fails; its log and the steps of its checkpoints."""
-    job = start_job(
-        tmp_path,
-        *HALF_A_STEP,
-        *SHORT_CHAINS,
-        f"data.train_files={problems}/train.parquet",
-        f"data.val_files={problems}/val.parquet",
-        "trainer.total_training_steps=3",
-        "trainer.val_before_train=false",
-        "trainer.test_freq=-1",
-        "trainer.save_freq=1",
-        *more,
-        name="single",
-        environment={"VERL_USE_EXTERNAL_MODULES": "tests.support.faults", **environment},
-    )
-    assert job.process.wait(timeout=1200) != 0, job.log[-4000:]
-    assert job.leftovers(within=30) == []
-    return job.log, sorted(folder.name for folder in tmp_path.glob("global_step_*"))
+    log = failed(tmp_path, problems, *SHORT_CHAINS, *more, name="single", **environment)
+    return log, sorted(folder.name for folder in tmp_path.glob("global_step_*"))
 
 
 def whole(folder):
