@@ -21,7 +21,7 @@ sft() { # the run's folder, the recipe's folder and config, overrides
   log=$1/run-$(date +%Y%m%dT%H%M%S).log
   mkdir -p "$1"
   "$python" -m torch.distributed.run --standalone --nproc_per_node="${PROCESSES:-1}" \
-    -m longshort_verl.adapters.sft.trainer --config-dir "$2" --config-name "$3" \
+    -m "${TRAINER:-longshort_verl.adapters.sft.trainer}" --config-dir "$2" --config-name "$3" \
     trainer.default_local_dir="$1" hydra.run.dir="$1/hydra" "${@:4}" >"$log" 2>&1 || { tail -n 40 "$log"; exit 1; }
   { grep -E '^(step [0-9]+, held-out|kept in)|nothing to do$' "$log" || true; } | tail -n 2
 }

@@ -25,8 +25,7 @@ stage() { # its name; `more` becomes what the ablation adds to its settings
   if [ -f "$ablations/$1/$ablation.yaml" ]; then folder=$out/$ablation more+=("$(search "$ablations")" "+$1=$ablation"); fi
 }
 evaluate() { # the folder to write, settings
-  longshort evaluate "$out/problems/val.parquet" --out "$1" --recipe "$recipe/evaluate.yaml" sampling.seed="$seed" \
-    "${@:2}" "${more[@]}" ${EVALUATE:-}
+  longshort evaluate "$out/problems/val.parquet" --out "$1" --recipe "$recipe/evaluate.yaml" sampling.seed="$seed" "${@:2}" "${more[@]}" ${EVALUATE:-}
 }
 
 stage problems
@@ -36,23 +35,24 @@ stage solo # the single model, also forced to answer early
 of_solo=early_exit && case $ablation in chain_of_draft | tale_ep) of_solo+=,$ablation ;; esac
 evaluate "$out/solo" "$(search recipes/ablations)" "+evaluate=[$of_solo]" long.path=null short.path=null
 case $ablation in early_exit | chain_of_draft | tale_ep) exit ;; esac
-stage traces && traces=$recipe/chains/traces.jsonl # those that the recipe has
-[ -f "$traces" ] || { traces=$out/traces.jsonl && longshort traces "$out/problems/train.parquet" --out "$traces" \
-  --recipe "$recipe/traces.yaml" sampling.seed="$seed" "${more[@]}"; }
-stage importance
-scored=$folder/importance && mkdir -p "$scored"
-# Another metric needs the same rollouts: the pair's journal is copied, unless the ablation changes the rollouts too.
-if [ "$folder" != "$out/pair" ] && ! grep -qs ^rollouts: "$ablations/importance/$ablation.yaml"; then cp -n "$out/pair/importance/journal.jsonl" "$scored/" 2>/dev/null || true; fi
-longshort importance "$traces" --out "$scored" --recipe "$recipe/importance.yaml" rollouts.seed="$seed" "${more[@]}"
-longshort report importance "$scored" >"$scored/first_trace.txt"
-stage cold_start && data=$folder/cold_start
-longshort cold-start "$scored" --out "$data" --recipe "$recipe/cold_start.yaml" select.seed="$seed" seed="$seed" "${more[@]}"
+stage traces && traces=$out/traces.jsonl has=$recipe/chains # what the recipe has of its own problems
+if [ -z "${PROBLEMS:-}" ] && [ -d "$has" ]; then traces=$has/importance/importance.jsonl
+else has=none && longshort traces "$out/problems/train.parquet" --out "$traces" --recipe "$recipe/traces.yaml" sampling.seed="$seed" "${more[@]}"; fi
+stage importance && scored=$has/importance
+if [ ! -d "$scored" ] || [ -f "$ablations/importance/$ablation.yaml" ]; then
+  scored=$folder/importance && mkdir -p "$scored"
+  # Another metric needs the same rollouts: the pair's journal is copied, unless the ablation changes the rollouts too.
+  if [ "$folder" != "$out/pair" ] && ! grep -qs ^rollouts: "$ablations/importance/$ablation.yaml"; then cp -n "$out/pair/importance/journal.jsonl" "$scored/" 2>/dev/null || true; fi
+  longshort importance "$traces" --out "$scored" --recipe "$recipe/importance.yaml" rollouts.seed="$seed" "${more[@]}"
+fi
+mkdir -p "$folder" && longshort report importance "$scored" >"$folder/first_trace.txt"
+stage cold_start && data=$has/$(basename "$folder")
+if [ ! -d "$data" ]; then data=$folder/cold_start && longshort cold-start "$scored" --out "$data" --recipe "$recipe/cold_start.yaml" select.seed="$seed" seed="$seed" "${more[@]}"; fi
 files() { echo "data.$2_files=[$(printf "$data/%s_$2.parquet," $1 | sed 's/,$//')]"; } # of the roles, of train or val
 if [ "$ablation" = shared ]; then folder=$out/shared roles=shared; fi # one model learns from both roles' files
 for role in ${roles:-long short}; do
   stage "sft_$role" && of=${role/shared/long short}
-  sft "$folder/sft_$role" "$recipe" "sft_$role" "$(files "$of" train)" "$(files "$of" val)" trainer.seed="$seed" "${more[@]}" \
-    ${SFT:-}
+  sft "$folder/sft_$role" "$recipe" "sft_$role" "$(files "$of" train)" "$(files "$of" val)" trainer.seed="$seed" "${more[@]}" ${SFT:-}
 done
 pair=(long.path="$folder/sft_${roles:-long}/model" short.path="$folder/sft_${roles:-short}/model")
 stage evaluate # the cold start

@@ -35,8 +35,8 @@ VARIANTS = sorted(
     for path in folder.glob(f"{kind}/*.yaml")
 )
 """A recipe's own options, as ``+rl=nodes``."""
-MAKE_MODELS = ROOT / "recipes" / "tiny_cpu" / "sft.yaml"
-"""Of verl's own SFT trainer, for make_models.py."""
+PLAIN_SFT = [ROOT / "recipes" / name for name in ("tiny_cpu/sft.yaml", "laptop/sft_distilled.yaml")]
+"""Of verl's own SFT trainer."""
 RL = ("rl", "rl_pair", "rl_paper", "rl_authors_code")
 SFT = ("sft", "sft_long", "sft_short", "sft_shared")
 READERS: dict[str, Callable[[Path | None, list[str]], Any]] = {
@@ -57,11 +57,14 @@ RECIPES = [
     path
     for folder in (*FOLDERS, ROOT / "tests" / "gpu")
     for path in sorted(folder.glob("*.yaml"))
-    if path.stem in (*RL, *SFT, *READERS, "single") and path != MAKE_MODELS
+    if path.stem in (*RL, *SFT, *READERS, "single") and path not in PLAIN_SFT
 ]
 """What a command takes. Other files are parts of these."""
 PARTS = [
-    path for folder in FOLDERS for path in sorted(folder.glob("*.yaml")) if path not in RECIPES and path != MAKE_MODELS
+    path
+    for folder in FOLDERS
+    for path in sorted(folder.glob("*.yaml"))
+    if path not in RECIPES and path not in PLAIN_SFT
 ]
 FAMILIES = sorted(MATH.glob("family/*.yaml"))
 LAPTOP = sorted((ROOT / "recipes" / "laptop").glob("family/*.yaml"))
@@ -185,8 +188,13 @@ def test_siblings_share_few_settings(folder):
         assert len(shared) <= 4, f"{name_of(a)} and {name_of(b)} both say {shared}"
 
 
+@pytest.mark.parametrize("path", PLAIN_SFT, ids=name_of)
+def test_plain_sft_composes_for_a_cpu(path):
+    assert composed(path.stem, path.parent).trainer.device == "cpu"
+
+
 def test_every_part_belongs_to_a_recipe():
-    used = {layer for path in RECIPES for layer, _ in layers(path)}
+    used = {layer for path in (*RECIPES, *PLAIN_SFT) for layer, _ in layers(path)}
     assert set(PARTS) <= used
 
 

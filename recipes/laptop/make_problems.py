@@ -8,6 +8,7 @@ SVAMP and the short problems of GSM8K: problems that people wrote, with one to t
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,16 +37,19 @@ def main(
         str, typer.Option(envvar="GSM8K", help="GSM8K: a name on the hub, or the folder of gsm8k_{train,test}.jsonl.")
     ] = GSM8K,
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    suffix: Annotated[str, typer.Option(help="Text after each problem, for a model that learns by itself.")] = "",
     pipeline: Annotated[bool, typer.Option(help="As examples/pipeline.sh asks; there are no others.")] = True,
 ) -> None:
     """Draw the problems; none is in both files. The held-out ones of GSM8K are of its test split."""
-    with Artefact(out, config={"svamp": NUM_SVAMP, "gsm8k": NUM_GSM8K, "seed": seed}) as artefact:
+    with Artefact(out, config={"svamp": NUM_SVAMP, "gsm8k": NUM_GSM8K, "seed": seed, "suffix": suffix}) as artefact:
         if artefact.finished:
             return print(artefact.nothing_to_do)
         counts = {}
         for split in ("train", "val"):
             rows = [*draw_svamp(svamp, split, seed), *draw_gsm8k(gsm8k, split, seed)]
-            write_problems(problems_from_rows(rows, where=split, source=None), out / f"{split}.parquet", split=split)
+            problems = problems_from_rows(rows, where=split, source=None)
+            problems = [replace(one, prompt=one.prompt + suffix) for one in problems]
+            write_problems(problems, out / f"{split}.parquet", split=split)
             counts[split] = len(rows)
         artefact.finish(counts=counts)
 
