@@ -2,7 +2,7 @@
 # make test         runs all tests that need no GPU; make check runs the fast ones
 # CONTRIBUTING.md describes all commands.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart pipeline check test test-slow test-nightly fuzz test-gpu docs bench models lock clean
+.PHONY: help quickstart pipeline check test test-slow test-nightly test-real fuzz test-gpu docs bench models lock clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.8
@@ -14,6 +14,8 @@ OUT ?= outputs/quickstart
 RECIPE ?= recipes/tiny_cpu
 # One change of the pipeline: a name from recipes/ablations, or single.
 ABLATION ?=
+# Folder of real models for test-real.
+MODELS ?=
 # Python for test-gpu, of an environment with vLLM for GPUs, verl and this package with its extra dev.
 GPU_PYTHON ?= python3
 
@@ -62,6 +64,9 @@ fuzz: .venv/.ready ## Fuzz what reads a model's text by coverage, five minutes a
 	.venv/bin/uv pip install --quiet "atheris>=3,<4"
 	for part in parser chunker completion; do \
 	  .venv/bin/python -m tests.faults.fuzz $$part -max_total_time=300 -max_len=400 || exit 1; done
+
+test-real: .venv/.ready ## Take a real model through the stages of recipes/laptop; takes MODELS=, a folder with smollm2-135m.
+	MODELS='$(abspath $(MODELS))' .venv/bin/python -m pytest -q -m real tests/real
 
 test-gpu: ## Run one SFT step and three RL steps on a GPU; takes GPU_PYTHON=, with verl[vllm] installed.
 	$(GPU_PYTHON) -m pytest -q -m gpu tests/gpu

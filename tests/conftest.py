@@ -35,6 +35,7 @@ EXPECTED_SKIPS = (
     "the public benchmark files are absent",
     "Chromium is not installed",
     "finds no CUDA device",
+    "there is no real model",
     "memory of a process can be limited on Linux only",
     "patches/ was deleted",
     "this machine allows no mount namespace",

@@ -134,6 +134,9 @@ class Writer:
             contents = read_completion(text, given, list(kinds))
             for number, content in contents.items():
                 self._check(content, f"thought {number}: ")
+                # A small model copies the request.
+                if content.lower().removeprefix("(missing)").strip(" .:") in {kind.lower() for kind in kinds.values()}:
+                    raise BadReplyError(f"thought {number}: the writer wrote the name of a kind alone")
             return contents
 
         max_tokens = self._settings.max_tokens * len(kinds)
@@ -189,9 +192,7 @@ class Writer:
         """Refuse a text that no turn may contain."""
         if not text:
             raise BadReplyError(f"{where}the writer wrote nothing")
-        lowered = text.lower()
-        found = [one for one in self._forbidden if one in text or one in lowered]
-        if found:
+        if found := [one for one in self._forbidden if one in text or one in text.lower()]:
             raise BadReplyError(f"{where}the writer wrote {found[0]}")
 
 
@@ -199,7 +200,6 @@ _FENCE = re.compile(r"```(?:json)?[^\S\n]*\n(.*)\n```", re.DOTALL)
 _STEPS, _ENTRY = "Completed Steps", ["content", "thought"]
 _MIN_REPEATED = 40
 """Characters from which a passage that stands in a given thought too is a repetition; results such as "a = 3" recur."""
-
 
 # \boxed, \frac, \rho, \times and \neq with one backslash in JSON.
 _BROKEN_LATEX = re.compile(r"[\x08\f\r]|\t[a-z]|\n(?:abla|eg|eq|ewline|ot|otin)\b")

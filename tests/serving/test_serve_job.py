@@ -72,16 +72,21 @@ def is_well(url):
         return False
 
 
+def served_at(running, log):
+    """The address of a server, once it is well."""
+    until(lambda: "answers at" in log.read_text(), running, log)
+    url = re.search(r"answers at (http://\S+)/v1", log.read_text()).group(1)
+    until(lambda: is_well(url), running, log)
+    return url
+
+
 @contextmanager
 def served(folder, *overrides):
     log = folder / "serve.log"
     paths = [f"{role}.path={path}" for role, path in MODELS.items()]
     command = ["-m", "longshort_verl.cli", "serve", "--recipe", TINY / "serve.yaml", "server.port=0"]
     with process(*command, *paths, *overrides, log=log) as running:
-        until(lambda: "answers at" in log.read_text(), running, log)
-        url = re.search(r"answers at (http://\S+)/v1", log.read_text()).group(1)
-        until(lambda: is_well(url), running, log)
-        yield url, running, log
+        yield served_at(running, log), running, log
 
 
 @pytest.fixture(scope="module")
