@@ -32,7 +32,7 @@ MODELS = Path(os.environ.get("MODELS", ""))
 BASE = MODELS / "smollm2-135m"
 NUM_ROWS = 32
 """Of the shortest transcripts, which a model learns to close in a few minutes."""
-ENGINE = [f"{role}.vllm.{key}" for role in Role for key in ("kv_cache_memory_bytes=500000000", "max_num_seqs=32")]
+ENGINE = [f"{role.value}.vllm.{key}" for role in Role for key in ("kv_cache_memory_bytes=500000000", "max_num_seqs=32")]
 SHORT_DIALOGUES = ("max_dialogue_tokens=256", "max_turn_tokens.long=96", "max_turn_tokens.short=64")
 STEPS = (1, 2)
 
@@ -76,9 +76,9 @@ def cold_started(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sft")
     for role in Role:
         for split in ("train", "val"):
-            rows = pq.read_table(CHAINS / "pair" / f"{role.value}_{split}.parquet").to_pylist()
+            table = pq.read_table(CHAINS / "pair" / f"{role.value}_{split}.parquet")
+            rows = table.to_pylist()
             rows.sort(key=lambda row: sum(len(message["content"]) for message in row["messages"]))
-            table = pq.read_table(CHAINS / "pair" / f"{role.value}_{split}.parquet").schema.empty_table()
             part = rows[: NUM_ROWS if split == "train" else 4]
             pq.write_table(type(table).from_pylist(part, schema=table.schema), folder / f"{role.value}_{split}.parquet")
         command(
