@@ -16,13 +16,13 @@ if [ -n "$ablation" ] && [ ! -f "$recipe/rl_$ablation.yaml" ] && ! compgen -G "$
   echo "no ablation $ablation; there are: single $(basename -s .yaml recipes/ablations/*/*.yaml "$recipe"/[icrs]*/*.yaml | xargs)" >&2
   exit 2
 fi
-search() { echo "hydra.searchpath=[pkg://longshort_verl.config,file://$PWD/$1]"; }
+search="hydra.searchpath=[pkg://longshort_verl.config,file://$(realpath "$recipe"),file://$PWD/recipes/ablations]"
 
 # From the first stage that the ablation changes on, outputs go to $OUT/<ablation> instead of $OUT/pair.
 folder=$out/pair
 stage() { # its name; `more` becomes what the ablation adds to its settings
   printf '\n== %s\n' "$1" && more=("${family[@]}")
-  if [ -f "$ablations/$1/$ablation.yaml" ]; then folder=$out/$ablation more+=("$(search "$ablations")" "+$1=$ablation"); fi
+  if [ -f "$ablations/$1/$ablation.yaml" ]; then folder=$out/$ablation more+=("$search" "+$1=$ablation"); fi
 }
 evaluate() { # the folder to write, settings
   longshort evaluate "$out/problems/val.parquet" --out "$1" --recipe "$recipe/evaluate.yaml" sampling.seed="$seed" "${@:2}" "${more[@]}" ${EVALUATE:-}
@@ -33,7 +33,7 @@ if [ -n "${PROBLEMS:-}" ]; then longshort problems "$PROBLEMS" --out "$out/probl
 else "$python" "$recipe/make_problems.py" --pipeline --out "$out/problems"; fi # without that file, set PROBLEMS
 stage solo # the single model, also forced to answer early
 of_solo=early_exit && case $ablation in chain_of_draft | tale_ep) of_solo+=,$ablation ;; esac
-evaluate "$out/solo" "$(search recipes/ablations)" "+evaluate=[$of_solo]" long.path=null short.path=null
+evaluate "${folder%/pair}/solo" "$search" "+evaluate=[$of_solo]" long.path=null short.path=null
 case $ablation in early_exit | chain_of_draft | tale_ep) exit ;; esac
 stage traces && traces=$out/traces.jsonl has=$recipe/chains # what the recipe has of its own problems
 if [ -z "${PROBLEMS:-}" ] && [ -d "$has" ]; then traces=$has/importance/importance.jsonl
@@ -46,7 +46,7 @@ if [ ! -d "$scored" ] || [ -f "$ablations/importance/$ablation.yaml" ]; then
   longshort importance "$traces" --out "$scored" --recipe "$recipe/importance.yaml" rollouts.seed="$seed" "${more[@]}"
 fi
 mkdir -p "$folder" && longshort report importance "$scored" >"$folder/first_trace.txt"
-stage cold_start && data=$has/$(basename "$folder")
+stage cold_start && data=$has/pair && if compgen -G "$ablations/[ic]*/${ablation:-none}.yaml" >/dev/null; then data=$has/$ablation; fi
 if [ ! -d "$data" ]; then data=$folder/cold_start && longshort cold-start "$scored" --out "$data" --recipe "$recipe/cold_start.yaml" select.seed="$seed" seed="$seed" "${more[@]}"; fi
 files() { echo "data.$2_files=[$(printf "$data/%s_$2.parquet," $1 | sed 's/,$//')]"; } # of the roles, of train or val
 if [ "$ablation" = shared ]; then folder=$out/shared roles=shared; fi # one model learns from both roles' files

@@ -31,7 +31,7 @@ ABLATIONS = sorted(ROOT.glob("recipes/ablations/*/*.yaml"))
 VARIANTS = sorted(
     path
     for folder in FOLDERS
-    for kind in ("rl", "sft_long", "sft_short", "importance", "cold_start")
+    for kind in ("rl", "sft_long", "sft_short", "importance", "cold_start", "solo", "evaluate")
     for path in folder.glob(f"{kind}/*.yaml")
 )
 """A recipe's own options, as ``+rl=nodes``."""
@@ -245,7 +245,7 @@ def test_an_unknown_family_is_refused_with_the_known_ones():
 
 # ---------------------------------------------------------------------------------------------------------- ablations
 
-ABLATED = {"rl": "rl_pair", "sft_long": "sft_long"}
+ABLATED = {"rl": "rl_pair", "solo": "evaluate"}
 """Stage → recipe that its ablations and variants change, where the stage is not its name."""
 
 

@@ -134,8 +134,7 @@ class Writer:
             contents = read_completion(text, given, list(kinds))
             for number, content in contents.items():
                 self._check(content, f"thought {number}: ")
-                # A small model copies the request.
-                if content.lower().removeprefix("(missing)").strip(" .:") in {kind.lower() for kind in kinds.values()}:
+                if _COPIED_LABEL.sub("", content.lower()).strip(" .:") in {kind.lower() for kind in kinds.values()}:
                     raise BadReplyError(f"thought {number}: the writer wrote the name of a kind alone")
             return contents
 
@@ -197,6 +196,7 @@ class Writer:
 
 
 _FENCE = re.compile(r"```(?:json)?[^\S\n]*\n(.*)\n```", re.DOTALL)
+_COPIED_LABEL = re.compile(r"(?:(?:thought|step) \d+[.:]?\s*|\(missing\)\s*)*")
 _STEPS, _ENTRY = "Completed Steps", ["content", "thought"]
 _MIN_REPEATED = 40
 """Characters from which a passage that stands in a given thought too is a repetition; results such as "a = 3" recur."""
