@@ -224,7 +224,7 @@ BAD = {
     "an escaped tag": (entries("a", "b <answer>", "c").replace("<", "\\u003c"), "thought 3: the writer wrote <answer>"),
     "a control token": (entries("a", "b", "c<|im_end|>"), "thought 5: the writer wrote <|im_end|>"),
     "a kind": (entries("a", "Verification:", "c"), "thought 3: the writer wrote the name of a kind alone"),
-    "a kind by number": (entries("a", "Thought 3: verification", "c"), "thought 3: the writer wrote the name of a kind"),
+    "a kind by number": (entries("a", "Thought 3: verification", "c"), "thought 3: the writer wrote the name"),
     "a kind as asked": (entries("a", "Step 3: (missing) Verification", "c"), "thought 3: the writer wrote the name"),
     "a line of the request": (entries("(missing) calculation", "b", "c"), "thought 2: the writer wrote the name of"),
     "empty": (entries("a", "b", " \n"), "thought 5: the writer wrote nothing"),
