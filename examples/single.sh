@@ -27,7 +27,7 @@ if [ -f "$recipe/sft_distilled.yaml" ]; then # it first learns the teacher's who
   TRAINER=verl.trainer.sft_trainer sft "$of" "$recipe" sft_distilled data.train_files="$chains/train.parquet" \
     data.val_files="$chains/val.parquet" trainer.seed="$seed" "${family[@]}" ${SFT:-}
   ln -sfn "global_step_$(last "$of")/huggingface" "$of/model"
-  evaluate "$out/single/distilled_evaluation" "$of/model"
+  evaluate "$of/evaluation" "$of/model"
   model=(actor_rollout_ref.model.path="$of/model")
 fi
 rl "$out/single/rl" "$recipe" single data.train_files="$data/train.parquet" data.val_files="$data/val.parquet" \
