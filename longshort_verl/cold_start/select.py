@@ -14,6 +14,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from longshort_verl.grading.answers import last_boxed
 from longshort_verl.types import Chain
 
 
@@ -56,6 +57,8 @@ class SelectionSettings:
     """``threshold``: least importance."""
     quantile: Annotated[float, Field(ge=0, lt=1)]
     """``quantile``: 0.9 keeps the highest tenth of the file's thoughts."""
+    answers: bool
+    """Whether a thought that boxes the answer, and those after it, can be important."""
     seed: int
     """``random``, ``random_scores``: seed; each chain has its own draw."""
 
@@ -78,8 +81,10 @@ def select(chain: Chain, settings: SelectionSettings, threshold: float) -> froze
             selected by the running maximum.
     """
     draw = random.Random(f"{settings.seed}/{chain.key}")
+    boxed = [i for i, thought in enumerate(chain.thoughts) if last_boxed(thought.text)]
+    before_answer = frozenset(range(boxed[0] if boxed and not settings.answers else len(chain.thoughts)))
     if settings.keep is Keep.RANDOM_SCORES:
-        return running_max([draw.random() for _ in chain.thoughts])
+        return running_max([draw.random() for _ in chain.thoughts]) & before_answer
     if chain.decisions and settings.keep is not Keep.ALL and settings.by is not Selection.RUNNING_MAX:
         raise ValueError(
             f"select.by is {settings.by.value!r}, but chain {chain.key} was scored with plan.plan=pruned, which leaves "
@@ -94,18 +99,15 @@ def select(chain: Chain, settings: SelectionSettings, threshold: float) -> froze
         important = _fewest([importance.gain for importance in chain.scores], settings.share)
     else:
         important = frozenset(i for i, importance in enumerate(chain.scores) if importance.score >= threshold)
+    important &= before_answer
     if settings.keep is Keep.IMPORTANT:
         return important
     order = sorted(everything)
     if settings.keep is Keep.RANDOM:
         draw.shuffle(order)
-    budget, chosen = sum(chain.lengths[i] for i in important), set[int]()
-    for i in order:
-        if budget <= 0:
-            break
-        chosen.add(i)
-        budget -= chain.lengths[i]
-    return frozenset(chosen)
+    budget = sum(chain.lengths[i] for i in important)
+    before = itertools.accumulate((chain.lengths[i] for i in order), initial=0)
+    return frozenset(i for i, num_tokens in zip(order, before, strict=False) if num_tokens < budget)
 
 
 def running_max(scores: Sequence[float]) -> frozenset[int]:
@@ -119,10 +121,7 @@ def _fewest(gains: Sequence[float], share: float) -> frozenset[int]:
     wanted = share * sum(gains)
     if wanted <= 0:
         return frozenset()
-    chosen, carried = set[int](), 0.0
-    for i in sorted(range(len(gains)), key=lambda i: -gains[i]):
-        chosen.add(i)
-        carried += gains[i]
-        if carried >= wanted - 1e-9:  # rounding may keep the sum of all below the total
-            break
-    return frozenset(chosen)
+    order = sorted(range(len(gains)), key=lambda i: -gains[i])
+    carried = itertools.accumulate(gains[i] for i in order)
+    # Rounding may keep the sum of all below the total.
+    return frozenset(order[: 1 + sum(total < wanted - 1e-9 for total in carried)])

@@ -270,7 +270,7 @@ def test_early_stopping_rarely_changes_a_selection():
 
 def test_a_pruned_chain_is_selected_by_the_running_maximum_alone():
     settings = SelectionSettings(
-        keep=Keep.IMPORTANT, by=Selection.RUNNING_MAX, share=0.9, threshold=0.1, quantile=0.9, seed=0
+        keep=Keep.IMPORTANT, by=Selection.RUNNING_MAX, share=0.9, threshold=0.1, quantile=0.9, answers=True, seed=0
     )
     chain = Chain(
         key="k",

@@ -85,6 +85,7 @@ def selection(**changes):
         "share": 0.9,
         "threshold": 0.1,
         "quantile": 0.8,
+        "answers": True,
         "seed": 1,
     }
     return SelectionSettings(**(settings | changes))
@@ -118,6 +119,17 @@ def test_by_threshold_and_by_quantile():
     both = [trace(), trace("2", gains=(0.9, 0.8, 0.7, 0.6, 0.55))]
     # Of the file's ten: 0.5 is the fifth, counted from 0 on.
     assert [sorted(select(one, settings, file_threshold(both, settings))) for one in both] == [[], [0, 1, 2, 3, 4]]
+
+
+def test_what_says_the_answer_can_be_left_to_the_short_role():
+    one = trace()
+    texts = ["I put it into \\boxed{}.", *(thought.text for thought in one.thoughts[1:3]), "So \\boxed{9}.", "Right."]
+    thoughts = tuple(replace(old, text=text) for old, text in zip(one.thoughts, texts, strict=True))
+    one = replace(one, thoughts=thoughts)
+    assert chosen(one, share=1.0) == [1, 2, 3]
+    assert chosen(one, share=1.0, answers=False) == [1, 2]
+    assert max(chosen(one, keep=Keep.RANDOM_SCORES, answers=False, seed=2)) < 3
+    assert chosen(one, by=Selection.RUNNING_MAX, answers=False) == [0, 1]
 
 
 def test_baselines_keep_as_many_tokens():

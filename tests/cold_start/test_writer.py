@@ -80,7 +80,7 @@ def made(folder, replies, one=None, chosen=(0, 3), *, dialogue=None, max_attempt
     with Journal(folder / "writer.jsonl", {}) as journal:
         maker = DialogueMaker(
             selection=SelectionSettings(
-                keep=Keep.IMPORTANT, by=Selection.SHARE, share=0.9, threshold=0.1, quantile=0.9, seed=0
+                keep=Keep.IMPORTANT, by=Selection.SHARE, share=0.9, threshold=0.1, quantile=0.9, answers=True, seed=0
             ),
             writer=Writer(generator, journal, settings, ("<|im_end|>",)),
             rethink_text="go on",
