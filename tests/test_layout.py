@@ -42,7 +42,7 @@ LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 RESERVED = {"verl": {"adapters"}, "ray": {"adapters"}, "transfer_queue": {"adapters"}}
 # Rooms that only some rooms may import.
 PRIVATE = {"ops": {"cli"}, "report": {"cli"}, "cli": set()}
-MAX_LINES = {"package": 21_940, "operators": 1_900, "function of cli": 30, "README.md": 150, "examples/pipeline.sh": 70}
+MAX_LINES = {"package": 21_939, "operators": 1_900, "function of cli": 30, "README.md": 150, "examples/pipeline.sh": 70}
 # Names that no file has: a module that cpu_platform.py registers, and files that tests write or name as examples.
 MADE_AT_RUN_TIME = {"longshort_verl.adapters.cpu_platform.cpu", "longshort_verl.py", "longshort_verl/config/b.yaml"}
 

@@ -58,7 +58,7 @@ class SelectionSettings:
     quantile: Annotated[float, Field(ge=0, lt=1)]
     """``quantile``: 0.9 keeps the highest tenth of the file's thoughts."""
     answers: bool
-    """Whether a thought that boxes the answer, and those after it, can be important."""
+    """Whether a thought that boxes the answer, and those after it, can be kept, unless all are."""
     seed: int
     """``random``, ``random_scores``: seed; each chain has its own draw."""
 
@@ -81,8 +81,8 @@ def select(chain: Chain, settings: SelectionSettings, threshold: float) -> froze
             selected by the running maximum.
     """
     draw = random.Random(f"{settings.seed}/{chain.key}")
-    boxed = [i for i, thought in enumerate(chain.thoughts) if last_boxed(thought.text)]
-    before_answer = frozenset(range(boxed[0] if boxed and not settings.answers else len(chain.thoughts)))
+    boxed = (i for i, thought in enumerate(chain.thoughts) if not settings.answers and last_boxed(thought.text))
+    before_answer = frozenset(range(next(boxed, len(chain.thoughts))))
     if settings.keep is Keep.RANDOM_SCORES:
         return running_max([draw.random() for _ in chain.thoughts]) & before_answer
     if chain.decisions and settings.keep is not Keep.ALL and settings.by is not Selection.RUNNING_MAX:
@@ -90,9 +90,8 @@ def select(chain: Chain, settings: SelectionSettings, threshold: float) -> froze
             f"select.by is {settings.by.value!r}, but chain {chain.key} was scored with plan.plan=pruned, which leaves "
             "most thoughts without rollouts; set select.by=running_max, or score the chains with another plan"
         )
-    everything = frozenset(range(len(chain.thoughts)))
     if settings.keep is Keep.ALL:
-        return everything
+        return frozenset(range(len(chain.thoughts)))
     if settings.by is Selection.RUNNING_MAX:
         important = running_max([importance.score for importance in chain.scores])
     elif settings.by is Selection.SHARE:
@@ -102,7 +101,7 @@ def select(chain: Chain, settings: SelectionSettings, threshold: float) -> froze
     important &= before_answer
     if settings.keep is Keep.IMPORTANT:
         return important
-    order = sorted(everything)
+    order = sorted(before_answer)
     if settings.keep is Keep.RANDOM:
         draw.shuffle(order)
     budget = sum(chain.lengths[i] for i in important)

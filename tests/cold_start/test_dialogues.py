@@ -129,6 +129,7 @@ def test_what_says_the_answer_can_be_left_to_the_short_role():
     assert chosen(one, share=1.0) == [1, 2, 3]
     assert chosen(one, share=1.0, answers=False) == [1, 2]
     assert max(chosen(one, keep=Keep.RANDOM_SCORES, answers=False, seed=2)) < 3
+    assert max(chosen(one, keep=Keep.RANDOM, answers=False, seed=2)) < 3
     assert chosen(one, by=Selection.RUNNING_MAX, answers=False) == [0, 1]
 
 
