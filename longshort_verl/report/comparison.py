@@ -76,15 +76,15 @@ def _draw_points(axes: Axes, systems: Sequence[Comparison], colours: Mapping[str
         colour = colours.get(one.system, "0.75")
         (x, y), x_ends, y_ends = _point(one), one.tokens_interval, one.accuracy_interval
         axes.plot(x, y, "o", color=colour, ms=6 if one.system in colours else 4)
-        axes.plot(x_ends, (y, y), color=colour, lw=1.2)
-        axes.plot((x, x), y_ends, color=colour, lw=1.2)
+        axes.plot(x_ends, (y, y), (x, x), y_ends, color=colour, lw=1.2)
     others = "; gray: the others, named below" if len(colours) < len(systems) else ""
     axes.set_xscale("log")
     axes.margins(x=0.12)
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set(xlabel=f"generated tokens per problem{others}", ylabel="accuracy", ylim=(0, 1.05))
+    axes.set(xlabel=f"generated tokens per problem{others}", ylabel="accuracy")
+    axes.set_ylim(0, min(1.05, 1.3 * axes.dataLim.y1 + 0.02))
     axes.set_title("accuracy and tokens, with 95 % intervals", fontsize=10)
     axes.grid(alpha=0.3)
 
@@ -93,7 +93,7 @@ def _draw_budgets(axes: Axes, systems: Sequence[Comparison], colours: Mapping[st
     for one in systems:
         axes.plot(range(len(BUDGETS)), one.budgets, "o-", color=colours[one.system], ms=4)
     axes.set_xticks(range(len(BUDGETS)), [share_name(cap) for cap in BUDGETS])
-    axes.set(xlim=(-0.15, len(BUDGETS) - 0.1), ylim=(0, 1.05))
+    axes.set(xlim=(-0.15, len(BUDGETS) - 0.1), ylim=(0, min(1.05, 1.3 * axes.dataLim.y1 + 0.02)))
     axes.set_xlabel(f"most tokens per problem, as a share of {systems[0].system}'s mean")
     axes.set_title("accuracy within a budget of tokens", fontsize=10)
     axes.grid(alpha=0.3)

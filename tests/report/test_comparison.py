@@ -112,6 +112,14 @@ def test_a_few_systems_of_any_name_are_all_named(tmp_path):
     assert (tmp_path / "alone.png").stat().st_size > 10_000
 
 
+def test_low_accuracies_fill_the_axes_and_high_ones_end_at_one():
+    for accuracy, top in ((0.04, 0.2), (0.93, 1.06)):
+        figure = draw_comparison([system("solo", accuracy / 2, 270), system("pair", accuracy, 190)], "", MAIN)
+        for axes in figure.axes[:2]:
+            bottom, highest = axes.get_ylim()
+            assert bottom == 0 and accuracy < highest < top
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_names_of_crowded_points_do_not_overlap(seed):
     figure = new_figure(6, 4)
