@@ -117,7 +117,8 @@ def test_low_accuracies_fill_the_axes_and_high_ones_end_at_one():
         figure = draw_comparison([system("solo", accuracy / 2, 270), system("pair", accuracy, 190)], "", MAIN)
         for axes in figure.axes[:2]:
             bottom, highest = axes.get_ylim()
-            assert bottom == 0 and accuracy < highest < top
+            assert bottom == 0
+            assert accuracy < highest < top
 
 
 @pytest.mark.parametrize("seed", range(3))
