@@ -17,6 +17,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from longshort_verl.adapters.rl.check import check_settings
 from longshort_verl.adapters.rl.settings import read_long_short
 from longshort_verl.chains.config import read_importance, read_traces_config
 from longshort_verl.cold_start.config import read_cold_start
@@ -207,8 +208,7 @@ def test_each_stages_recipes_fit_its_settings_class(stage):
 
 @pytest.mark.parametrize("path", [path for path in RECIPES if path.stem in RL], ids=name_of)
 def test_an_rl_recipe_fits_its_settings_class(path):
-    section = OmegaConf.to_container(composed(path.stem, path.parent).long_short, resolve=True)
-    assert read_long_short(section).short["model"]["path"]
+    assert check_settings(composed(path.stem, path.parent)).short["model"]["path"]
 
 
 # ----------------------------------------------------------------------------------------------------------- families
@@ -265,7 +265,9 @@ def test_an_ablation_changes_its_keys_and_nothing_else(path):
     for key in before | after:
         assert (before.get(key) != after.get(key)) is (key in own), key
     if stage == "rl":
-        read_long_short(OmegaConf.to_container(changed.long_short, resolve=True))
+        # One model plays both roles of `shared`.
+        models = ["actor_rollout_ref.model.path=a", "long_short.short.model.path=a"]
+        check_settings(composed(name, folder, *added, *models))
     elif stage in READERS:
         READERS[stage](folder / f"{stage}.yaml", added)
 

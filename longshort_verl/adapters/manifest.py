@@ -58,6 +58,9 @@ class ManifestCallback(Callback):
         Hydra turns an exception of a callback into a warning and continues, hence ``SystemExit``.
         """
         config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        if "v1" in config.trainer and "longshort_verl.adapters.plugin" not in sys.modules:
+            # On PYTHONPATH alone, say; the job would end later, in another process, with "Unknown trainer".
+            sys.exit("longshort: verl did not load longshort_verl as its plugin; `longshort doctor` says why")
         try:
             self._artefact = self._open(config, Path(config.trainer.default_local_dir))
         except ChangedError as error:
@@ -70,9 +73,8 @@ class ManifestCallback(Callback):
             print(self._artefact.nothing_to_do, flush=True)
             sys.exit(0)
         try:
-            for name in _MODELS:
-                if path := OmegaConf.select(config, f"{name}.path"):
-                    require_files(str(path))
+            for path in filter(None, (OmegaConf.select(config, f"{name}.path") for name in _MODELS)):
+                require_files(str(path))
         except ConfigError as error:
             sys.exit(f"longshort: {error}")
         out = Path(config.trainer.default_local_dir)

@@ -50,7 +50,7 @@ def draw_comparison(systems: Sequence[Comparison], title: str, compared: Sequenc
     _draw_budgets(budgets, main, colours)
     for part in bottom:
         _draw_differences(part.subplots(), rows, compared[0].system)
-    label_points(points, [(_name(one), *_point(one), colours[one.system]) for one in main])
+    label_points(points, [(_name(one), one.num_tokens.mean, one.accuracy.mean, colours[one.system]) for one in main])
     label_points(budgets, [(_name(one), len(BUDGETS) - 1, one.budgets[-1], colours[one.system]) for one in main])
     return figure
 
@@ -65,16 +65,12 @@ def _name(one: Comparison) -> str:
     return "base (solo)" if one.system == REFERENCE else one.system.replace("_", " ")
 
 
-def _point(one: Comparison) -> tuple[float, float]:
-    return one.num_tokens.mean, one.accuracy.mean
-
-
 def _draw_points(axes: Axes, systems: Sequence[Comparison], colours: Mapping[str, str]) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter
 
     for one in sorted(systems, key=lambda one: one.system in colours):  # the main ones above the others
         colour = colours.get(one.system, "0.75")
-        (x, y), x_ends, y_ends = _point(one), one.tokens_interval, one.accuracy_interval
+        x, y, x_ends, y_ends = one.num_tokens.mean, one.accuracy.mean, one.tokens_interval, one.accuracy_interval
         axes.plot(x, y, "o", color=colour, ms=6 if one.system in colours else 4)
         axes.plot(x_ends, (y, y), (x, x), y_ends, color=colour, lw=1.2)
     others = "; gray: the others, named below" if len(colours) < len(systems) else ""

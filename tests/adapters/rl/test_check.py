@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -430,3 +431,17 @@ def test_verls_main_ends_before_ray_with_one_message(tiny_models, tiny_problems,
     assert len(last) == 1
     assert "mine.parquet" in last[0]
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.process
+def test_verls_main_ends_before_ray_where_verl_did_not_load_the_plugin(root, tmp_path):
+    command = [sys.executable, "-m", "verl.trainer.main_ppo", "--config-dir", "recipes/tiny_cpu"]
+    command += ["--config-name", "single", f"trainer.default_local_dir={tmp_path}", f"hydra.run.dir={tmp_path}/hydra"]
+    # As where the package is on PYTHONPATH and not installed: verl finds no entry point.
+    environment = {**os.environ, "VERL_USE_EXTERNAL_PLUGINS": "none"}
+    environment.pop("VERL_PLATFORM", None)
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert "ray init kwargs" not in done.stdout
+    last = [line for line in done.stderr.splitlines() if line.startswith("longshort: ")]
+    assert last == ["longshort: verl did not load longshort_verl as its plugin; `longshort doctor` says why"]
