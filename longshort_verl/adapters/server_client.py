@@ -154,9 +154,8 @@ class RayGenerator:
         config = _config(self._model, self._settings, self._engine)
         self._own_cluster = not ray.is_initialized()
         if self._own_cluster:
-            options = OmegaConf.to_container(
-                OmegaConf.create({"runtime_env": get_ppo_ray_runtime_env(config), **config.ray_kwargs.ray_init})
-            )
+            defaults = {"runtime_env": get_ppo_ray_runtime_env(config)}
+            options = OmegaConf.to_container(OmegaConf.merge(defaults, config.ray_kwargs.ray_init))
             ray.init(**options)  # pyright: ignore[reportCallIssue]: a mapping of its arguments
         self._prompts = Prompts(self._model)
         global _NUM_REPLICAS

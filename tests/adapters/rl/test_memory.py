@@ -5,7 +5,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
+import os
+import subprocess
+import sys
 import types
 from dataclasses import replace
 
@@ -347,3 +351,39 @@ def test_a_fused_head_takes_its_chunks(packed, backward, policy):
     fused = replace(policy, shape=shape, fused=True, entropy=True)
     peak = verl_pass([512, 512], packed=packed, fused=True, backward=backward, entropy=True)
     assert logits_bytes(fused, 1024, backward=backward) == pytest.approx(peak, rel=0.03)
+
+
+FREED = """
+import ctypes, json, psutil
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.malloc.argtypes, libc.free.argtypes = [ctypes.c_size_t], [ctypes.c_void_p]
+def filled(size):
+    block = libc.malloc(size)
+    ctypes.memset(block, 1, size)
+    return block
+libc.free(filled(16 << 20))  # from now on, glibc's own threshold is 16 MiB
+activations, between = [], []
+for _ in range(50):
+    activations.append(filled(6 << 20))
+    between.append(filled(1000))
+full = psutil.Process().memory_info().rss
+for block in activations:
+    libc.free(block)
+print(json.dumps([full, psutil.Process().memory_info().rss]))
+"""
+"""Frees 300 MiB of activations, none of the small blocks between them, and prints its memory before and after."""
+
+
+def test_a_worker_gives_back_what_an_update_has_freed(laptop):
+    ours = laptop().ray_kwargs.ray_init.runtime_env.env_vars
+    given_back = {}
+    for name, more in (("glibc", {}), ("ours", dict(ours))):
+        plain = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
+        done = subprocess.run(
+            [sys.executable, "-c", FREED], env={**plain, **more}, check=True, capture_output=True, text=True
+        )
+        full, after = json.loads(done.stdout)
+        given_back[name] = (full - after) / (300 << 20)
+    assert given_back["glibc"] < 0.1
+    assert given_back["ours"] > 0.9
