@@ -211,6 +211,13 @@ def test_an_rl_recipe_fits_its_settings_class(path):
     assert check_settings(composed(path.stem, path.parent)).short["model"]["path"]
 
 
+@pytest.mark.parametrize("path", [path for path in RECIPES if path.stem in (*RL, "single")], ids=name_of)
+def test_an_rl_recipe_that_saves_often_keeps_a_number_of_checkpoints(path):
+    trainer = composed(path.stem, path.parent).trainer
+    saves_once = 1 <= trainer.save_freq == trainer.total_training_steps
+    assert trainer.save_freq < 1 or saves_once or trainer.max_actor_ckpt_to_keep
+
+
 # ----------------------------------------------------------------------------------------------------------- families
 
 
