@@ -42,9 +42,10 @@ def follow_run(metrics: Path, process: int, log: Path | None) -> bool:
     """
     console = Console()
     reader = _LogReader(log)
-    shown = max((step.step for step in _read(metrics)), default=-1)
+    before = steps = _read(metrics)
+    shown = max((step.step for step in steps), default=-1)
     with open_progress(console) as progress:
-        bar = progress.add_task("starting", total=None)
+        bar = progress.add_task("starting", total=None, before=max(shown, 0))
         while True:
             alive = _is_alive(process)
             for event in reader.read():
@@ -54,7 +55,7 @@ def follow_run(metrics: Path, process: int, log: Path | None) -> bool:
                     shown = step.step
                     if step.validation("acc") is not None:
                         console.print(f"[{_elapsed(progress, bar)}] {_describe(step)}", highlight=False, markup=False)
-            state = "training" if steps else "starting"
+            state = "training" if steps != before else "starting"
             progress.update(bar, description=state, total=reader.total_steps, completed=max(shown, 0))
             if not alive:
                 break

@@ -104,7 +104,8 @@ def progress_line(task: Task) -> str:
     line = f"{task.description}: {task.completed:.0f} of {task.total:.0f} done"
     if task.finished:
         return f"{line} in {_clock(elapsed)}"
-    rate = task.speed or (task.completed / elapsed if elapsed else 0.0)
+    # "before" is what an earlier start had done.
+    rate = task.speed or ((task.completed - task.fields.get("before", 0)) / elapsed if elapsed else 0.0)
     if not rate:
         return f"{line}, {_clock(elapsed)} so far"
     shown = f"{rate:.1f}/s" if rate >= 1 else f"{60 * rate:.1f}/min"

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 
 import pytest
 from PIL import Image
@@ -196,6 +197,23 @@ def test_following_a_job(tmp_path, capsys, last, code, fine):
     assert "validation at step 0: accuracy 50.0%" in output
     assert ("the very last words" in output) is not fine
     assert ("validation at step 2: accuracy 75.0%" in output) is fine
+
+
+def test_a_job_that_goes_on_is_starting_until_a_step_of_its_own(tmp_path, capsys):
+    def log(start, loss):
+        row = {"step": 1, "data": {"loss": loss}}
+        (tmp_path / f"metrics-{start}.jsonl").write_text(json.dumps(row) + "\n")
+
+    log("20260101T000000", 1.0)
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1)"]) as job:
+        assert follow_run(tmp_path, job.pid, None)
+    assert "starting: " in capsys.readouterr().out
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(2)"]) as job:
+        timer = threading.Timer(0.5, log, ("20260101T010000", 2.0))
+        timer.start()
+        assert follow_run(tmp_path, job.pid, None)
+        timer.join()
+    assert "training: " in capsys.readouterr().out
 
 
 def test_a_folder_holds_one_log_per_start_and_the_later_one_counts(tmp_path):
