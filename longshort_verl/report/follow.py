@@ -43,7 +43,8 @@ def follow_run(metrics: Path, process: int, log: Path | None) -> bool:
     console = Console()
     reader = _LogReader(log)
     before = steps = _read(metrics)
-    shown = max((step.step for step in steps), default=-1)
+    saved = metrics / "latest_checkpointed_iteration.txt"  # Steps after it are made anew.
+    shown = int(saved.read_text()) if saved.is_file() else -1
     with open_progress(console) as progress:
         bar = progress.add_task("starting", total=None, before=max(shown, 0))
         while True:
@@ -51,7 +52,7 @@ def follow_run(metrics: Path, process: int, log: Path | None) -> bool:
             for event in reader.read():
                 console.print(f"[{_elapsed(progress, bar)}] {event}", highlight=False, markup=False, soft_wrap=True)
             for step in (steps := _read(metrics)):
-                if step.step > shown:
+                if step.step > shown and step not in before:
                     shown = step.step
                     if step.validation("acc") is not None:
                         console.print(f"[{_elapsed(progress, bar)}] {_describe(step)}", highlight=False, markup=False)

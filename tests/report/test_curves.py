@@ -200,20 +200,28 @@ def test_following_a_job(tmp_path, capsys, last, code, fine):
 
 
 def test_a_job_that_goes_on_is_starting_until_a_step_of_its_own(tmp_path, capsys):
-    def log(start, loss):
-        row = {"step": 1, "data": {"loss": loss}}
-        (tmp_path / f"metrics-{start}.jsonl").write_text(json.dumps(row) + "\n")
+    def write(start, *steps):
+        rows = [{"step": step, "data": {"loss": float(start[-1]), "val-core/a/acc/mean@1": 0.5}} for step in steps]
+        (tmp_path / f"metrics-2026010{start}T000000.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    log("20260101T000000", 1.0)
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1)"]) as job:
-        assert follow_run(tmp_path, job.pid, None)
-    assert "starting: " in capsys.readouterr().out
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(2)"]) as job:
-        timer = threading.Timer(0.5, log, ("20260101T010000", 2.0))
-        timer.start()
-        assert follow_run(tmp_path, job.pid, None)
-        timer.join()
-    assert "training: " in capsys.readouterr().out
+    def follow(seconds):
+        with subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({seconds})"]) as job:
+            follow_run(tmp_path, job.pid, log)
+        return capsys.readouterr().out
+
+    log = tmp_path / "run.log"
+    log.write_text("Total training steps: 6\n")
+    (tmp_path / "latest_checkpointed_iteration.txt").write_text("2")
+    write("1", 1, 2, 3)  # ended within step 4, and step 3 was not saved
+    output = follow(1)
+    assert "starting: 2 of 6 done" in output
+    assert "validation" not in output
+    timer = threading.Timer(1, write, ("2", 3))
+    timer.start()
+    output = follow(3)
+    timer.join()
+    assert "training: 3 of 6 done" in output
+    assert output.count("validation") == 1
 
 
 def test_a_folder_holds_one_log_per_start_and_the_later_one_counts(tmp_path):
