@@ -29,7 +29,7 @@ _started: list[Job] = []
 
 def nightly_job(test):
     """Mark a test of a real job that takes minutes and the machine to itself, and that a change rarely breaks."""
-    for mark in (pytest.mark.job, pytest.mark.alone, pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(1500)):
+    for mark in (pytest.mark.job, pytest.mark.alone, pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(3000)):
         test = mark(test)
     return test
 
