@@ -42,9 +42,7 @@ def follow_run(metrics: Path, process: int, log: Path | None) -> bool:
     """
     console = Console()
     reader = _LogReader(log)
-    before = steps = _read(metrics)
-    saved = metrics / "latest_checkpointed_iteration.txt"  # Steps after it are made anew.
-    shown = int(saved.read_text()) if saved.is_file() else -1
+    shown = max((step.step for step in _read(metrics)), default=-1)
     with open_progress(console) as progress:
         bar = progress.add_task("starting", total=None, before=max(shown, 0))
         while True:
@@ -52,11 +50,11 @@ def follow_run(metrics: Path, process: int, log: Path | None) -> bool:
             for event in reader.read():
                 console.print(f"[{_elapsed(progress, bar)}] {event}", highlight=False, markup=False, soft_wrap=True)
             for step in (steps := _read(metrics)):
-                if step.step > shown and step not in before:
+                if step.step > shown:
                     shown = step.step
                     if step.validation("acc") is not None:
                         console.print(f"[{_elapsed(progress, bar)}] {_describe(step)}", highlight=False, markup=False)
-            state = "training" if steps != before else "starting"
+            state = "training" if steps else "starting"
             progress.update(bar, description=state, total=reader.total_steps, completed=max(shown, 0))
             if not alive:
                 break
