@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Task
 
 from longshort_verl.report.curves import Step, read_run
 from longshort_verl.report.progress import open_progress
@@ -44,18 +44,23 @@ def follow_run(metrics: Path, process: int, log: Path | None) -> bool:
     reader = _LogReader(log)
     shown = max((step.step for step in _read(metrics)), default=-1)
     with open_progress(console) as progress:
-        bar = progress.add_task("starting", total=None, before=max(shown, 0))
+        bar = progress.add_task("starting", total=None, completed=max(shown, 0))
+        task = progress.tasks[progress.task_ids.index(bar)]
+        # The rate leaves out the job's start, which takes minutes, and what an earlier start had done.
+        begun = None
         while True:
             alive = _is_alive(process)
             for event in reader.read():
-                console.print(f"[{_elapsed(progress, bar)}] {event}", highlight=False, markup=False, soft_wrap=True)
+                console.print(f"[{_elapsed(task)}] {event}", highlight=False, markup=False, soft_wrap=True)
             for step in (steps := _read(metrics)):
                 if step.step > shown:
                     shown = step.step
+                    begun = begun or (shown, task.elapsed)
                     if step.validation("acc") is not None:
-                        console.print(f"[{_elapsed(progress, bar)}] {_describe(step)}", highlight=False, markup=False)
-            state = "training" if steps else "starting"
-            progress.update(bar, description=state, total=reader.total_steps, completed=max(shown, 0))
+                        console.print(f"[{_elapsed(task)}] {_describe(step)}", highlight=False, markup=False)
+            state, done = "training" if steps else "starting", max(shown, 0)
+            since = begun or (done, task.elapsed)
+            progress.update(bar, description=state, total=reader.total_steps, completed=done, begun=since)
             if not alive:
                 break
             time.sleep(_POLL_S)
@@ -101,8 +106,8 @@ def _describe(step: Step) -> str:
     return f"validation at step {step.step}: {', '.join(shown)}"
 
 
-def _elapsed(progress: Progress, bar) -> str:
-    seconds = int(progress.tasks[progress.task_ids.index(bar)].elapsed or 0)
+def _elapsed(task: Task) -> str:
+    seconds = int(task.elapsed or 0)
     return f"{seconds // 60}:{seconds % 60:02d}"
 
 

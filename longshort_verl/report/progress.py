@@ -104,8 +104,9 @@ def progress_line(task: Task) -> str:
     line = f"{task.description}: {task.completed:.0f} of {task.total:.0f} done"
     if task.finished:
         return f"{line} in {_clock(elapsed)}"
-    # "before" is what an earlier start had done.
-    rate = task.speed or ((task.completed - task.fields.get("before", 0)) / elapsed if elapsed else 0.0)
+    # "begun" is what had been done, and after how many seconds, when the work itself began.
+    done, seconds = task.fields.get("begun", (0, 0.0))
+    rate = task.speed or ((task.completed - done) / (elapsed - seconds) if elapsed > seconds else 0.0)
     if not rate:
         return f"{line}, {_clock(elapsed)} so far"
     shown = f"{rate:.1f}/s" if rate >= 1 else f"{60 * rate:.1f}/min"

@@ -70,33 +70,47 @@ def problems(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def cold_started(tmp_path_factory):
-    """Folder of both roles' models after a short SFT."""
-    folder = tmp_path_factory.mktemp("sft")
+def sft(folder, num_rows, *overrides):
+    """Train both roles on the shortest transcripts, into ``folder/<role>``."""
     for role in Role:
         for split in ("train", "val"):
             table = pq.read_table(CHAINS / "pair" / f"{role.value}_{split}.parquet")
             rows = table.to_pylist()
             rows.sort(key=lambda row: sum(len(message["content"]) for message in row["messages"]))
-            part = rows[: NUM_ROWS if split == "train" else 4]
+            part = rows[: num_rows if split == "train" else 4]
             pq.write_table(type(table).from_pylist(part, schema=table.schema), folder / f"{role.value}_{split}.parquet")
+        name = ("--config-dir", LAPTOP, "--config-name", f"sft_{role.value}")
         command(
             *("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=1"),
-            *(
-                "-m",
-                "longshort_verl.adapters.sft.trainer",
-                "--config-dir",
-                LAPTOP,
-                "--config-name",
-                f"sft_{role.value}",
-            ),
+            *("-m", "longshort_verl.adapters.sft.trainer", *name),
             *(f"data.{split}_files={folder}/{role.value}_{split}.parquet" for split in ("train", "val")),
             *(f"trainer.default_local_dir={folder}/{role.value}", f"hydra.run.dir={folder}/{role.value}/hydra"),
-            *(f"model.path={BASE}", "trainer.total_epochs=3", "optim.lr=5e-4", "trainer.save_freq=12"),
-            *("cold_start.turns.max_turns=4", "cold_start.turns.max_tokens=96"),
+            *(f"model.path={BASE}", "optim.lr=5e-4", "cold_start.turns.max_turns=4", "cold_start.turns.max_tokens=96"),
+            *overrides,
         )
+
+
+@pytest.fixture(scope="module")
+def cold_started(tmp_path_factory):
+    """Folder of both roles' models after a short SFT."""
+    folder = tmp_path_factory.mktemp("sft")
+    sft(folder, NUM_ROWS, "trainer.total_epochs=3", "trainer.save_freq=12")
     return folder
+
+
+def evaluate(problems, models, out):
+    """The pair's numbers on twenty problems, and the settings of its models and dialogues."""
+    settings = [f"{role.value}.path={models[role]}" for role in Role]
+    settings += [f"dialogue.{setting}" for setting in SHORT_DIALOGUES]
+    longshort(
+        *("evaluate", problems / "val.parquet", "--out", out, "--recipe", LAPTOP / "evaluate.yaml", "solo.path=null"),
+        *settings,
+        *ENGINE,
+    )
+    found = json.loads((out / "results.json").read_text())["systems"]["pair"]
+    assert found["num_problems"] == 20
+    assert 0 < found["num_tokens"] <= 256
+    return settings
 
 
 def rl_overrides(problems, cold_started):
@@ -112,11 +126,19 @@ def rl_overrides(problems, cold_started):
     ]
 
 
-@nightly_job
-def test_doctor_and_plan_read_the_recipe(problems, cold_started):
-    config = ["--config-dir", LAPTOP, "--config-name", "rl_pair"]
-    assert "failures: 0" in longshort("doctor", *config, *rl_overrides(problems, cold_started))
-    longshort("plan", *config, *rl_overrides(problems, cold_started))
+@pytest.mark.job
+@pytest.mark.alone
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_doctor_plan_a_step_of_sft_and_twenty_problems(problems, tmp_path):
+    sft(tmp_path, 8, "optim.lr_warmup_steps_ratio=0")
+    config = ["--config-dir", LAPTOP, "--config-name", "rl_pair", *rl_overrides(problems, tmp_path)]
+    assert "failures: 0" in longshort("doctor", *config)
+    assert "on a machine without GPU the job needs about" in longshort("plan", *config)
+    models = {role: tmp_path / role.value / "model" for role in Role}
+    for model in models.values():
+        assert unmoved(BASE, model) == []
+    evaluate(problems, models, tmp_path / "evaluation")
 
 
 @nightly_job
@@ -143,18 +165,11 @@ def test_two_joint_steps_then_export_serve_and_evaluate(problems, cold_started, 
             assert steps[step][f"{role.value}/training/rollout_probs_diff_mean"] < 1e-5, (step, role)
             assert steps[step][f"{role.value}/actor/skipped_update"] == 0, (step, role)
     longshort("export", tmp_path / "rl" / "global_step_2", "--out", tmp_path / "models")
-    paths = [f"{role.value}.path={tmp_path}/models/{role.value}" for role in Role]
-    limits = [f"dialogue.{setting}" for setting in SHORT_DIALOGUES]
-    longshort(
-        *("evaluate", problems / "val.parquet", "--out", tmp_path / "evaluation", "--recipe", LAPTOP / "evaluate.yaml"),
-        *("solo.path=null", *paths, *limits, *ENGINE),
-    )
-    found = json.loads((tmp_path / "evaluation" / "results.json").read_text())["systems"]["pair"]
-    assert found["num_problems"] == 20
-    assert 0 < found["num_tokens"] <= 256
+    models = {role: tmp_path / "models" / role.value for role in Role}
+    settings = evaluate(problems, models, tmp_path / "evaluation")
     recipe = ["-m", "longshort_verl.cli", "serve", "--recipe", LAPTOP / "serve.yaml", "server.port=0"]
     log = tmp_path / "serve.log"
-    with process(*recipe, *paths, *limits, *ENGINE, log=log) as running:
+    with process(*recipe, *settings, *ENGINE, log=log) as running:
         url = served_at(running, log)
         asked = {"model": "longshort", "messages": [{"role": "user", "content": "What is 2 plus 3?"}]}
         reply = httpx.post(f"{url}/v1/chat/completions", json=asked, timeout=300)

@@ -206,7 +206,13 @@ def test_the_rate_of_a_job_that_goes_on_is_that_of_its_own_steps(tmp_path, capsy
     log.write_text("Total training steps: 6\n")
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1)"]) as job:
         assert not follow_run(tmp_path, job.pid, log)
-    assert re.search(r"training: 2 of 6 done, 0:0\d so far", capsys.readouterr().out)
+    assert re.search(r"training: 2 of 6 done, \d:\d\d so far", capsys.readouterr().out)
+    # Its first step comes after the job's own start, of unknown length.
+    script = "import sys, time; time.sleep(1); open(sys.argv[1], 'a').write(sys.argv[2]); time.sleep(1)"
+    row = json.dumps({"step": 3, "data": {"loss": 1.0}}) + "\n"
+    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "metrics-20260101T000000.jsonl"), row]) as job:
+        assert not follow_run(tmp_path, job.pid, log)
+    assert re.search(r"training: 3 of 6 done, \d:\d\d so far", capsys.readouterr().out)
 
 
 def test_a_folder_holds_one_log_per_start_and_the_later_one_counts(tmp_path):

@@ -86,12 +86,12 @@ def test_lines_by_hand(completed, elapsed, line):
     assert progress_line(task) == line
 
 
-def test_what_an_earlier_start_had_done_has_no_share_in_the_rate():
-    task = Task(TaskID(0), "training", 6, 2, _get_time=lambda: 480.0, fields={"before": 2})
+def test_a_jobs_start_and_what_an_earlier_one_had_done_have_no_share_in_the_rate():
+    task = Task(TaskID(0), "training", 6, 2, _get_time=lambda: 480.0, fields={"begun": (2, 480.0)})
     task.start_time = 0.0
     assert progress_line(task) == "training: 2 of 6 done, 8:00 so far"
-    task.completed = 3
-    assert progress_line(task) == "training: 3 of 6 done, 0.1/min, 24:00 left"
+    task.completed, task._get_time = 3, lambda: 660.0
+    assert progress_line(task) == "training: 3 of 6 done, 0.3/min, 9:00 left"
 
 
 def test_an_unknown_total_is_the_time_so_far():
