@@ -13,10 +13,9 @@ from pathlib import Path
 
 import psutil
 from rich.console import Console
-from rich.progress import Task
 
 from longshort_verl.report.curves import Step, read_run
-from longshort_verl.report.progress import open_progress
+from longshort_verl.report.progress import clock, open_progress
 from longshort_verl.types import Cost
 
 _POLL_S = 0.5
@@ -51,13 +50,13 @@ def follow_run(metrics: Path, process: int, log: Path | None) -> bool:
         while True:
             alive = _is_alive(process)
             for event in reader.read():
-                console.print(f"[{_elapsed(task)}] {event}", highlight=False, markup=False, soft_wrap=True)
+                console.print(f"[{clock(task.elapsed or 0)}] {event}", highlight=False, markup=False, soft_wrap=True)
             for step in (steps := _read(metrics)):
                 if step.step > shown:
                     shown = step.step
                     begun = begun or (shown, task.elapsed)
                     if step.validation("acc") is not None:
-                        console.print(f"[{_elapsed(task)}] {_describe(step)}", highlight=False, markup=False)
+                        console.print(f"[{clock(task.elapsed or 0)}] {_describe(step)}", highlight=False, markup=False)
             state, done = "training" if steps else "starting", max(shown, 0)
             since = begun or (done, task.elapsed)
             progress.update(bar, description=state, total=reader.total_steps, completed=done, begun=since)
@@ -104,11 +103,6 @@ def _describe(step: Step) -> str:
     values = [(label, step.validation(name), form) for label, name, form in names]
     shown = (f"{label} {form.format(value)}" for label, value, form in values if value is not None)
     return f"validation at step {step.step}: {', '.join(shown)}"
-
-
-def _elapsed(task: Task) -> str:
-    seconds = int(task.elapsed or 0)
-    return f"{seconds // 60}:{seconds % 60:02d}"
 
 
 def _is_alive(process: int) -> bool:

@@ -100,20 +100,21 @@ def progress_line(task: Task) -> str:
     """What is done, of how many, the rate and the time left, such as ``pair: 120 of 500 done, 3.2/s, 1:59 left``."""
     elapsed = task.elapsed or 0.0
     if task.total is None:
-        return f"{task.description}: {_clock(elapsed)} so far"
+        return f"{task.description}: {clock(elapsed)} so far"
     line = f"{task.description}: {task.completed:.0f} of {task.total:.0f} done"
     if task.finished:
-        return f"{line} in {_clock(elapsed)}"
+        return f"{line} in {clock(elapsed)}"
     # "begun" is what had been done, and after how many seconds, when the work itself began.
     done, seconds = task.fields.get("begun", (0, 0.0))
     rate = task.speed or ((task.completed - done) / (elapsed - seconds) if elapsed > seconds else 0.0)
     if not rate:
-        return f"{line}, {_clock(elapsed)} so far"
+        return f"{line}, {clock(elapsed)} so far"
     shown = f"{rate:.1f}/s" if rate >= 1 else f"{60 * rate:.1f}/min"
-    return f"{line}, {shown}, {_clock((task.total - task.completed) / rate)} left"
+    return f"{line}, {shown}, {clock((task.total - task.completed) / rate)} left"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Minutes and seconds, and hours if there are any, such as ``1:59``."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
