@@ -182,6 +182,7 @@ def test_shipped_models_speak_the_protocol(shipped):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(900)
 def test_the_command_that_rebuilds_the_models_works(root, tmp_path):
     command = [sys.executable, "recipes/tiny_cpu/make_models.py", "--out", str(tmp_path)]
