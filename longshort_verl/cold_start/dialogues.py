@@ -76,11 +76,11 @@ def pieces(chain: Chain, chosen: frozenset[int], settings: DialogueSettings) -> 
     """
     runs: list[Run] = []
     for i, (thought, length) in enumerate(zip(chain.thoughts, chain.lengths, strict=True)):
-        long = i in chosen
-        if runs and runs[-1].long is long:
-            runs[-1] = _joined(runs[-1], Run(long=long, thoughts=(thought,), num_tokens=length))
+        run = Run(long=i in chosen, thoughts=(thought,), num_tokens=length)
+        if runs and runs[-1].long is run.long:
+            runs[-1] = _joined(runs[-1], run)
         else:
-            runs.append(Run(long=long, thoughts=(thought,), num_tokens=length))
+            runs.append(run)
     opens = settings.opening_role is Role.LONG
     if opens and runs and not runs[0].long:
         del runs[0]
@@ -173,7 +173,7 @@ class DialogueMaker:
         opens = self.dialogue.opening_role is Role.LONG
         if opens and not any(run.long for run in runs):
             raise _Unusable(ColdStartOutcome.NOTHING_IMPORTANT)
-        written = iter(await self._written(chain, runs))
+        written = iter(await self._written(chain, runs, answer))
         bodies: list[tuple[Role, str]] = []
         for run in runs:
             if not run.long:
@@ -188,13 +188,13 @@ class DialogueMaker:
         last = "" if self.writer is None else f"{bodies[-1][1]}\n"
         return [*bodies[:-1], (Role.SHORT, last + boxed)]
 
-    async def _written(self, chain: Chain, runs: Sequence[Run]) -> list[str]:
+    async def _written(self, chain: Chain, runs: Sequence[Run], answer: str) -> list[str]:
         """The body of each short turn."""
         if self.writer is None:
             return [self.rethink_text for run in runs if not run.long]
         assert chain.problem is not None
         try:
-            return await self.writer.write(chain.key, chain.problem.prompt, runs)
+            return await self.writer.write(chain.key, chain.problem.prompt, runs, answer)
         except WriterEngineError as error:
             raise _Unusable(ColdStartOutcome.ENGINE_ERROR, str(error)) from error
         except WriterError as error:

@@ -3,8 +3,8 @@
 """Files of the cold start, split into training and validation by problem, never by row.
 
 For each role ``<role>_train.parquet`` and ``<role>_val.parquet`` in verl's ``messages`` schema, a row a transcript or a
-turn (:class:`longshort_verl.cold_start.transcripts.Rows`); for each side the
-problems in verl's RL schema (``problems_<side>.parquet``); and ``dialogues.jsonl`` with the outcome of every chain.
+turn (:class:`longshort_verl.cold_start.transcripts.Rows`); for each side the problems in verl's RL schema
+(``problems_<side>.parquet``); and ``dialogues.jsonl`` with the outcome of every chain.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from longshort_verl.dialogue import DialogueSettings, transcript
 from longshort_verl.files.atomic import write_atomically
 from longshort_verl.files.jsonl import write_jsonl
 from longshort_verl.problems.write import split_problems, write_problems
-from longshort_verl.types import Message, Role, Turn
+from longshort_verl.types import Message, Problem, Role, Turn
 
 
 class ColdStartError(ValueError):
@@ -80,7 +80,7 @@ def write_cold_start(
         write_problems(problems, out / f"problems_{side}.parquet", split=side)
         counts["num_problems"][side] = len(problems)
         for role in Role:
-            listed = [row for dialogue, _ in part for row in _sft_rows(dialogue, role, settings, rows)]
+            listed = [row for dialogue, problem in part for row in _sft_rows(dialogue, problem, role, settings, rows)]
             if not listed and side == "train":
                 raise ColdStartError(f"no dialogue has a turn of the {role.value} role: the role has no training data")
             _write_parquet(listed, out / f"{role.value}_{side}.parquet")
@@ -92,9 +92,7 @@ def write_cold_start(
     return counts
 
 
-def _sft_rows(one: ColdDialogue, role: Role, settings: DialogueSettings, rows: Rows) -> list[dict[str, Any]]:
-    assert one.problem is not None
-    problem = one.problem
+def _sft_rows(one: ColdDialogue, problem: Problem, role: Role, settings: DialogueSettings, rows: Rows) -> list[Any]:
     info = {"key": one.key, "role": role.value, "problem": problem.prompt, "answer": problem.answer, "rows": rows.value}
     return [
         {"messages": [message.as_dict() for message in messages], "extra_info": info}

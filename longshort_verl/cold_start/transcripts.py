@@ -71,10 +71,8 @@ def rows_of(extra_info: Any) -> Rows:
         RoleFileError: ``extra_info.rows`` is unknown.
     """
     value = extra_info.get("rows") if isinstance(extra_info, dict) else None
-    if value is None:
-        return Rows.TRANSCRIPT
     try:
-        return Rows(value)
+        return Rows.TRANSCRIPT if value is None else Rows(value)
     except ValueError:
         raise RoleFileError(f"extra_info.rows is {value!r}; give transcript or turn") from None
 

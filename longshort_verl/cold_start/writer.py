@@ -5,8 +5,8 @@
 ``complete`` follows the paper (arXiv 2505.11827, section 4.1 and appendix A.3). One request per chain holds the
 problem, the important thoughts with their text and the others by their kind alone. The reply is JSON with one entry for
 each missing thought, none split, renumbered or repeated from the given ones. The content of the prompt is the paper's.
-Its wording, the refusal of tags and of broken LaTeX, and the repeated requests are ours. ``model`` is ours: one request
-per turn shortens the text of its thoughts.
+Ours: its wording, the refusal of tags, of broken LaTeX and of replies without the answer, the repeated requests, and
+``model``: one request per turn shortens the text of its thoughts.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ class WriterSettings:
     """Of the first attempt. Later attempts use at least 0.5: at 0 the model would repeat its reply."""
     structured: bool
     """``complete``: whether the engine holds the reply to the JSON that is asked for."""
+    says_answer: bool
+    """``complete``: whether a reply is refused that, with the given thoughts, lacks a number of the answer."""
     max_attempts: Annotated[int, Field(ge=1)]
     """Requests for one turn; with ``complete``, for one chain."""
     seed: int
@@ -104,14 +106,14 @@ class Writer:
         self.num_tokens = 0
         """Tokens of the replies used or rejected so far, those from the journal included."""
 
-    async def write(self, key: str, problem: str, runs: Sequence[Run]) -> list[str]:
-        """The body of each short turn of a chain, in order. ``key`` is unique to the chain; ``runs`` are its turns.
+    async def write(self, key: str, problem: str, runs: Sequence[Run], answer: str) -> list[str]:
+        """The body of each short turn of a chain, in order. ``key`` is unique to it; ``answer`` follows in a box.
 
         Raises:
             WriterError: all replies were unusable, or the engine failed.
         """
         if self._settings.kind is WriterKind.COMPLETE:
-            return await self._complete(key, problem, runs)
+            return await self._complete(key, problem, runs, answer)
         bodies, before = [], ""
         for number, run in enumerate(runs):
             if run.long:
@@ -122,7 +124,7 @@ class Writer:
             bodies.append(await self._ask(f"{key}/{number}", messages, self._settings.max_tokens, read))
         return bodies
 
-    async def _complete(self, key: str, problem: str, runs: Sequence[Run]) -> list[str]:
+    async def _complete(self, key: str, problem: str, runs: Sequence[Run], answer: str) -> list[str]:
         """All missing thoughts by one request; those of one turn are joined by blank lines."""
         thoughts = list(enumerate([(run.long, thought) for run in runs for thought in run.thoughts], start=1))
         given = {number: without_tags(thought.text) for number, (long, thought) in thoughts if long}
@@ -136,14 +138,16 @@ class Writer:
                 self._check(content, f"thought {number}: ")
                 if _COPIED_LABEL.sub("", content.lower()).strip(" .:") in {kind.lower() for kind in kinds.values()}:
                     raise BadReplyError(f"thought {number}: the writer wrote the name of a kind alone")
+            said = _numbers(" ".join([*given.values(), *contents.values()]))
+            if self._settings.says_answer and (unsaid := _numbers(answer) - said):
+                raise BadReplyError(f"no thought says the {min(unsaid):g} of the answer {answer}")
             return contents
 
         max_tokens = self._settings.max_tokens * len(kinds)
         schema = completion_schema(list(kinds)) if self._settings.structured else None
         contents = await self._ask(key, complete_messages(problem, given, kinds), max_tokens, read, schema)
-        numbers = iter(range(1, len(thoughts) + 1))
-        turns = [(run.long, [next(numbers) for _ in run.thoughts]) for run in runs]
-        return ["\n\n".join(contents[number] for number in own) for long, own in turns if not long]
+        written = iter([contents[number] for number in kinds])
+        return ["\n\n".join(next(written) for _ in run.thoughts) for run in runs if not run.long]
 
     async def _ask(
         self,
@@ -197,6 +201,7 @@ class Writer:
 
 _FENCE = re.compile(r"```(?:json)?[^\S\n]*\n(.*)\n```", re.DOTALL)
 _COPIED_LABEL = re.compile(r"(?:(?:thought|step) \d+[.:]?\s*|\(missing\)\s*)*")
+_NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+")
 _STEPS, _ENTRY = "Completed Steps", ["content", "thought"]
 _MIN_REPEATED = 40
 """Characters from which a passage that stands in a given thought too is a repetition; results such as "a = 3" recur."""
@@ -205,21 +210,21 @@ _MIN_REPEATED = 40
 _BROKEN_LATEX = re.compile(r"[\x08\f\r]|\t[a-z]|\n(?:abla|eg|eq|ewline|ot|otin)\b")
 
 
+def _numbers(text: str) -> frozenset[float]:
+    """The numbers of a text by value, without their signs: of "-1,200.50" 1200.5."""
+    return frozenset(float(found.replace(",", "")) for found in _NUMBER.findall(text.replace("{,}", ",")))
+
+
+def _object(properties: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
 def completion_schema(missing: Sequence[int]) -> str:
     """JSON Schema of a reply: an entry for each missing thought, in order."""
-    entries = [
-        {
-            "type": "object",
-            "properties": {"thought": {"const": number}, "content": {"type": "string", "minLength": 1}},
-            "required": ["thought", "content"],
-            "additionalProperties": False,
-        }
-        for number in missing
-    ]
+    content = {"type": "string", "minLength": 1}
+    entries = [_object({"thought": {"const": number}, "content": content}) for number in missing]
     steps = {"type": "array", "prefixItems": entries, "items": False, "minItems": len(entries)}
-    return json.dumps(
-        {"type": "object", "properties": {_STEPS: steps}, "required": [_STEPS], "additionalProperties": False}
-    )
+    return json.dumps(_object({_STEPS: steps}))
 
 
 def read_completion(text: str, given: Mapping[int, str], missing: Sequence[int]) -> dict[int, str]:

@@ -245,6 +245,7 @@ def writer_settings(**changes):
         "max_tokens": 50,
         "temperature": 0.0,
         "structured": False,
+        "says_answer": True,
         "max_attempts": 2,
         "seed": 0,
     }

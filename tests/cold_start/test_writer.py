@@ -65,7 +65,9 @@ def completion(contents):
 GOOD = completion([(2, "Pears: $2 \\cdot 3 = 6$."), (3, "That is right."), (5, "9 - 6 = 3.")])
 
 
-def made(folder, replies, one=None, chosen=(0, 3), *, dialogue=None, max_attempts=2, structured=False, **changes):
+def made(
+    folder, replies, one=None, chosen=(0, 3), *, dialogue=None, max_attempts=2, structured=False, says=True, **changes
+):
     """The dialogue of a chain, and the generator that was asked."""
     settings = WriterSettings(
         kind=WriterKind.COMPLETE,
@@ -73,6 +75,7 @@ def made(folder, replies, one=None, chosen=(0, 3), *, dialogue=None, max_attempt
         max_tokens=50,
         temperature=0.1,
         structured=structured,
+        says_answer=says,
         max_attempts=max_attempts,
         seed=0,
     )
@@ -269,9 +272,9 @@ def test_latex_whose_first_letter_is_an_escape_is_refused(tmp_path, latex):
 
 def test_short_results_may_recur(tmp_path):
     one = chain([("a = 3\n\n", "x"), ("b\n\n", "y"), ("c\n\n", "z")])
-    found, _ = made(tmp_path, [completion([(2, "As a = 3, fine."), (3, "Done.")])], one, chosen=(0,))
+    found, _ = made(tmp_path, [completion([(2, "As a = 3, fine."), (3, "So 9.")])], one, chosen=(0,))
     assert found.outcome is ColdStartOutcome.KEPT, found.detail
-    found, _ = made(tmp_path / "same", [completion([(2, "a  = 3"), (3, "Done.")])] * 2, one, chosen=(0,))
+    found, _ = made(tmp_path / "same", [completion([(2, "a  = 3"), (3, "So 9.")])] * 2, one, chosen=(0,))
     assert "entry 1 repeats the text of thought 1" in found.detail
 
 
@@ -279,6 +282,34 @@ def test_the_engine_is_held_to_an_entry_of_each_missing_thought(tmp_path):
     (_, sampling) = made(tmp_path / "held", [GOOD], structured=True)[1].requests[0]
     assert sampling.json_schema == completion_schema([2, 3, 5])
     assert made(tmp_path / "free", [GOOD])[1].requests[0][1].json_schema is None
+
+
+# The box that follows is the chain's; small teachers conclude something else in a fifth of the chains.
+@pytest.mark.parametrize(
+    ("written", "answer", "unsaid"),
+    [
+        ("So it is 8.", "9", "9"),
+        ("So it is 19 or 90 or 9.5.", "9", "9"),
+        ("So it is 9.", "9", ""),
+        ("It is $1,200.50$.", "1200.5", ""),
+        ("It is 1200{,}000 or 1,200,000.", "1200000", ""),
+        ("From -4 on.", "4", ""),
+        ("It is .5.", "0.5", ""),
+        ("At x = 1 and y = 3.", "(1, 3)", ""),
+        ("At x = 1.", "(1, 3)", "3"),
+        ("It is three quarters.", "\\frac{3}{4}", "3"),
+        ("Anything.", "\\text{east}", ""),
+        ("It is 9" + "9" * 100_000, "9", "9"),
+    ],
+)
+def test_a_reply_has_to_say_the_numbers_of_the_answer(tmp_path, written, answer, unsaid):
+    base = chain([("We begin.\n\n", "x"), ("b\n\n", "y")])
+    assert base.problem
+    one = replace(base, text=base.text.replace("{9}", f"{{{answer}}}"), problem=replace(base.problem, answer=answer))
+    found, _ = made(tmp_path / "asked", [completion([(2, written)])] * 2, one, chosen=(0,), max_dialogue_tokens=10**6)
+    detail = f"no thought says the {unsaid} of the answer {answer}"
+    assert (found.outcome, found.detail) in [(ColdStartOutcome.WRITER, detail), (ColdStartOutcome.KEPT, "")]
+    assert (found.outcome is ColdStartOutcome.KEPT) is (not unsaid)
 
 
 def test_an_engine_failure_is_no_bad_reply(tmp_path):
@@ -297,7 +328,7 @@ def test_only_thoughts_that_become_short_turns_are_asked_for(tmp_path):
     names = [("drop me", "a"), ("L1 ", "b"), ("x", "c"), ("L2 ", "d"), ("yyyy", "e"), ("L3", "f"), ("z", "g")]
     one = chain([(text + "\n\n", kind) for text, kind in names])
     reply = completion([(3, "third"), (5, "fifth")])
-    found, generator = made(tmp_path, [reply], one, chosen=(1, 3, 5), max_short_turns=2)
+    found, generator = made(tmp_path, [reply], one, chosen=(1, 3, 5), says=False, max_short_turns=2)
     assert texts(found) == [
         "<think>L1 \n\nL2</think>",
         "<answer>third</rethink>",
@@ -323,6 +354,7 @@ def test_a_short_role_that_opens_writes_the_first_thoughts(tmp_path):
         [completion([(1, "first"), (3, "third")])],
         chain(CHAIN[:3]),
         chosen=(1,),
+        says=False,
         opening_role=Role.SHORT,
     )
     assert texts(found) == [
