@@ -32,7 +32,17 @@ ABLATIONS = sorted(ROOT.glob("recipes/ablations/*/*.yaml"))
 VARIANTS = sorted(
     path
     for folder in FOLDERS
-    for kind in ("rl", "sft_long", "sft_short", "importance", "cold_start", "solo", "evaluate")
+    for kind in (
+        "rl",
+        "single",
+        "sft_long",
+        "sft_short",
+        "sft_distilled",
+        "importance",
+        "cold_start",
+        "solo",
+        "evaluate",
+    )
     for path in folder.glob(f"{kind}/*.yaml")
 )
 """A recipe's own options, as ``+rl=nodes``."""
