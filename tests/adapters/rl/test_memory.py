@@ -366,13 +366,13 @@ libc.free(filled(16 << 20))  # from now on, glibc's own threshold is 16 MiB
 activations, between = [], []
 for _ in range(50):
     activations.append(filled(6 << 20))
-    between.append(filled(1000))
+    between.append(filled(100_000))
 full = psutil.Process().memory_info().rss
 for block in activations:
     libc.free(block)
 print(json.dumps([full, psutil.Process().memory_info().rss]))
 """
-"""Frees 300 MiB of activations, none of the small blocks between them, and prints its memory before and after."""
+"""Frees 300 MiB of activations, none of the small blocks between them (too large for a hole that Python left), and prints its memory before and after."""
 
 
 def test_a_worker_gives_back_what_an_update_has_freed(laptop):
