@@ -372,7 +372,10 @@ for block in activations:
     libc.free(block)
 print(json.dumps([full, psutil.Process().memory_info().rss]))
 """
-"""Frees 300 MiB of activations, none of the small blocks between them (too large for a hole that Python left), and prints its memory before and after."""
+"""Frees 300 MiB of activations, none of the blocks between them, and prints its memory before and after.
+
+A block between is too large for the holes that Python's own start leaves in the heap.
+"""
 
 
 def test_a_worker_gives_back_what_an_update_has_freed(laptop):
