@@ -26,7 +26,7 @@ sums = runpy.run_path(str(ROOT / "recipes" / "laptop" / "count_sums.py"))["sums"
         ("7 / 0 = 0", [False]),
         ("1 + 2 + 3 = 6, (2 + 3) * 4 = 20, 2 + 3 = 1 + 4, x + 3 = 7", []),
         ("3 + 4 = 7. Check: 3 + 4 = 7", [True]),
-        ("12.5 * 2 = 25", [True]),
+        (r"12.5 * 2 = 25; 9 − 4 = 5; 8 ÷ 2 = 4; 2 \cdot 3 = 6", [True] * 4),
     ],
 )
 def test_sums(text, expected):
